@@ -1,0 +1,139 @@
+"""The three concepts of l2ljax: a learned optimizer, a task, a gradient estimator.
+
+All three are values made of pure functions, so they can be passed through `jax.jit`, vmapped, and
+written by a user in a few lines. Vocabulary and symbols follow Andrychowicz et al. (2016),
+"Learning to learn by gradient descent by gradient descent", arXiv:1606.04474.
+"""
+
+import abc
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import optax
+
+PyTree = Any
+MetaParams = Any  # phi: the parameters of a learned optimizer, any pytree of float arrays
+Params = Any  # theta: the parameters of an optimizee, any pytree of float arrays
+Instance = Any  # one draw f ~ p(f)
+Batch = Any  # what the loss sees in one inner step
+Key = jax.Array  # a JAX random key
+
+
+class CoordinateGroup(NamedTuple):
+    """Parameters that one per-coordinate rule serves.
+
+    Attributes:
+        leaves: positions of those parameters in `jax.tree.leaves(params)`.
+        transform: meta-parameters of the whole learned optimizer -> the transformation of this
+            group. It must treat every coordinate alike and alone, must not read `params`, and
+            must keep the coordinates' axes last in each state leaf that has them (so that
+            `optax.tree.map_params` finds those leaves and their trailing axes are the parameter's).
+    """
+
+    leaves: tuple[int, ...]
+    transform: Callable[[MetaParams], optax.GradientTransformationExtraArgs]
+
+
+class LearnedOptimizer(NamedTuple):
+    """A function from meta-parameters to an Optax transformation [g, with parameters phi].
+
+    Attributes:
+        init: random key -> fresh meta-parameters.
+        transform: meta-parameters -> `optax.GradientTransformationExtraArgs`. Its updates are
+            additive: `params + updates`, with no further sign or learning rate.
+        coordinate_groups: for an optimizer that treats coordinates alone, the groups of parameters
+            that share one rule, as a function of `params` (only its structure is read). `None`
+            says that coordinates may influence one another; gradient estimators then make no use of
+            their independence.
+
+    Example:
+        A learned learning rate, one meta-parameter in all:
+
+        >>> import jax.numpy as jnp
+        >>> learned_sgd = LearnedOptimizer(
+        ...     init=lambda key: jnp.log(0.1),
+        ...     transform=lambda log_rate: optax.with_extra_args_support(
+        ...         optax.scale(-jnp.exp(log_rate))
+        ...     ),
+        ... )
+        >>> tx = learned_sgd.transform(learned_sgd.init(jax.random.key(0)))
+        >>> updates, _ = tx.update(jnp.ones(3), tx.init(jnp.zeros(3)))
+        >>> [round(float(u), 3) for u in updates]
+        [-0.1, -0.1, -0.1]
+    """
+
+    init: Callable[[Key], MetaParams]
+    transform: Callable[[MetaParams], optax.GradientTransformationExtraArgs]
+    coordinate_groups: Callable[[Params], tuple[CoordinateGroup, ...]] | None = None
+
+
+def _no_instance(data: PyTree, key: Key) -> Instance:
+    del data, key
+    return ()
+
+
+def _instance_as_batch(data: PyTree, instance: Instance, key: Key) -> Batch:
+    del data, key
+    return instance
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Task:
+    """A distribution over optimizees [p(f)].
+
+    A task is a pytree: its leaves are the arrays in `data`, its four functions are static. Pass it
+    to a jitted function as an argument, and a data set is never baked into the program.
+
+    Attributes:
+        init: (instance, key) -> params [theta_0], a pytree of float arrays.
+        loss: (params, batch) -> scalar float [f(theta)].
+        sample: (data, key) -> instance, one draw f ~ p(f). Default: the empty tuple.
+        batch: (data, instance, key) -> what one inner step sees. Default: the instance.
+        data: arrays shared by all instances, never copied by vmap. Default: the empty tuple.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> parabola = Task(
+        ...     init=lambda instance, key: jax.random.normal(key),
+        ...     loss=lambda params, batch: params**2,
+        ... )
+        >>> float(parabola.loss(jnp.array(3.0), ()))
+        9.0
+    """
+
+    init: Callable[[Instance, Key], Params] = dataclasses.field(metadata={"static": True})
+    loss: Callable[[Params, Batch], jax.Array] = dataclasses.field(metadata={"static": True})
+    sample: Callable[[PyTree, Key], Instance] = dataclasses.field(
+        default=_no_instance, metadata={"static": True}
+    )
+    batch: Callable[[PyTree, Instance, Key], Batch] = dataclasses.field(
+        default=_instance_as_batch, metadata={"static": True}
+    )
+    data: PyTree = ()
+
+
+class GradientEstimator(abc.ABC):
+    """A way to estimate the meta-gradient dL/dphi of a learned optimizer on a task.
+
+    Implementations are frozen dataclasses registered as pytrees whose leaves are their task's data,
+    so that an estimator crosses `jax.jit` as an argument. Both methods are pure.
+    """
+
+    @abc.abstractmethod
+    def init(self, key: Key, meta_params: MetaParams) -> PyTree:
+        """The estimator's starting state: its running optimizees, as a pytree of arrays."""
+
+    @abc.abstractmethod
+    def estimate(
+        self, meta_params: MetaParams, state: PyTree, key: Key
+    ) -> tuple[jax.Array, MetaParams, PyTree, dict[str, jax.Array]]:
+        """One estimate of the meta-gradient.
+
+        Returns:
+            `(meta_loss, meta_grads, state, metrics)`: a float32 scalar [L(phi)], a tree like
+            `meta_params`, the next state (same shapes and dtypes as the given one), and a dict of
+            arrays to log.
+        """

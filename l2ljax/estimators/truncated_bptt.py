@@ -1,0 +1,258 @@
+"""Truncated backpropagation through time: the paper's meta-gradient.
+
+The meta-loss of an episode is L(phi) = E_f sum_{t=1..T} w_t f(theta_t) (Andrychowicz et al. 2016,
+equation 3). An episode of `episode_length` inner steps is cut into windows of `unroll_length`; each
+call differentiates one window and carries the optimizees on to the next. One window may be the
+whole episode, which removes the bias of truncation.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from l2ljax.base import GradientEstimator, Key, LearnedOptimizer, MetaParams, PyTree, Task
+from l2ljax.checks import check_positive_int
+from l2ljax.estimators.recorded import init_group_states, recorded_meta_gradient
+from l2ljax.unroll import OptimizeeState, sample_optimizee, unroll
+
+Weights = Sequence[float] | np.ndarray | jax.Array | Callable[[np.ndarray], Sequence[float]]
+
+
+class TruncatedBPTTState(NamedTuple):
+    """Where the running episodes stand.
+
+    Attributes:
+        position: int32 scalar, inner steps made in this episode; 0 means that fresh optimizees are
+            drawn at the next call.
+        optimizees: the running optimizees, every leaf with a leading axis `[num_tasks]` (the
+            recorded backward pass keeps `opt_state` as one state per coordinate group instead).
+    """
+
+    position: jax.Array
+    optimizees: OptimizeeState
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TruncatedBPTT(GradientEstimator):
+    """See `truncated_bptt`, which checks these fields and fills them in."""
+
+    task: Task
+    optimizer: LearnedOptimizer = dataclasses.field(metadata={"static": True})
+    num_tasks: int = dataclasses.field(metadata={"static": True})
+    episode_length: int = dataclasses.field(metadata={"static": True})
+    unroll_length: int = dataclasses.field(metadata={"static": True})
+    weights: tuple[float, ...] = dataclasses.field(metadata={"static": True})
+    second_derivatives: bool = dataclasses.field(metadata={"static": True})
+    backward: Literal["recorded", "scan"] = dataclasses.field(metadata={"static": True})
+    coordinate_share: float = dataclasses.field(metadata={"static": True})
+    chunk_size: int = dataclasses.field(metadata={"static": True})
+
+    def init(self, key: Key, meta_params: MetaParams) -> TruncatedBPTTState:
+        """Draws the first optimizees; leaves have a leading axis `[num_tasks]`."""
+        instances, params = self._sample(key)
+        return TruncatedBPTTState(
+            jnp.zeros([], jnp.int32),
+            OptimizeeState(instances, params, self._init_opt_state(meta_params, params)),
+        )
+
+    def estimate(
+        self, meta_params: MetaParams, state: TruncatedBPTTState, key: Key
+    ) -> tuple[jax.Array, MetaParams, TruncatedBPTTState, dict[str, jax.Array]]:
+        """The gradient of one window's share of the meta-loss, averaged over the tasks.
+
+        `metrics` has `position` (int32, the window's first inner step) and `losses` (float32
+        `[unroll_length + 1]`, the mean over tasks of f(theta_t) along the window).
+        """
+        sample_key, run_key, share_key = jax.random.split(key, 3)
+        start = state.position == 0
+        instances, params, opt_state = state.optimizees
+        if self.unroll_length == self.episode_length:
+            instances, params = self._sample(sample_key)
+        else:
+            instances, params = jax.lax.cond(
+                start, lambda: self._sample(sample_key), lambda: (instances, params)
+            )
+        weights = jax.lax.dynamic_slice_in_dim(
+            jnp.asarray(self.weights, jnp.float32), state.position, self.unroll_length
+        )
+        optimizees = OptimizeeState(instances, params, opt_state)
+        if self.backward == "recorded":
+            meta_grads, optimizees, losses = recorded_meta_gradient(
+                self.task,
+                self.optimizer,
+                meta_params,
+                optimizees,
+                run_key,
+                weights,
+                restart=start,
+                coordinate_share=self.coordinate_share,
+                share_key=share_key,
+                chunk_size=self.chunk_size,
+            )
+        else:
+            meta_grads, (optimizees, losses) = jax.grad(self._scan_meta_loss, has_aux=True)(
+                meta_params, optimizees, run_key, weights, start
+            )
+        meta_loss = jnp.mean(losses[:, 1:] @ weights)
+        metrics = {"position": state.position, "losses": jnp.mean(losses, axis=0)}
+        position = (state.position + self.unroll_length) % self.episode_length
+        return meta_loss, meta_grads, TruncatedBPTTState(position, optimizees), metrics
+
+    def _scan_meta_loss(self, meta_params, optimizees, key, weights, start):
+        # The restart is inside the differentiated function: an initial optimizer state may depend
+        # on the meta-parameters.
+        fresh = self._init_opt_state(meta_params, optimizees.params)
+        opt_state = select(start, fresh, optimizees.opt_state)
+        tx = self.optimizer.transform(meta_params)
+
+        def window(optimizee, key):
+            return unroll(
+                self.task,
+                tx,
+                optimizee,
+                key,
+                self.unroll_length,
+                second_derivatives=self.second_derivatives,
+            )
+
+        optimizees, losses = jax.vmap(window)(
+            optimizees._replace(opt_state=opt_state), jax.random.split(key, self.num_tasks)
+        )
+        losses = losses.astype(jnp.float32)
+        return jnp.mean(losses[:, 1:] @ weights), (optimizees, losses)
+
+    def _sample(self, key: Key) -> tuple[PyTree, PyTree]:
+        keys = jax.random.split(key, self.num_tasks)
+        return jax.vmap(lambda k: sample_optimizee(self.task, k))(keys)
+
+    def _init_opt_state(self, meta_params: MetaParams, params: PyTree) -> PyTree:
+        if self.backward == "recorded":
+            return init_group_states(self.optimizer, meta_params, params)
+        return jax.vmap(self.optimizer.transform(meta_params).init)(params)
+
+
+def truncated_bptt(
+    task: Task,
+    optimizer: LearnedOptimizer,
+    *,
+    num_tasks: int,
+    episode_length: int,
+    unroll_length: int,
+    weights: Weights | None = None,
+    second_derivatives: bool = False,
+    backward: Literal["auto", "recorded", "scan"] = "auto",
+    coordinate_share: float = 1.0,
+    chunk_size: int = 2048,
+) -> TruncatedBPTT:
+    """The paper's estimator: backpropagation through windows of an episode.
+
+    Args:
+        task: what to optimize.
+        optimizer: what learns to optimize it.
+        num_tasks: optimizees trained side by side; the meta-gradient is their mean.
+        episode_length: inner steps from theta_0 to the end [T].
+        unroll_length: inner steps in a window; must divide `episode_length`.
+        weights: w_1 ... w_T >= 0, as an array `[episode_length]` or a function of the array of
+            positions 1 ... T. Default: all 1. Only the last step:
+            `weights=lambda t: t == t[-1]`, best with one window for the whole episode.
+        second_derivatives: differentiate through the optimizee's gradients too (needs "scan").
+        backward: "scan" differentiates the rollout step by step. "recorded" differentiates the
+            optimizer alone, over the gradients recorded on the way, a chunk of coordinates at a time:
+            the same meta-gradient for optimizers that declare `coordinate_groups`, in less
+            memory and time. "auto" takes "recorded" where it applies.
+        coordinate_share: share of the coordinates, in (0, 1], that the recorded backward pass visits:
+            a stratified random sample, drawn anew for each meta-gradient, which stays unbiased.
+        chunk_size: coordinates that the recorded backward pass handles at once.
+
+    Returns:
+        a `GradientEstimator`. `meta_loss` is the window's sum of w_t f(theta_t), averaged over tasks.
+
+    Raises:
+        ValueError: for lengths that do not divide, weights that are negative, not finite, all zero
+            or of the wrong length, and for options that exclude one another.
+
+    Example:
+        >>> from l2ljax.optimizers import lstm
+        >>> from l2ljax.tasks import quadratic
+        >>> estimator = truncated_bptt(
+        ...     quadratic(), lstm(), num_tasks=4, episode_length=10, unroll_length=5
+        ... )
+        >>> meta_params = estimator.optimizer.init(jax.random.key(0))
+        >>> state = estimator.init(jax.random.key(1), meta_params)
+        >>> loss, grads, state, metrics = estimator.estimate(meta_params, state, jax.random.key(2))
+        >>> int(state.position), metrics["losses"].shape
+        (5, (6,))
+    """
+    check_positive_int("num_tasks", num_tasks)
+    check_positive_int("episode_length", episode_length)
+    check_positive_int("unroll_length", unroll_length)
+    check_positive_int("chunk_size", chunk_size)
+    if episode_length % unroll_length:
+        raise ValueError(
+            f"unroll_length={unroll_length} does not divide episode_length={episode_length}; "
+            "choose windows that fill the episode exactly."
+        )
+    if not 0 < coordinate_share <= 1:
+        raise ValueError(f"coordinate_share must lie in (0, 1], got {coordinate_share!r}.")
+    if backward not in ("auto", "recorded", "scan"):
+        raise ValueError(f'backward must be "auto", "recorded" or "scan", got {backward!r}.')
+
+    recordable = optimizer.coordinate_groups is not None and not second_derivatives
+    if (backward == "recorded" or coordinate_share < 1) and not recordable:
+        reason = (
+            "second_derivatives=True makes coordinates influence one another"
+            if second_derivatives
+            else "this learned optimizer declares no coordinate_groups"
+        )
+        raise ValueError(
+            f"The recorded backward pass and coordinate_share < 1 need independent coordinates, but "
+            f'{reason}; use backward="scan" and coordinate_share=1.'
+        )
+    if backward == "scan" and coordinate_share < 1:
+        raise ValueError(
+            f'coordinate_share={coordinate_share} needs backward="recorded", got backward="scan".'
+        )
+    if backward == "auto":
+        backward = "recorded" if recordable else "scan"
+    return TruncatedBPTT(
+        task=task,
+        optimizer=optimizer,
+        num_tasks=num_tasks,
+        episode_length=episode_length,
+        unroll_length=unroll_length,
+        weights=step_weights(weights, episode_length),
+        second_derivatives=second_derivatives,
+        backward=backward,
+        coordinate_share=float(coordinate_share),
+        chunk_size=chunk_size,
+    )
+
+
+def step_weights(weights: Weights | None, episode_length: int) -> tuple[float, ...]:
+    """w_1 ... w_T as floats, checked: finite, >= 0, not all 0, `episode_length` of them."""
+    if weights is None:
+        return (1.0,) * episode_length
+    if callable(weights):
+        weights = weights(np.arange(1, episode_length + 1))
+    array = np.asarray(weights, dtype=np.float64)
+    if array.shape != (episode_length,):
+        raise ValueError(
+            f"weights must have one entry per inner step, shape ({episode_length},), "
+            f"got shape {array.shape}."
+        )
+    if not (np.isfinite(array).all() and (array >= 0).all() and array.any()):
+        raise ValueError(
+            "weights must be finite, >= 0 and not all 0, got values from "
+            f"{array.min()} to {array.max()}."
+        )
+    return tuple(array.tolist())
+
+
+def select(condition: jax.Array, yes: PyTree, no: PyTree) -> PyTree:
+    """`yes` where the scalar `condition` holds, else `no`, leaf by leaf."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)

@@ -1,0 +1,104 @@
+"""The network inside the coordinatewise optimizer: an LSTM for *one* coordinate.
+
+Andrychowicz et al. (2016), section 2.1: every coordinate has its own state and all share the same
+weights. `CoordinatewiseLSTM` is written for one coordinate, in operations that treat any further
+trailing axes as more coordinates. So it can be applied to a whole parameter at once, which gives what
+`jax.vmap` over the parameter's axes gives (hidden axis first) with one matrix product a layer.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from l2ljax.preprocess import Preprocess, log_sign
+
+
+class LSTMCarry(NamedTuple):
+    """One layer's state: `[hidden]` each for one coordinate, `[hidden, *shape]` for a parameter."""
+
+    hidden: jax.Array
+    cell: jax.Array
+
+
+class CoordinatewiseLSTM(nn.Module):
+    """A stacked LSTM that maps one coordinate's gradient to its update.
+
+    flax's own cells add no offset to the forget gate; this one does (`forget_bias`), because a cell
+    that starts out remembering is what lets the optimizer learn momentum early (Jozefowicz et
+    al. 2015). The offset is not a parameter: it is added to the learned bias.
+
+    Attributes:
+        hidden_sizes: units of each LSTM layer; the paper uses (20, 20).
+        preprocess: gradient -> features, e.g. `l2ljax.log_sign(10.0)`.
+        output_scale: the output is multiplied by this, so that a fresh network makes small steps.
+        forget_bias: constant added to the forget gate.
+        dtype: what the network computes in and what its state is held in, whatever the gradient's.
+    """
+
+    hidden_sizes: Sequence[int] = (20, 20)
+    preprocess: Preprocess = log_sign(10.0)
+    output_scale: float = 0.1
+    forget_bias: float = 1.0
+    dtype: jax.typing.DTypeLike = jnp.float32
+
+    def __post_init__(self):
+        sizes = tuple(self.hidden_sizes)
+        if not all(isinstance(size, int) and size > 0 for size in sizes):
+            raise ValueError(
+                f"hidden_sizes must be positive integers, one an LSTM layer, got {sizes}; "
+                "for example (20, 20)."
+            )
+        self.hidden_sizes = sizes  # a list would make the module unhashable
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(
+        self, carry: tuple[LSTMCarry, ...], gradient: jax.Array
+    ) -> tuple[tuple[LSTMCarry, ...], jax.Array]:
+        """One step.
+
+        Args:
+            carry: one `LSTMCarry` a layer, `[hidden, *shape]`.
+            gradient: `[*shape]` [nabla_t]; a scalar for one coordinate.
+
+        Returns:
+            the next carry and the additive update, `[*shape]` of `dtype`.
+        """
+        inputs = self.preprocess(jnp.asarray(gradient, self.dtype))
+        next_carry = []
+        for layer, (size, (hidden, cell)) in enumerate(zip(self.hidden_sizes, carry, strict=True)):
+            inputs = jnp.concatenate([inputs, hidden])
+            kernel = self.param(
+                f"kernel_{layer}",
+                nn.initializers.lecun_normal(in_axis=1, out_axis=0),
+                (4 * size, inputs.shape[0]),
+            )
+            bias = self.param(f"bias_{layer}", nn.initializers.zeros, (4 * size,))
+            gates = self._affine(kernel, inputs, bias)
+            input_gate, forget_gate, candidate, output_gate = jnp.split(gates, 4)
+            cell = (
+                nn.sigmoid(forget_gate + self.forget_bias) * cell
+                + nn.sigmoid(input_gate) * jnp.tanh(candidate)
+            )
+            inputs = nn.sigmoid(output_gate) * jnp.tanh(cell)
+            next_carry.append(LSTMCarry(inputs, cell))
+        readout = self.param("readout", nn.initializers.normal(0.01), (inputs.shape[0],))
+        offset = self.param("readout_bias", nn.initializers.zeros, ())
+        update = self._affine(readout, inputs, offset)
+        return tuple(next_carry), self.output_scale * update
+
+    def _affine(self, weights: jax.Array, inputs: jax.Array, bias: jax.Array) -> jax.Array:
+        """`weights` @ `inputs` + `bias` over the first axis of `inputs`, the others along for it."""
+        coordinate_axes = range(bias.ndim, bias.ndim + inputs.ndim - 1)
+        bias = jnp.expand_dims(bias.astype(self.dtype), tuple(coordinate_axes))
+        return jnp.tensordot(weights.astype(self.dtype), inputs, axes=1) + bias
+
+    def initial_carry(self) -> tuple[LSTMCarry, ...]:
+        """All-zero state of one coordinate: per layer two `[hidden]` arrays."""
+        return tuple(
+            LSTMCarry(jnp.zeros(size, self.dtype), jnp.zeros(size, self.dtype))
+            for size in self.hidden_sizes
+        )

@@ -1,0 +1,59 @@
+"""The coordinatewise LSTM optimizer of Andrychowicz et al. (2016), section 2.1."""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from l2ljax.base import CoordinateGroup, LearnedOptimizer, Params
+from l2ljax.networks import CoordinatewiseLSTM
+from l2ljax.preprocess import Preprocess, log_sign
+from l2ljax.transform import init_meta_params, scale_by_lstm
+
+
+def lstm(
+    hidden_sizes: Sequence[int] = (20, 20),
+    preprocess: Preprocess = log_sign(p=10.0),
+    output_scale: float = 0.1,
+    forget_bias: float = 1.0,
+    dtype: jax.typing.DTypeLike = jnp.float32,
+) -> LearnedOptimizer:
+    """The paper's optimizer: a small LSTM that sees one coordinate's gradient at a time.
+
+    Args:
+        hidden_sizes: units of each layer.
+        preprocess: gradient -> features, `log_sign(p)` or `identity()`.
+        output_scale: factor on the output. The paper uses 0.1 with preprocessing on MNIST.
+        forget_bias: constant added to the forget gates.
+        dtype: of computation and state, whatever the gradients' dtype.
+
+    Returns:
+        a coordinatewise `LearnedOptimizer`; its meta-parameters are flax variables,
+        `{"params": {"kernel_0": [4 H_0, F + H_0], "bias_0": [4 H_0], ..., "readout": [H_last],
+        "readout_bias": []}}`.
+
+    Example:
+        >>> optimizer = lstm(hidden_sizes=(8,))
+        >>> meta_params = optimizer.init(jax.random.key(0))
+        >>> meta_params["params"]["kernel_0"].shape
+        (32, 10)
+    """
+    network = CoordinatewiseLSTM(
+        hidden_sizes=tuple(hidden_sizes),
+        preprocess=preprocess,
+        output_scale=output_scale,
+        forget_bias=forget_bias,
+        dtype=dtype,
+    )
+    transform = functools.partial(scale_by_lstm, network=network)
+
+    def coordinate_groups(params: Params) -> tuple[CoordinateGroup, ...]:
+        everything = tuple(range(len(jax.tree.leaves(params))))
+        return (CoordinateGroup(everything, transform),)
+
+    return LearnedOptimizer(
+        init=functools.partial(init_meta_params, network),
+        transform=transform,
+        coordinate_groups=coordinate_groups,
+    )

@@ -1,0 +1,92 @@
+"""Gradient -> network features, one coordinate at a time.
+
+Gradients span many orders of magnitude, networks want inputs of order one. `log_sign` is the
+preprocessing of Andrychowicz et al. (2016), Appendix A; `identity` passes the gradient on.
+
+Features stack on a new *first* axis, so that they work alike on one coordinate (`[] -> [F]`) and on
+a whole parameter (`[*shape] -> [F, *shape]`). The objects compare and hash by value, which lets a
+network that holds one be a static argument of `jax.jit`.
+"""
+
+import dataclasses
+import math
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+
+
+class Preprocess(Protocol):
+    """What a network needs of its preprocessing: the features and how many they are."""
+
+    @property
+    def num_features(self) -> int:
+        """How many features each coordinate's gradient becomes."""
+        ...
+
+    def __call__(self, gradient: jax.Array) -> jax.Array:
+        """`[*shape]` float -> `[num_features, *shape]`, same dtype."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class _Identity:
+    num_features = 1
+
+    def __call__(self, gradient: jax.Array) -> jax.Array:
+        return jnp.asarray(gradient)[None]
+
+
+@dataclasses.dataclass(frozen=True)
+class _LogSign:
+    p: float
+    num_features = 2
+
+    def __call__(self, gradient: jax.Array) -> jax.Array:
+        dtype = jnp.asarray(gradient).dtype
+        gradient = jnp.asarray(gradient, jnp.promote_types(dtype, jnp.float32))
+        magnitude = jnp.abs(gradient)
+        large = magnitude >= math.exp(-self.p)
+        # The inner `where` keeps log away from 0: its infinite slope there would turn the unused
+        # branch's zero cotangent into NaN as soon as somebody differentiates through the gradient.
+        log_magnitude = jnp.log(jnp.where(large, magnitude, 1.0))
+        # Likewise e^p g of a huge gradient must not overflow in the branch that is not used.
+        small = jnp.where(large, 0.0, gradient)
+        return jnp.stack(
+            [
+                jnp.where(large, log_magnitude / self.p, -1.0),
+                jnp.where(large, jnp.sign(gradient), math.exp(self.p) * small),
+            ]
+        ).astype(dtype)
+
+
+def identity() -> Preprocess:
+    """The gradient itself as the only feature (the paper's choice for quadratics).
+
+    Example:
+        >>> [float(feature) for feature in identity()(jnp.array(-0.5))]
+        [-0.5]
+    """
+    return _Identity()
+
+
+def log_sign(p: float = 10.0) -> Preprocess:
+    """The gradient's log magnitude and sign, two features (Andrychowicz et al. 2016, Appendix A).
+
+    (log|g| / p, sgn g) where |g| >= e^-p, else (-1, e^p g). Larger `p` keeps smaller gradients
+    apart. The derivative is finite for every finite `g`, 0 and denormals included.
+
+    Args:
+        p: natural log of the factor by which gradients may shrink before they count as small;
+            0 < p <= 80 (beyond that e^-p is no normal float32).
+
+    Raises:
+        ValueError: if `p` is not a number in that range.
+
+    Example:
+        >>> [round(float(feature), 3) for feature in log_sign(10.0)(jnp.array(-1.0e-2))]
+        [-0.461, -1.0]
+    """
+    if not (isinstance(p, int | float) and 0 < p <= 80):
+        raise ValueError(f"log_sign needs a number p with 0 < p <= 80, got p={p!r}; use p=10 as the paper does.")
+    return _LogSign(float(p))

@@ -1,0 +1,23 @@
+"""Random minibatches of an image data set that stays on the device as it was stored."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from l2ljax.base import Batch, Instance, Key, PyTree
+from l2ljax.data import Images
+
+
+def random_minibatch(batch_size: int) -> Callable[[PyTree, Instance, Key], Batch]:
+    """A `Task.batch` that draws `batch_size` images uniformly, with replacement, as floats."""
+
+    def batch(data: Images, instance: Instance, key: Key) -> Images:
+        del instance
+        rows = jax.random.randint(key, (batch_size,), 0, data.labels.shape[0])
+        images = data.images[rows]
+        if images.dtype == jnp.uint8:
+            images = images.astype(jnp.float32) / 255.0
+        return Images(images, data.labels[rows])
+
+    return batch

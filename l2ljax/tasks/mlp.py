@@ -1,0 +1,84 @@
+"""Training a multilayer perceptron on images (Andrychowicz et al. 2016, section 3.2)."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from l2ljax.base import Batch, Instance, Key, Params, PyTree, Task
+from l2ljax.checks import check_positive_int
+from l2ljax.data import check_images
+from l2ljax.tasks.minibatch import random_minibatch
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "sigmoid": jax.nn.sigmoid,
+    "relu": jax.nn.relu,
+    "tanh": jnp.tanh,
+    "gelu": jax.nn.gelu,
+}
+
+
+def mlp(
+    dataset: PyTree,
+    hidden_sizes: Sequence[int] = (20,),
+    activation: str = "sigmoid",
+    batch_size: int = 128,
+    num_classes: int | None = None,
+) -> Task:
+    """Classify images with a multilayer perceptron; theta_0 and the minibatches are what varies.
+
+    Weights start normal with standard deviation 1 / sqrt(fan_in), biases at 0. A minibatch is
+    `batch_size` images drawn uniformly with replacement. The loss is the mean cross-entropy.
+
+    Args:
+        dataset: `(images, labels)` as `l2ljax.load_dataset` gives them. `images` uint8 (scaled to
+            [0, 1] in each batch) or float (taken as they are), `[n, ...]`; `labels` int `[n]`.
+        hidden_sizes: units of each hidden layer; the paper meta-trains on (20,).
+        activation: one of "sigmoid", "relu", "tanh", "gelu".
+        batch_size: images in a minibatch.
+        num_classes: size of the output; default: the largest label + 1.
+
+    Returns:
+        a `Task` whose params are `[{"kernel": [in, out], "bias": [out]}, ...]`, one a layer, and
+        whose data are the given images and labels.
+
+    Raises:
+        ValueError: for an unknown activation, sizes that are no positive integers, or images and
+            labels that do not belong together.
+
+    Example:
+        >>> from l2ljax.data import Images
+        >>> digits = Images(jnp.zeros((50, 8, 8, 1), jnp.uint8), jnp.arange(50) % 10)
+        >>> task = mlp(digits, hidden_sizes=(20,), batch_size=16)
+        >>> batch = task.batch(task.data, (), jax.random.key(0))
+        >>> float(task.loss(task.init((), jax.random.key(1)), batch)) > 0
+        True
+    """
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation must be one of {sorted(ACTIVATIONS)}, got {activation!r}.")
+    hidden_sizes = [check_positive_int("hidden_sizes", size) for size in hidden_sizes]
+    check_positive_int("batch_size", batch_size)
+    data = check_images(dataset)
+    if num_classes is None:
+        num_classes = int(jnp.max(data.labels)) + 1
+    sizes = [math.prod(data.images.shape[1:]), *hidden_sizes, num_classes]
+    act = ACTIVATIONS[activation]
+
+    def init(instance: Instance, key: Key) -> Params:
+        del instance
+        keys = jax.random.split(key, len(sizes) - 1)
+        return [
+            {"kernel": jax.random.normal(k, (m, n)) / math.sqrt(m), "bias": jnp.zeros(n)}
+            for k, m, n in zip(keys, sizes[:-1], sizes[1:], strict=True)
+        ]
+
+    def loss(params: Params, batch: Batch) -> jax.Array:
+        hidden = batch.images.reshape(batch.images.shape[0], -1)
+        for layer in params[:-1]:
+            hidden = act(hidden @ layer["kernel"] + layer["bias"])
+        logits = hidden @ params[-1]["kernel"] + params[-1]["bias"]
+        return optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels).mean()
+
+    return Task(init=init, loss=loss, batch=random_minibatch(batch_size), data=data)

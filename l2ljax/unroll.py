@@ -1,0 +1,161 @@
+"""The inner loop: an Optax transformation minimising one optimizee under `lax.scan`.
+
+theta_{t+1} = theta_t + g_t, with g_t the transformation's update (Andrychowicz et al. 2016,
+section 2). By default the optimizee's gradients are constants of the meta-gradient ("the dashed
+edges" of their figure 2 are dropped); each inner step is rematerialised in the backward pass, so that
+memory grows with the state and not with the network's activations.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.ad_checkpoint import checkpoint_name
+
+from l2ljax.base import Batch, Instance, Key, Params, PyTree, Task
+from l2ljax.checks import check_positive_int
+
+
+class OptimizeeState(NamedTuple):
+    """One running optimizee.
+
+    Attributes:
+        instance: the draw f ~ p(f) it minimises.
+        params: its parameters [theta_t].
+        opt_state: the state of the transformation that trains it.
+    """
+
+    instance: Instance
+    params: Params
+    opt_state: PyTree
+
+
+def init_optimizee(task: Task, tx: optax.GradientTransformation, key: Key) -> OptimizeeState:
+    """Draws an optimizee from `task`, at theta_0, ready for `tx`.
+
+    The draw depends on `task` and `key` alone, so that different transformations given the same
+    key start on the same function from the same parameters.
+    """
+    instance, params = sample_optimizee(task, key)
+    return OptimizeeState(instance, params, tx.init(params))
+
+
+def sample_optimizee(task: Task, key: Key) -> tuple[Instance, Params]:
+    """Draws `(instance, theta_0)` from `task`: what `init_optimizee` starts from."""
+    sample_key, init_key = jax.random.split(key)
+    instance = task.sample(task.data, sample_key)
+    return instance, task.init(instance, init_key)
+
+
+def unroll(
+    task: Task,
+    tx: optax.GradientTransformation,
+    state: OptimizeeState,
+    key: Key,
+    num_steps: int,
+    *,
+    second_derivatives: bool = False,
+) -> tuple[OptimizeeState, jax.Array]:
+    """Runs `num_steps` inner steps.
+
+    Transformations that ask for them get the extra arguments `value` (the loss), `grad` and
+    `value_fn` of the step's minibatch. A transformation with integer or PRNG state is fine.
+
+    Args:
+        task: the task that `state` was drawn from.
+        tx: any Optax transformation.
+        state: where to start.
+        key: for the minibatches; equal keys give equal minibatches whatever `tx` is.
+        num_steps: inner steps, at least 1.
+        second_derivatives: differentiate also through the optimizee's gradients, which costs a
+            Hessian-vector product a step. By default they are constants (`stop_gradient`).
+
+    Returns:
+        the state after the last step, and `losses`, float `[num_steps + 1]`: `losses[t]` is
+        f(theta_t) on the minibatch of step t, before that step's update; the last entry is f at the
+        final parameters, on a minibatch of its own.
+
+    Raises:
+        ValueError: if `num_steps` is no positive integer, or the task's loss is not a scalar.
+
+    Example:
+        >>> parabola = Task(init=lambda _, key: jnp.ones(()), loss=lambda x, _: x**2)
+        >>> state = init_optimizee(parabola, optax.sgd(0.25), jax.random.key(0))
+        >>> _, losses = unroll(parabola, optax.sgd(0.25), state, jax.random.key(1), 2)
+        >>> [float(loss) for loss in losses]
+        [1.0, 0.25, 0.0625]
+    """
+    check_positive_int("num_steps", num_steps)
+    tx = optax.with_extra_args_support(tx)
+    step_keys = jax.random.split(key, num_steps + 1)
+
+    def inner_step(carry, step_key):
+        params, opt_state = carry
+        batch = task.batch(task.data, state.instance, step_key)
+        loss, gradients = loss_and_gradients(
+            task, params, batch, second_derivatives=second_derivatives
+        )
+        updates, opt_state = tx.update(
+            gradients,
+            opt_state,
+            params,
+            value=loss,
+            grad=gradients,
+            value_fn=lambda p: task.loss(p, batch),
+        )
+        return (optax.apply_updates(params, updates), opt_state), loss
+
+    # Recomputing a step is cheap but for the optimizee's gradient, which is small enough to keep.
+    step = jax.checkpoint(
+        inner_step, policy=jax.checkpoint_policies.save_only_these_names("optimizee")
+    )
+    (params, opt_state), losses = jax.lax.scan(
+        step, (state.params, state.opt_state), step_keys[:num_steps]
+    )
+    last_batch = task.batch(task.data, state.instance, step_keys[num_steps])
+    last_loss = scalar_loss(task, params, last_batch)
+    losses = jnp.append(losses, last_loss)
+    return OptimizeeState(state.instance, params, opt_state), losses
+
+
+def loss_and_gradients(
+    task: Task, params: Params, batch: Batch, *, second_derivatives: bool = False
+) -> tuple[jax.Array, Params]:
+    """f and its gradient at `params` [f(theta_t), nabla_t].
+
+    Without second derivatives the gradient is a constant, and the loss carries it as its
+    derivative: the meta-backward pass needs d f(theta_t) / d theta_t, which is the gradient already
+    at hand, and never differentiates the optimizee again.
+    """
+    loss, gradients = jax.value_and_grad(lambda p: scalar_loss(task, p, batch))(params)
+    if second_derivatives:
+        return loss, gradients
+    loss, gradients = checkpoint_name(jax.lax.stop_gradient((loss, gradients)), "optimizee")
+    return _with_gradient(loss, params, gradients), gradients
+
+
+def scalar_loss(task: Task, params: Params, batch: Batch) -> jax.Array:
+    """`task.loss`, refused with a sentence unless it is a real floating scalar."""
+    loss = task.loss(params, batch)
+    shape, dtype = jnp.shape(loss), jnp.result_type(loss)
+    if shape != () or not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(
+            f"The task's loss must be a real floating-point scalar, got shape {shape} and dtype "
+            f"{dtype}; reduce it, for example with jnp.mean."
+        )
+    return loss
+
+
+@jax.custom_jvp
+def _with_gradient(loss: jax.Array, params: Params, gradients: Params) -> jax.Array:
+    """`loss`, whose derivative with respect to `params` is `gradients` by decree."""
+    del params, gradients
+    return loss
+
+
+@_with_gradient.defjvp
+def _with_gradient_jvp(primals, tangents):
+    loss, _, gradients = primals
+    _, params_dot, _ = tangents
+    return loss, optax.tree.vdot(gradients, params_dot).astype(loss.dtype)
