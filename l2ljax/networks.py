@@ -45,13 +45,13 @@ class CoordinatewiseLSTM(nn.Module):
     dtype: jax.typing.DTypeLike = jnp.float32
 
     def __post_init__(self):
-        sizes = tuple(self.hidden_sizes)
-        if not all(isinstance(size, int) and size > 0 for size in sizes):
+        sizes = self.hidden_sizes
+        if not isinstance(sizes, Sequence) or any(type(n) is not int or n <= 0 for n in sizes):
             raise ValueError(
-                f"hidden_sizes must be positive integers, one an LSTM layer, got {sizes}; "
+                f"hidden_sizes must be positive integers, one an LSTM layer, got {sizes!r}; "
                 "for example (20, 20)."
             )
-        self.hidden_sizes = sizes  # a list would make the module unhashable
+        self.hidden_sizes = tuple(sizes)  # a list would make the module unhashable
         super().__post_init__()
 
     @nn.compact
@@ -68,6 +68,7 @@ class CoordinatewiseLSTM(nn.Module):
             the next carry and the additive update, `[*shape]` of `dtype`.
         """
         inputs = self.preprocess(jnp.asarray(gradient, self.dtype))
+        forget_bias = jnp.asarray(self.forget_bias, self.dtype)
         next_carry = []
         for layer, (size, (hidden, cell)) in enumerate(zip(self.hidden_sizes, carry, strict=True)):
             inputs = jnp.concatenate([inputs, hidden])
@@ -79,16 +80,15 @@ class CoordinatewiseLSTM(nn.Module):
             bias = self.param(f"bias_{layer}", nn.initializers.zeros, (4 * size,))
             gates = self._affine(kernel, inputs, bias)
             input_gate, forget_gate, candidate, output_gate = jnp.split(gates, 4)
-            cell = (
-                nn.sigmoid(forget_gate + self.forget_bias) * cell
-                + nn.sigmoid(input_gate) * jnp.tanh(candidate)
+            cell = nn.sigmoid(forget_gate + forget_bias) * cell + nn.sigmoid(input_gate) * jnp.tanh(
+                candidate
             )
             inputs = nn.sigmoid(output_gate) * jnp.tanh(cell)
             next_carry.append(LSTMCarry(inputs, cell))
         readout = self.param("readout", nn.initializers.normal(0.01), (inputs.shape[0],))
         offset = self.param("readout_bias", nn.initializers.zeros, ())
         update = self._affine(readout, inputs, offset)
-        return tuple(next_carry), self.output_scale * update
+        return tuple(next_carry), jnp.asarray(self.output_scale, self.dtype) * update
 
     def _affine(self, weights: jax.Array, inputs: jax.Array, bias: jax.Array) -> jax.Array:
         """`weights` @ `inputs` + `bias` over the first axis of `inputs`, the others along for it."""

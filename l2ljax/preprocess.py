@@ -88,5 +88,7 @@ def log_sign(p: float = 10.0) -> Preprocess:
         [-0.461, -1.0]
     """
     if not (isinstance(p, int | float) and 0 < p <= 80):
-        raise ValueError(f"log_sign needs a number p with 0 < p <= 80, got p={p!r}; use p=10 as the paper does.")
+        raise ValueError(
+            f"log_sign needs a number p with 0 < p <= 80, got p={p!r}; use p=10 as the paper does."
+        )
     return _LogSign(float(p))

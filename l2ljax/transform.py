@@ -37,8 +37,8 @@ def scale_by_lstm(
     The updates are additive: `optax.apply_updates(params, updates)`, with no sign flip and no
     learning rate behind it. Updates keep each gradient's dtype; the network computes, and its state
     is held, in `network.dtype`. A parameter's own axes are never reshaped, so a sharded parameter
-    keeps its sharding and its state has the same. A non-finite gradient makes its own coordinate
-    non-finite and no other; `optax.apply_if_finite` around the transform skips such steps.
+    keeps its sharding and its state has the same. A NaN gradient makes its own coordinate NaN and
+    no other; `optax.apply_if_finite` around the transform skips such steps.
 
     Args:
         meta_params: what `network.init` (or `l2ljax.lstm(...).init`) returns.
@@ -62,8 +62,9 @@ def scale_by_lstm(
         >>> jax.tree.map(jnp.shape, updates)
         {'b': (2,), 'w': (3, 2)}
     """
+    # Shapes do not depend on the factors, which may be arrays (`optax.inject_hyperparams`).
     check_like(
-        _meta_params_like(network),
+        _meta_params_like(network.clone(output_scale=1.0, forget_bias=1.0)),
         meta_params,
         "meta_params",
         f"they must come from init of the same network, here with hidden_sizes={network.hidden_sizes}",
@@ -106,7 +107,7 @@ def scale_by_lstm(
             for carry, gradient in zip(carries, gradients, strict=True)
         ]
         outputs = [
-            output.astype(gradient.dtype)
+            output.astype(jnp.result_type(gradient))  # a Python float has no dtype
             for (_, output), gradient in zip(stepped, gradients, strict=True)
         ]
         next_leaves = [jax.tree.leaves(carry) for carry, _ in stepped]
@@ -121,7 +122,7 @@ def scale_by_lstm(
 
 def init_meta_params(network: CoordinatewiseLSTM, key: jax.Array) -> MetaParams:
     """Fresh weights of `network` [phi], as flax variables: `{"params": {...}}`."""
-    return network.init(key, network.initial_carry(), jnp.zeros([], network.dtype))
+    return jax.jit(network.init)(key, network.initial_carry(), jnp.zeros([], network.dtype))
 
 
 @functools.cache

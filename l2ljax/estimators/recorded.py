@@ -68,9 +68,7 @@ def recorded_meta_gradient(
     groups = coordinate_groups(optimizer, optimizees.params)
     transforms = [group.transform(meta_params) for group in groups]
     fresh = init_group_states(optimizer, meta_params, optimizees.params)
-    start_states = jax.tree.map(
-        lambda a, b: jnp.where(restart, a, b), fresh, optimizees.opt_state
-    )
+    start_states = jax.tree.map(lambda a, b: jnp.where(restart, a, b), fresh, optimizees.opt_state)
     samples = [
         sample_coordinates(jax.random.fold_in(share_key, i), matrix.size, coordinate_share)
         for i, matrix in enumerate(to_matrices(groups, optimizees.params))
@@ -202,9 +200,7 @@ def sample_coordinates(key: Key, num_coordinates: int, share: float) -> tuple[An
     return edges[:-1] + jax.random.randint(key, (count,), 0, sizes), sizes.astype(jnp.float32)
 
 
-def coordinate_groups(
-    optimizer: LearnedOptimizer, params: Params
-) -> tuple[CoordinateGroup, ...]:
+def coordinate_groups(optimizer: LearnedOptimizer, params: Params) -> tuple[CoordinateGroup, ...]:
     """The optimizer's groups for `params`, refused with a sentence if it declares none."""
     if optimizer.coordinate_groups is None:
         raise ValueError("The recorded backward pass needs an optimizer with coordinate_groups.")

@@ -40,7 +40,7 @@ def lstm(
         (32, 10)
     """
     network = CoordinatewiseLSTM(
-        hidden_sizes=tuple(hidden_sizes),
+        hidden_sizes=hidden_sizes,
         preprocess=preprocess,
         output_scale=output_scale,
         forget_bias=forget_bias,

@@ -61,8 +61,10 @@ def mlp(
     hidden_sizes = [check_positive_int("hidden_sizes", size) for size in hidden_sizes]
     check_positive_int("batch_size", batch_size)
     data = check_images(dataset)
+    labels_need = int(jnp.max(data.labels)) + 1
     if num_classes is None:
-        num_classes = int(jnp.max(data.labels)) + 1
+        num_classes = labels_need
+    check_positive_int("num_classes", num_classes, minimum=labels_need)
     sizes = [math.prod(data.images.shape[1:]), *hidden_sizes, num_classes]
     act = ACTIVATIONS[activation]
 

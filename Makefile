@@ -1,0 +1,37 @@
+# `make demo` and `make test` are all a newcomer needs; CI calls the same targets.
+PYTHON ?= python3
+VENV ?= .venv
+RUN := $(VENV)/bin/python
+
+.PHONY: demo test test-slow lint types check clean
+
+demo: $(VENV)/demo.stamp
+	$(RUN) scripts/meta_train.py --config=configs/demo.py --workdir=runs/demo
+	$(RUN) scripts/evaluate.py --workdir=runs/demo
+
+test: $(VENV)/dev.stamp
+	$(RUN) -m pytest
+
+test-slow: $(VENV)/dev.stamp
+	$(RUN) -m pytest -m slow
+
+lint: $(VENV)/dev.stamp
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+types: $(VENV)/dev.stamp
+	$(RUN) -m pyright
+
+check: lint types test test-slow
+
+$(VENV)/demo.stamp: pyproject.toml
+	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --editable ".[plots]"
+	touch $@
+
+$(VENV)/dev.stamp: $(VENV)/demo.stamp
+	$(RUN) -m pip install --quiet --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs .pytest_cache .ruff_cache

@@ -1,0 +1,26 @@
+"""Random 10-dimensional quadratics (Andrychowicz et al. 2016, section 3.1)."""
+
+import ml_collections
+
+from l2ljax.experiment import DEFAULTS
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = ml_collections.ConfigDict(DEFAULTS)
+    config.num_meta_updates = 4000
+    config.num_tasks = 128
+    config.task = {"name": "quadratic", "dim": 10}
+    config.optimizer = {
+        "name": "lstm",
+        "hidden_sizes": (20, 20),
+        "preprocess": {"name": "identity"},  # the paper uses none here
+        "output_scale": 0.1,
+    }
+    config.validation = {"num_tasks": 512, "every": 50}
+    config.evaluation = {
+        "num_tasks": 1024,
+        "num_steps": 100,
+        "num_tuning_tasks": 1024,
+        "task": {},
+    }
+    return config

@@ -1,0 +1,64 @@
+"""Learning optimizers by gradient descent, as Optax transformations.
+
+A learned optimizer is a function from meta-parameters to an Optax transformation. See
+`l2ljax.scale_by_lstm` to use one, `l2ljax.meta_train` to train one, `l2ljax.tasks` for what on.
+"""
+
+from l2ljax import estimators, optimizers, tasks
+from l2ljax.base import CoordinateGroup, GradientEstimator, LearnedOptimizer, Task
+from l2ljax.data import Images, load_dataset
+from l2ljax.estimators import truncated_bptt
+from l2ljax.evaluate import BASELINES, LEARNING_RATES, compare, evaluate, tune
+from l2ljax.meta_train import MetaTrainResult, MetaTrainState, Validation, meta_train
+from l2ljax.networks import CoordinatewiseLSTM, LSTMCarry
+from l2ljax.optimizers import lstm, partition
+from l2ljax.preprocess import identity, log_sign
+from l2ljax.pretrained import (
+    load_optimizer,
+    load_pretrained,
+    pretrained_metadata,
+    pretrained_names,
+    save_optimizer,
+)
+from l2ljax.transform import ScaleByLSTMState, scale_by_lstm
+from l2ljax.unroll import OptimizeeState, init_optimizee, unroll
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BASELINES",
+    "compare",
+    "CoordinateGroup",
+    "CoordinatewiseLSTM",
+    "estimators",
+    "evaluate",
+    "GradientEstimator",
+    "identity",
+    "Images",
+    "init_optimizee",
+    "LearnedOptimizer",
+    "LEARNING_RATES",
+    "load_dataset",
+    "load_optimizer",
+    "load_pretrained",
+    "log_sign",
+    "lstm",
+    "LSTMCarry",
+    "meta_train",
+    "MetaTrainResult",
+    "MetaTrainState",
+    "OptimizeeState",
+    "optimizers",
+    "partition",
+    "pretrained_metadata",
+    "pretrained_names",
+    "save_optimizer",
+    "scale_by_lstm",
+    "ScaleByLSTMState",
+    "Task",
+    "tasks",
+    "truncated_bptt",
+    "tune",
+    "unroll",
+    "Validation",
+]

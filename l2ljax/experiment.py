@@ -1,0 +1,288 @@
+"""From a plain configuration to a run: builds the parts, meta-trains in a directory, evaluates.
+
+Configurations are nested dicts of JSON values; `configs/` makes them, `FIELDS` lists what one must
+have. Parts that have a choice are specifications: a `name` and the builder's arguments.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import optax
+
+from l2ljax import estimators, optimizers, tasks
+from l2ljax.base import GradientEstimator, LearnedOptimizer, Task
+from l2ljax.data import load_dataset
+from l2ljax.evaluate import Curve, bootstrap_ci95, compare, summarise
+from l2ljax.meta_train import MetaTrainResult, Validation, meta_train
+from l2ljax.pretrained import load_optimizer, save_optimizer
+from l2ljax.specification import call_with
+from l2ljax.workdir import claim, read_config, write_atomically
+
+FIELDS = {
+    "seed": "of everything random",
+    "num_meta_updates": "meta-updates in all",
+    "num_tasks": "optimizees a meta-update",
+    "episode_length": "inner steps an episode [T]",
+    "unroll_length": "inner steps a window",
+    "task": "specification of what to optimize",
+    "optimizer": "specification of what learns to",
+    "estimator": "specification of the meta-gradient",
+    "weights": '"all" or "last": which steps the meta-loss counts',
+    "meta_optimizer": "specification of what trains the meta-parameters",
+    "validation": "num_tasks and every (meta-updates) of the scoring that selects the best",
+    "checkpoint_every": "meta-updates between checkpoints",
+    "evaluation": "num_tasks, num_steps, num_tuning_tasks, task (overrides of the task's arguments)",
+}
+
+DEFAULTS = {
+    "seed": 0,
+    "episode_length": 100,
+    "unroll_length": 20,
+    "estimator": {"name": "truncated_bptt", "coordinate_share": 1.0},
+    "weights": "all",
+    "meta_optimizer": {
+        "name": "adam",
+        "learning_rate": 3e-3,
+        "clip_norm": 1.0,
+        "schedule": "cosine",
+    },
+    "checkpoint_every": 500,
+}
+"""What most experiments share; `configs/` start from these fields."""
+
+WEIGHTS = {"all": None, "last": lambda steps: steps == steps[-1]}
+
+
+class Experiment(NamedTuple):
+    """What a configuration describes."""
+
+    optimizer: LearnedOptimizer
+    estimator: GradientEstimator
+    meta_optimizer: optax.GradientTransformation
+    validation: Validation
+
+
+def adam(
+    num_meta_updates: int, learning_rate: float, clip_norm: float, schedule: str = "cosine"
+) -> optax.GradientTransformation:
+    """Adam behind clipping by global norm; a non-finite meta-gradient skips its update.
+
+    Args:
+        num_meta_updates: length of the schedule.
+        learning_rate: at the start.
+        clip_norm: largest norm of the meta-gradient.
+        schedule: "cosine" (to 0 at the end) or "constant".
+    """
+    schedules = {
+        "cosine": lambda: optax.cosine_decay_schedule(learning_rate, num_meta_updates),
+        "constant": lambda: optax.constant_schedule(learning_rate),
+    }
+    if schedule not in schedules:
+        raise ValueError(f"schedule must be one of {sorted(schedules)}, got {schedule!r}.")
+    return optax.apply_if_finite(
+        optax.chain(optax.clip_by_global_norm(clip_norm), optax.adam(schedules[schedule]())),
+        max_consecutive_errors=10**6,
+    )
+
+
+META_OPTIMIZERS = {"adam": adam}
+
+
+def build(config: Mapping[str, Any], data_dir: str | None = None) -> Experiment:
+    """The parts of the experiment that `config` describes; `data_dir` as in `load_dataset`.
+
+    Raises:
+        ValueError: for unknown or missing fields, names and arguments, in a sentence that lists
+            those there are; and whatever the builders refuse.
+    """
+    check_fields(config)
+    task = build_task(config["task"], data_dir)
+    optimizer = optimizers.build(config["optimizer"])
+    weights = WEIGHTS[config["weights"]]
+    estimator = call_with(
+        estimators.BUILDERS,
+        config["estimator"],
+        "estimator",
+        task=task,
+        optimizer=optimizer,
+        num_tasks=config["num_tasks"],
+        episode_length=config["episode_length"],
+        unroll_length=config["unroll_length"],
+        weights=weights,
+    )
+    meta_optimizer = call_with(
+        META_OPTIMIZERS,
+        config["meta_optimizer"],
+        "meta_optimizer",
+        num_meta_updates=config["num_meta_updates"],
+    )
+    validation = Validation(
+        task=task,
+        optimizer=optimizer,
+        key=jax.random.fold_in(jax.random.key(config["seed"]), 2),
+        num_tasks=config["validation"]["num_tasks"],
+        num_steps=config["episode_length"],
+        weights=getattr(estimator, "weights", None),
+    )
+    return Experiment(optimizer, estimator, meta_optimizer, validation)
+
+
+def build_task(specification: Mapping[str, Any], data_dir: str | None) -> Task:
+    """A task from its specification; `dataset` is `load_dataset`'s arguments as a dict."""
+    arguments = dict(specification)
+    if "dataset" in arguments:
+        arguments["dataset"] = load_dataset(**arguments["dataset"], data_dir=data_dir)
+    return call_with(tasks.BUILDERS, arguments, "task")
+
+
+def run(
+    config: Mapping[str, Any],
+    workdir: str | Path,
+    *,
+    command: str,
+    data_dir: str | None = None,
+    progress: bool = True,
+) -> MetaTrainResult | None:
+    """Meta-trains in `workdir`, resuming where an earlier run stopped.
+
+    A finished run leaves `meta_params.safetensors` there.
+
+    Args:
+        config: the configuration.
+        workdir: its directory.
+        command: what to type to repeat it; goes into the weights' metadata.
+        data_dir: where TFDS finds its data sets; default: `TFDS_DATA_DIR`, or TFDS's own.
+        progress: show a progress bar.
+
+    Returns:
+        the result, or `None` if the run was finished before.
+
+    Raises:
+        ValueError: for a bad configuration, or a workdir that holds another one's run.
+    """
+    workdir = Path(workdir)
+    experiment = build(config, data_dir)
+    claim(workdir, config)
+    weights = workdir / "meta_params.safetensors"
+    if weights.exists():
+        return None
+    init_key, run_key = jax.random.split(jax.random.fold_in(jax.random.key(config["seed"]), 1))
+    result = meta_train(
+        experiment.estimator,
+        experiment.meta_optimizer,
+        experiment.optimizer.init(init_key),
+        run_key,
+        num_meta_updates=config["num_meta_updates"],
+        validation=experiment.validation,
+        validate_every=config["validation"]["every"],
+        workdir=workdir,
+        checkpoint_every=config["checkpoint_every"],
+        progress=progress,
+    )
+    if not result.interrupted:
+        trained = {
+            "command": command,
+            "config": config,
+            "seconds": round(result.seconds, 1),
+            "hardware": hardware(),
+            "validation_loss": result.best_score,
+            "best_update": result.best_update,
+        }
+        save_optimizer(weights, config["optimizer"], result.meta_params, trained)
+    return result
+
+
+def evaluate_run(
+    workdir: str | Path,
+    overrides: Mapping[str, Any],
+    *,
+    data_dir: str | None = None,
+    on_done: Any = lambda name: None,
+) -> tuple[dict[str, Any], dict[str, Curve]]:
+    """Evaluates a finished run beside tuned baselines.
+
+    Args:
+        workdir: of the run.
+        overrides: entries that replace those of the configuration's `evaluation`.
+        data_dir: as in `run`.
+        on_done: called with each optimizer's name as it is finished.
+
+    Returns:
+        the content of `summary.json`, and the curves it summarises.
+
+    Raises:
+        FileNotFoundError: if there is no finished run in `workdir`.
+    """
+    config = read_config(Path(workdir))
+    check_fields(config)
+    path = Path(workdir) / "meta_params.safetensors"
+    if not path.exists():
+        raise FileNotFoundError(
+            f"The run in {workdir} is not finished: there is no {path.name}; "
+            "start scripts/meta_train.py on it again, it resumes."
+        )
+    optimizer, meta_params, _ = load_optimizer(path)
+    settings = {**config["evaluation"], **overrides}
+    task = build_task({**config["task"], **settings["task"]}, data_dir)
+    name = config["optimizer"]["name"]
+    seed = settings.get("seed", config["seed"])
+    curves = compare(
+        task,
+        {name: optimizer.transform(meta_params)},
+        jax.random.fold_in(jax.random.key(seed), 3),
+        num_tasks=settings["num_tasks"],
+        num_steps=settings["num_steps"],
+        num_tuning_tasks=settings["num_tuning_tasks"],
+        on_done=on_done,
+    )
+    summary = {
+        "task": config["task"]["name"],
+        "num_tasks": settings["num_tasks"],
+        "num_steps": settings["num_steps"],
+        "seed": seed,
+        "hardware": hardware(),
+        "optimizers": {name: summarise(curve) for name, curve in curves.items()},
+    }
+    return summary, curves
+
+
+def write_results(
+    directory: str | Path, summary: Mapping[str, Any], curves: Mapping[str, Curve]
+) -> None:
+    """Writes `summary.json` and `curves.csv` (step, and each optimizer's mean loss and 95 % CI)."""
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    columns = {}
+    for name, curve in curves.items():
+        columns[f"{name}_mean"] = curve.losses.mean(axis=0)
+        columns[f"{name}_ci95_low"], columns[f"{name}_ci95_high"] = bootstrap_ci95(curve.losses)
+    lines = [",".join(["step", *columns])]
+    for step, row in enumerate(zip(*columns.values(), strict=True)):
+        lines.append(",".join([str(step), *(f"{value:.7g}" for value in row)]))
+    write_atomically(directory / "curves.csv", "\n".join(lines) + "\n")
+    write_atomically(directory / "summary.json", json.dumps(summary, indent=2) + "\n")
+
+
+def check_fields(config: Mapping[str, Any]) -> None:
+    """Refuses a configuration with unknown or missing fields, naming them."""
+    unknown, missing = sorted(set(config) - set(FIELDS)), sorted(set(FIELDS) - set(config))
+    if unknown or missing:
+        problems = [f"unknown: {', '.join(unknown)}"] * bool(unknown)
+        problems += [f"missing: {', '.join(missing)}"] * bool(missing)
+        raise ValueError(
+            f"The configuration has wrong fields ({'; '.join(problems)}); "
+            f"it must have {', '.join(FIELDS)}."
+        )
+    if config["weights"] not in WEIGHTS:
+        raise ValueError(f'weights must be "all" or "last", got {config["weights"]!r}.')
+
+
+def hardware() -> str:
+    """Device kind and count, as results name them, e.g. "cpu x 1 (2 cores)"."""
+    device = jax.devices()[0]
+    cores = f" ({os.cpu_count()} cores)" if device.platform == "cpu" else ""
+    return f"{device.device_kind} x {jax.device_count()}{cores}"

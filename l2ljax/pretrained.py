@@ -1,0 +1,129 @@
+"""Trained meta-parameters in files, and the ones that come with the package.
+
+A file is safetensors: the weights, and as metadata the specification that rebuilds the learned
+optimizer and whatever else is known of its training. Loading one runs no code from it.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from l2ljax.base import LearnedOptimizer, MetaParams
+from l2ljax.checks import check_like, path_name
+from l2ljax.optimizers import build
+
+WEIGHTS = Path(__file__).parent / "weights"
+
+
+def pretrained_names() -> list[str]:
+    """Names of the bundled optimizers, `<optimizer>-<task>`.
+
+    Example:
+        >>> "lstm-mnist" in pretrained_names()
+        True
+    """
+    return sorted(path.stem for path in WEIGHTS.glob("*.safetensors"))
+
+
+def load_pretrained(name: str) -> tuple[LearnedOptimizer, MetaParams]:
+    """A bundled learned optimizer and its meta-parameters.
+
+    Raises:
+        ValueError: for a name that is not in `pretrained_names()`.
+
+    Example:
+        >>> optimizer, meta_params = load_pretrained("lstm-quadratic")
+        >>> tx = optimizer.transform(meta_params)
+    """
+    optimizer, meta_params, _ = load_optimizer(_bundled(name))
+    return optimizer, meta_params
+
+
+def pretrained_metadata(name: str) -> dict[str, Any]:
+    """How a bundled optimizer was made: `optimizer`, `command`, `config`, `evaluation`, ..."""
+    return load_optimizer(_bundled(name))[2]
+
+
+def save_optimizer(
+    path: str | Path,
+    specification: Mapping[str, Any],
+    meta_params: MetaParams,
+    metadata: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes meta-parameters with the specification of their learned optimizer, atomically.
+
+    Args:
+        path: a `.safetensors` file; replaced if there is one.
+        specification: as `l2ljax.optimizers.build` takes it, e.g. `{"name": "lstm"}`.
+        meta_params: what that optimizer's transform takes.
+        metadata: further JSON values by name.
+
+    Raises:
+        ValueError: if the meta-parameters do not fit the specification.
+    """
+    path = Path(path)
+    expected = jax.eval_shape(build(specification).init, jax.random.key(0))
+    check_like(expected, meta_params, "meta_params", f"expected those of {dict(specification)}")
+    tensors = {
+        path_name(p): np.array(leaf, order="C")  # safetensors takes contiguous arrays only
+        for p, leaf in jax.tree_util.tree_leaves_with_path(meta_params)
+    }
+    texts = {
+        name: json.dumps(value)
+        for name, value in {**(metadata or {}), "optimizer": dict(specification)}.items()
+    }
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    safetensors.numpy.save_file(tensors, temporary, metadata=texts)
+    os.replace(temporary, path)
+
+
+def load_optimizer(path: str | Path) -> tuple[LearnedOptimizer, MetaParams, dict[str, Any]]:
+    """Reads a file of `save_optimizer`.
+
+    Returns:
+        the learned optimizer, its meta-parameters, and all metadata.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is damaged, was not written by l2ljax, or its weights do not fit the
+            optimizer that it specifies.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no weights file {path}.")
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            metadata = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (safetensors.SafetensorError, ValueError) as error:
+        raise ValueError(
+            f"{path} is damaged or no safetensors file of l2ljax ({error})."
+        ) from error
+    if "optimizer" not in metadata:
+        raise ValueError(f"{path} does not say which learned optimizer its weights belong to.")
+    optimizer = build(metadata["optimizer"])
+    expected = jax.eval_shape(optimizer.init, jax.random.key(0))
+    names = [path_name(p) for p, _ in jax.tree_util.tree_leaves_with_path(expected)]
+    given = {name: jnp.asarray(tensor) for name, tensor in tensors.items()}
+    wanted = dict(zip(names, jax.tree.leaves(expected), strict=True))
+    check_like(wanted, given, str(path), "the file does not fit the optimizer it names")
+    meta_params = jax.tree.unflatten(
+        jax.tree.structure(expected), [given[n].astype(wanted[n].dtype) for n in names]
+    )
+    return optimizer, meta_params, metadata
+
+
+def _bundled(name: str) -> Path:
+    if name not in pretrained_names():
+        raise ValueError(
+            f"There is no bundled optimizer {name!r}; there are {', '.join(pretrained_names())}."
+        )
+    return WEIGHTS / f"{name}.safetensors"

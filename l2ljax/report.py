@@ -1,0 +1,112 @@
+"""Results for people: the table and the figures. Needs matplotlib: `pip install "l2ljax[plots]"`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.table import Table
+
+from l2ljax.evaluate import Curve, bootstrap_ci95
+from l2ljax.preprocess import log_sign
+
+# Dark to light as well as by hue and dash, so that curves stay apart in grey. Learned ones first.
+STYLES = (
+    {"color": "#b2182b", "linestyle": "-", "linewidth": 2.4},
+    {"color": "#2b2b2b", "linestyle": "--", "linewidth": 1.6},
+    {"color": "#1f78b4", "linestyle": "-.", "linewidth": 1.6},
+    {"color": "#4d9221", "linestyle": ":", "linewidth": 2.0},
+    {"color": "#e08214", "linestyle": (0, (5, 1, 1, 1, 1, 1)), "linewidth": 1.6},
+    {"color": "#7b3294", "linestyle": (0, (8, 2)), "linewidth": 1.6},
+)
+LABELS = {"sgd": "SGD", "rmsprop": "RMSprop", "adam": "Adam", "nag": "NAG", "lstm": "LSTM"}
+
+
+def table(summary: Mapping[str, Any]) -> Table:
+    """The content of `summary.json` as a table to print."""
+    out = Table(
+        title=f"{summary['task']}: {summary['num_tasks']} optimizees, {summary['num_steps']} steps"
+    )
+    out.add_column("optimizer", no_wrap=True)
+    for heading in ("rate", "final loss", "95 % CI", "median", "mean loss", "diverged"):
+        out.add_column(heading, justify="right", no_wrap=True)
+    for name, row in summary["optimizers"].items():
+        final = row["final_loss"]
+        out.add_row(
+            LABELS.get(name, name),
+            "learned" if row["learning_rate"] is None else f"{row['learning_rate']:.3g}",
+            _text(final["mean"]),
+            " ... ".join(map(_text, final["ci95"])),
+            _text(final["median"]),
+            _text(row["mean_loss"]),
+            str(row["diverged"]),
+        )
+    return out
+
+
+def save_curves(path: str | Path, summary: Mapping[str, Any], curves: Mapping[str, Curve]) -> None:
+    """The mean loss of each optimizer over the steps, log scale, with 95 % bands, as a PNG."""
+    figure, axes = _pyplot().subplots(figsize=(7.0, 4.6), layout="constrained")
+    for (name, curve), style in zip(curves.items(), STYLES, strict=False):
+        low, high = bootstrap_ci95(curve.losses)
+        steps = np.arange(curve.losses.shape[1])
+        rate = "" if curve.learning_rate is None else f", rate {curve.learning_rate:.3g}"
+        axes.plot(steps, curve.losses.mean(axis=0), label=LABELS.get(name, name) + rate, **style)
+        axes.fill_between(steps, low, high, color=style["color"], alpha=0.18, linewidth=0)
+    axes.set_yscale("log")
+    axes.set_xlabel("inner step")
+    axes.set_ylabel("loss")
+    axes.set_xlim(0, summary["num_steps"])
+    # A baseline that starts by climbing must not squeeze the others.
+    start = max(curve.losses[:, 0].mean() for curve in curves.values())
+    axes.set_ylim(top=1.5 * start)
+    axes.grid(alpha=0.25, which="both", linewidth=0.5)
+    axes.set_title(
+        f"{summary['task']}: mean of {summary['num_tasks']} optimizees, 95 % confidence bands"
+    )
+    axes.legend(frameon=False)
+    _save(figure, path)
+
+
+def save_preprocessing(path: str | Path, p_values: tuple[float, ...] = (1.0, 10.0)) -> None:
+    """The two features of `log_sign(p)` against the gradient (paper, Appendix A), as a PNG."""
+    figure, panels = _pyplot().subplots(
+        1, len(p_values), figsize=(4.2 * len(p_values), 3.6), layout="constrained", squeeze=False
+    )
+    for axes, p in zip(panels[0], p_values, strict=True):
+        magnitude = np.logspace(-(p + 3) / np.log(10), 1, 400)
+        gradient = np.concatenate([-magnitude[::-1], magnitude])
+        features = np.asarray(jax.vmap(log_sign(p))(jnp.asarray(gradient, jnp.float32)))
+        axes.plot(gradient, features[:, 0], label="log |g| / p, or −1", **STYLES[0])
+        axes.plot(gradient, features[:, 1], label="sgn g, or $e^p g$", **STYLES[1])
+        axes.set_xscale("symlog", linthresh=float(np.exp(-p)))
+        axes.set_xlabel(f"gradient g (linear inside ±$e^{{-{p:g}}}$)")
+        axes.set_title(f"p = {p:g}")
+        axes.grid(alpha=0.25, linewidth=0.5)
+    panels[0][0].set_ylabel("feature")
+    panels[0][0].legend(frameon=False)
+    _save(figure, path)
+
+
+def _pyplot() -> Any:
+    try:
+        import matplotlib
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            'Figures need matplotlib, which is not installed; run: pip install "l2ljax[plots]"'
+        ) from error
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+def _save(figure: Any, path: str | Path) -> None:
+    figure.savefig(path, dpi=150)
+    _pyplot().close(figure)
+
+
+def _text(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.3g}"

@@ -1,0 +1,103 @@
+"""The plain files of a run's directory: its configuration and its history of metrics."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def claim(workdir: Path, config: Mapping[str, Any]) -> None:
+    """Makes `workdir` with `config.json`, or checks that it was made for the same configuration.
+
+    Raises:
+        ValueError: if `workdir` holds a run with another configuration; names each field that
+            differs.
+    """
+    path = Path(workdir) / "config.json"
+    config = json.loads(json.dumps(config))  # tuples become lists, as they will in the file
+    if not path.exists():
+        Path(workdir).mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps(config, indent=2) + "\n")
+        return
+    differences = _differences(read_config(workdir), config)
+    if differences:
+        raise ValueError(
+            f"{workdir} holds a run with another configuration ({'; '.join(differences)}). "
+            "Give the same configuration to resume it, or another --workdir."
+        )
+
+
+def read_config(workdir: Path) -> dict[str, Any]:
+    """The configuration of the run in `workdir`.
+
+    Raises:
+        FileNotFoundError, ValueError: if there is none, or it is no JSON object.
+    """
+    path = Path(workdir) / "config.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{workdir} holds no run: there is no {path.name} in it.")
+    try:
+        config = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON ({error}).") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} must hold a JSON object, got {type(config).__name__}.")
+    return config
+
+
+class MetricsLog:
+    """Appends records to `metrics.jsonl`, one JSON object a line.
+
+    Args:
+        path: the file; its folder must exist.
+        last_update: records of later updates, left by a run that was cut off, are dropped.
+    """
+
+    def __init__(self, path: Path, last_update: int):
+        self._path = Path(path)
+        self.records = [r for r in read_metrics(path) if r["update"] <= last_update]
+        write_atomically(self._path, "".join(_line(record) for record in self.records))
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Writes `record` through to the file."""
+        self.records.append(record)
+        with self._path.open("a") as file:
+            file.write(_line(record))
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The records of a `metrics.jsonl`; a last line that was cut off is left out."""
+    if not Path(path).exists():
+        return []
+    records = []
+    for line in Path(path).read_text().splitlines():
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            break
+    return records
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replaces `path` by `text` in one step, so that a failure leaves the old file whole."""
+    temporary = Path(path).with_name(f".{Path(path).name}.{os.getpid()}.tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def _line(record: dict[str, Any]) -> str:
+    return json.dumps(record) + "\n"
+
+
+def _differences(old: Any, new: Any, name: str = "") -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        prefix = f"{name}." if name else ""
+        return [
+            line
+            for field in {**old, **new}
+            for line in _differences(
+                old.get(field, "(unset)"), new.get(field, "(unset)"), prefix + field
+            )
+        ]
+    return [] if old == new else [f"{name} is {old!r} there, {new!r} here"]

@@ -1,0 +1,51 @@
+"""What the scripts share: errors as one sentence, quiet logs, a compilation cache."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import jax
+from absl import app, flags, logging
+
+
+def run(main: Callable[[list[str]], None]) -> None:
+    """`absl.app.run`, where bad flags end with one sentence too."""
+    app.run(main, flags_parser=_parse_flags)
+
+
+@contextlib.contextmanager
+def one_sentence_errors() -> Iterator[None]:
+    """Bad input ends the script with its sentence and exit code 2, without a traceback."""
+    try:
+        yield
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        if os.environ.get("L2LJAX_TRACEBACK"):
+            raise
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        print("(L2LJAX_TRACEBACK=1 shows where.)", file=sys.stderr)
+        sys.exit(2)
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+    with one_sentence_errors():
+        try:
+            return app.parse_flags_with_usage(argv)
+        except (AttributeError, KeyError) as error:  # ml_collections, for an unknown field
+            hint = str(error.args[0]).replace("\\n", " ").replace("\\", "").replace("'", "")
+            raise ValueError(
+                f"A --config flag overrides a field that the configuration does not have: {hint}"
+            ) from error
+
+
+def set_up() -> None:
+    """Quiet logs, and compiled programs kept between runs.
+
+    JAX_COMPILATION_CACHE_DIR says where they are kept; default: `~/.cache/l2ljax/xla`.
+    """
+    logging.set_verbosity(logging.WARNING)  # Orbax tells each step of each checkpoint
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        jax.config.update("jax_compilation_cache_dir", str(Path(home) / "l2ljax" / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -1,0 +1,144 @@
+"""What every task is: one contract, held for each line of `CASES`."""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from l2ljax.data import load_dataset
+from l2ljax.tasks import mlp, quadratic
+
+DIGITS = load_dataset("digits", "train")
+
+CASES = {
+    "quadratic": quadratic(),
+    "quadratic-scaled": quadratic(dim=3, matrix_scale=0.5, target_scale=2.0, init_scale=3.0),
+    "mlp": mlp(DIGITS, batch_size=8),
+    "mlp-linear": mlp(DIGITS, (), batch_size=8),
+    "mlp-relu-two-layers": mlp(DIGITS, (6, 5), "relu", batch_size=8, num_classes=12),
+    "mlp-tanh": mlp(DIGITS, (6,), "tanh", batch_size=8),
+    "mlp-gelu": mlp(DIGITS, (6,), "gelu", batch_size=8),
+}
+
+every_task = pytest.mark.parametrize("task", CASES.values(), ids=CASES.keys())
+
+
+def draw(task, key):
+    """One instance, theta_0, one batch, the loss and its gradient there."""
+    sample_key, init_key, batch_key = jax.random.split(key, 3)
+    instance = task.sample(task.data, sample_key)
+    params = task.init(instance, init_key)
+    batch = task.batch(task.data, instance, batch_key)
+    return instance, params, batch, *jax.value_and_grad(task.loss)(params, batch)
+
+
+# These tests compile much and compute little.
+jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+jitted_draw = jit(draw)
+
+
+def types(tree):
+    return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
+
+
+def assert_close(actual, expected):
+    """The same trees up to float32 rounding."""
+    assert types(actual) == types(expected)
+    jax.tree.map(lambda a, e: np.testing.assert_allclose(a, e, 1e-5, 1e-6), actual, expected)
+
+
+def differ(tree, other):
+    pairs = zip(jax.tree.leaves(tree), jax.tree.leaves(other), strict=True)
+    return any(not np.array_equal(one, another) for one, another in pairs)
+
+
+@every_task
+def test_a_draw_is_a_function_of_its_key(task):
+    key, other = jax.random.split(jax.random.key(0))
+    jax.tree.map(np.testing.assert_array_equal, jitted_draw(task, key), jitted_draw(task, key))
+    instance, params, batch, _, _ = jitted_draw(task, key)
+    another, start, minibatch, _, _ = jitted_draw(task, other)
+    assert differ(params, start)
+    assert differ(batch, minibatch)
+    assert not jax.tree.leaves(instance) or differ(instance, another)
+
+
+@every_task
+def test_jit_changes_nothing(task):
+    assert_close(jitted_draw(task, jax.random.key(1)), draw(task, jax.random.key(1)))
+
+
+@every_task
+def test_vmap_over_keys_is_the_loop(task):
+    keys = jax.random.split(jax.random.key(2), 3)
+    each = [jitted_draw(task, key) for key in keys]
+    batched = jit(jax.vmap(draw, in_axes=(None, 0)))(task, keys)
+    assert_close(batched, jax.tree.map(lambda *leaves: np.stack(leaves), *each))
+
+
+@every_task
+def test_params_are_strongly_typed_float_arrays(task):
+    _, params, *_ = draw(task, jax.random.key(3))
+    for leaf in jax.tree.leaves(params):
+        assert isinstance(leaf, jax.Array)
+        assert jnp.issubdtype(leaf.dtype, jnp.floating)
+        assert not leaf.weak_type
+
+
+@every_task
+def test_loss_is_a_finite_scalar_with_a_finite_gradient_like_the_params(task):
+    _, params, _, loss, gradient = jitted_draw(task, jax.random.key(4))
+    assert (loss.shape, loss.dtype) == ((), jnp.float32)
+    assert np.isfinite(loss)
+    assert types(gradient) == types(params)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+    assert any(np.any(leaf) for leaf in jax.tree.leaves(gradient))
+
+
+@every_task
+def test_small_steps_down_the_gradient_lower_the_loss(task):
+    _, params, batch, first, _ = jitted_draw(task, jax.random.key(5))
+
+    @jit
+    def descend(params):
+        gradient = jax.grad(task.loss)(params, batch)
+        params = jax.tree.map(lambda x, g: x - 1e-3 * g, params, gradient)
+        return params, task.loss(params, batch)
+
+    for _ in range(5):
+        params, loss = descend(params)
+        assert loss < first
+        first = loss
+
+
+def largest_literal(lowered):
+    """Characters in the longest constant of a program."""
+    return max(map(len, re.findall(r"dense<([^>]*)>", lowered.as_text())), default=0)
+
+
+@every_task
+def test_data_are_leaves_of_the_task_and_no_constants_of_the_program(task):
+    assert list(map(id, jax.tree.leaves(task))) == list(map(id, jax.tree.leaves(task.data)))
+    key = jax.random.key(6)
+    assert largest_literal(jitted_draw.lower(task, key)) < 1000
+    if jax.tree.leaves(task.data):  # what it looks like when they are
+        assert largest_literal(jit(lambda key: draw(task, key)).lower(key)) > 1000
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, task in CASES.items() if jax.tree.leaves(task.data)]
+)
+def test_vmap_over_keys_copies_no_data(name):
+    """Beside its outputs the program needs less memory than one data set takes."""
+    task, keys = CASES[name], jax.random.split(jax.random.key(7), 4)
+
+    def batches(task, keys):
+        instances = jax.vmap(lambda key: task.sample(task.data, key))(keys)
+        return jax.vmap(task.batch, in_axes=(None, 0, 0))(task.data, instances, keys)
+
+    memory = jit(batches).lower(task, keys).compile().memory_analysis()
+    data_size = sum(leaf.nbytes for leaf in jax.tree.leaves(task.data))
+    assert memory.temp_size_in_bytes + memory.output_size_in_bytes < data_size
