@@ -12,7 +12,8 @@ from l2ljax.experiment import DEFAULTS
 
 def get_config() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict(DEFAULTS)
-    config.num_meta_updates = 2000
+    config.num_meta_updates = 3500
+    config.meta_optimizer.restarts = (2000,)
     config.num_tasks = 1
     config.unroll_length = 100
     config.task = {

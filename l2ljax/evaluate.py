@@ -55,7 +55,10 @@ def evaluate(
 
     Example:
         >>> from l2ljax.tasks import quadratic
-        >>> evaluate(quadratic(), optax.sgd(0.01), jax.random.key(0), num_tasks=3, num_steps=5).shape
+        >>> losses = evaluate(
+        ...     quadratic(), optax.sgd(0.01), jax.random.key(0), num_tasks=3, num_steps=5
+        ... )
+        >>> losses.shape
         (3, 6)
     """
     check_positive_int("num_tasks", num_tasks)
@@ -94,7 +97,7 @@ def tune(
     Example:
         >>> from l2ljax.tasks import quadratic
         >>> rate, losses = tune(
-        ...     quadratic(), optax.sgd, (1e-3, 1e-2, 1e1), jax.random.key(0), num_tasks=8, num_steps=20
+        ...     quadratic(), optax.sgd, (1e-3, 1e-2, 10.0), jax.random.key(0), num_tasks=8, num_steps=9
         ... )
         >>> rate
         0.01
@@ -251,8 +254,8 @@ def bootstrap_ci95(
 def summarise(curve: Curve) -> dict[str, Any]:
     """The numbers of one optimizer in `summary.json`.
 
-    `mean_loss` is over tasks and all steps 0 ... T, `diverged` counts optimizees with a loss that is
-    not finite; where there is one, means and intervals over it are null.
+    `mean_loss` is over tasks and all steps 0 ... T, `diverged` counts optimizees with a loss that
+    is not finite; where there is one, means and intervals over it are null.
     """
     losses = curve.losses
     final, average = losses[:, -1], losses.mean(axis=1)

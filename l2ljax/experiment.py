@@ -4,9 +4,10 @@ Configurations are nested dicts of JSON values; `configs/` makes them, `FIELDS` 
 have. Parts that have a choice are specifications: a `name` and the builder's arguments.
 """
 
+import itertools
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,7 +36,7 @@ FIELDS = {
     "meta_optimizer": "specification of what trains the meta-parameters",
     "validation": "num_tasks and every (meta-updates) of the scoring that selects the best",
     "checkpoint_every": "meta-updates between checkpoints",
-    "evaluation": "num_tasks, num_steps, num_tuning_tasks, task (overrides of the task's arguments)",
+    "evaluation": "num_tasks, num_steps, num_tuning_tasks, task (arguments that differ)",
 }
 
 DEFAULTS = {
@@ -67,7 +68,11 @@ class Experiment(NamedTuple):
 
 
 def adam(
-    num_meta_updates: int, learning_rate: float, clip_norm: float, schedule: str = "cosine"
+    num_meta_updates: int,
+    learning_rate: float,
+    clip_norm: float,
+    schedule: str = "cosine",
+    restarts: Sequence[int] = (),
 ) -> optax.GradientTransformation:
     """Adam behind clipping by global norm; a non-finite meta-gradient skips its update.
 
@@ -76,15 +81,32 @@ def adam(
         learning_rate: at the start.
         clip_norm: largest norm of the meta-gradient.
         schedule: "cosine" (to 0 at the end) or "constant".
+        restarts: meta-updates at which the cosine has come to 0 and starts over
+            (Loshchilov & Hutter 2017), in ascending order.
+
+    Raises:
+        ValueError: for an unknown schedule, or restarts that are not ascending and inside the run.
     """
-    schedules = {
-        "cosine": lambda: optax.cosine_decay_schedule(learning_rate, num_meta_updates),
-        "constant": lambda: optax.constant_schedule(learning_rate),
-    }
-    if schedule not in schedules:
-        raise ValueError(f"schedule must be one of {sorted(schedules)}, got {schedule!r}.")
+    bounds = (0, *restarts, num_meta_updates)
+    if any(end <= start for start, end in itertools.pairwise(bounds)):
+        raise ValueError(
+            f"restarts must ascend between 0 and num_meta_updates={num_meta_updates}, "
+            f"got {tuple(restarts)}."
+        )
+    if schedule == "cosine":
+        rate = optax.join_schedules(
+            [
+                optax.cosine_decay_schedule(learning_rate, end - start)
+                for start, end in itertools.pairwise(bounds)
+            ],
+            list(restarts),
+        )
+    elif schedule == "constant":
+        rate = optax.constant_schedule(learning_rate)
+    else:
+        raise ValueError(f'schedule must be "cosine" or "constant", got {schedule!r}.')
     return optax.apply_if_finite(
-        optax.chain(optax.clip_by_global_norm(clip_norm), optax.adam(schedules[schedule]())),
+        optax.chain(optax.clip_by_global_norm(clip_norm), optax.adam(rate)),
         max_consecutive_errors=10**6,
     )
 

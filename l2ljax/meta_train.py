@@ -173,8 +173,8 @@ def meta_train(
 
     With `workdir` the run appends its metrics to `metrics.jsonl` and checkpoints into
     `checkpoints/`; started again with the same arguments it goes on from the newest checkpoint, and
-    ends as if it had never stopped. In the main thread, Ctrl-C and SIGTERM end it after the current update
-    with a checkpoint; a second Ctrl-C stops at once.
+    ends as if it had never stopped. In the main thread, Ctrl-C and SIGTERM end it after the current
+    update with a checkpoint; a second Ctrl-C stops at once.
 
     Args:
         estimator: makes meta-gradients, e.g. `truncated_bptt(...)`.

@@ -2,8 +2,8 @@
 
 Andrychowicz et al. (2016), section 2.1: every coordinate has its own state and all share the same
 weights. `CoordinatewiseLSTM` is written for one coordinate, in operations that treat any further
-trailing axes as more coordinates. So it can be applied to a whole parameter at once, which gives what
-`jax.vmap` over the parameter's axes gives (hidden axis first) with one matrix product a layer.
+trailing axes as more coordinates. So it can be applied to a whole parameter at once, which gives
+what `jax.vmap` over the parameter's axes gives (hidden axis first), one matrix product a layer.
 """
 
 from collections.abc import Sequence
@@ -91,7 +91,7 @@ class CoordinatewiseLSTM(nn.Module):
         return tuple(next_carry), jnp.asarray(self.output_scale, self.dtype) * update
 
     def _affine(self, weights: jax.Array, inputs: jax.Array, bias: jax.Array) -> jax.Array:
-        """`weights` @ `inputs` + `bias` over the first axis of `inputs`, the others along for it."""
+        """`weights` @ `inputs` + `bias`; only the first axis of `inputs` is summed over."""
         coordinate_axes = range(bias.ndim, bias.ndim + inputs.ndim - 1)
         bias = jnp.expand_dims(bias.astype(self.dtype), tuple(coordinate_axes))
         return jnp.tensordot(weights.astype(self.dtype), inputs, axes=1) + bias

@@ -1,4 +1,7 @@
-"""Results for people: the table and the figures. Needs matplotlib: `pip install "l2ljax[plots]"`."""
+"""Results for people: the table and the figures.
+
+Figures need matplotlib: `pip install "l2ljax[plots]"`.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -79,7 +82,7 @@ def save_preprocessing(path: str | Path, p_values: tuple[float, ...] = (1.0, 10.
         magnitude = np.logspace(-(p + 3) / np.log(10), 1, 400)
         gradient = np.concatenate([-magnitude[::-1], magnitude])
         features = np.asarray(jax.vmap(log_sign(p))(jnp.asarray(gradient, jnp.float32)))
-        axes.plot(gradient, features[:, 0], label="log |g| / p, or −1", **STYLES[0])
+        axes.plot(gradient, features[:, 0], label="log |g| / p, or -1", **STYLES[0])
         axes.plot(gradient, features[:, 1], label="sgn g, or $e^p g$", **STYLES[1])
         axes.set_xscale("symlog", linthresh=float(np.exp(-p)))
         axes.set_xlabel(f"gradient g (linear inside ±$e^{{-{p:g}}}$)")

@@ -67,15 +67,15 @@ def scale_by_lstm(
         _meta_params_like(network.clone(output_scale=1.0, forget_bias=1.0)),
         meta_params,
         "meta_params",
-        f"they must come from init of the same network, here with hidden_sizes={network.hidden_sizes}",
+        f"they must come from init of a network with hidden_sizes={network.hidden_sizes}",
     )
 
     def init(params: PyTree) -> ScaleByLSTMState:
         check_real_floating(params, "parameter")
         return ScaleByLSTMState(
             count=jnp.zeros([], jnp.int32),
-            # Trees like `params` inside the carry, and not carries inside a tree like `params`, so
-            # that `optax.tree.map_params` and sharding rules see each as one more set of parameters.
+            # Trees like `params` inside the carry, not carries inside a tree like `params`: so
+            # `optax.tree.map_params` and sharding rules see each as one more set of parameters.
             carry=jax.tree.map(
                 lambda zero: jax.tree.map(functools.partial(_repeat_over, zero), params),
                 network.initial_carry(),

@@ -2,8 +2,8 @@
 
 theta_{t+1} = theta_t + g_t, with g_t the transformation's update (Andrychowicz et al. 2016,
 section 2). By default the optimizee's gradients are constants of the meta-gradient ("the dashed
-edges" of their figure 2 are dropped); each inner step is rematerialised in the backward pass, so that
-memory grows with the state and not with the network's activations.
+edges" of their figure 2 are dropped); each inner step is rematerialised in the backward pass, so
+that memory grows with the state and not with the network's activations.
 """
 
 from typing import NamedTuple

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
-from absl import app, flags, logging
+from absl import app, logging
 
 
 def run(main: Callable[[list[str]], None]) -> None:

@@ -78,7 +78,7 @@ def test_tune_counts_divergence_as_worst():
     """One optimizee that overflows disqualifies a rate; if all do, there is a sentence."""
     best, _ = tune(PARABOLA, optax.sgd, (1e30, 1e-3), jax.random.key(0), num_tasks=2, num_steps=5)
     assert best == 1e-3
-    with pytest.raises(ValueError, match="Every learning rate .* diverged"):
+    with pytest.raises(ValueError, match=r"Every learning rate .* diverged"):
         tune(PARABOLA, optax.sgd, (1e30, 1e31), jax.random.key(0), num_tasks=2, num_steps=5)
     with pytest.raises(ValueError, match="at least one learning rate"):
         tune(PARABOLA, optax.sgd, (), jax.random.key(0), num_tasks=2, num_steps=5)

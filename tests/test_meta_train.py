@@ -140,7 +140,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     train(2, workdir=tmp_path)
     other = lstm((5,))
     estimator = truncated_bptt(PARABOLA, other, num_tasks=4, episode_length=6, unroll_length=3)
-    with pytest.raises(ValueError, match="does not fit this run: .* has shape"):
+    with pytest.raises(ValueError, match=r"does not fit this run: .* has shape"):
         meta_train(
             estimator,
             ADAM,

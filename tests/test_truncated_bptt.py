@@ -1,4 +1,4 @@
-"""`truncated_bptt`: the paper's meta-gradient, against a plain Python loop and finite differences."""
+"""`truncated_bptt`: the paper's meta-gradient, against a Python loop and finite differences."""
 
 import jax
 import jax.numpy as jnp

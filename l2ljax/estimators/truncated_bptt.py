@@ -162,15 +162,17 @@ def truncated_bptt(
             `weights=lambda t: t == t[-1]`, best with one window for the whole episode.
         second_derivatives: differentiate through the optimizee's gradients too (needs "scan").
         backward: "scan" differentiates the rollout step by step. "recorded" differentiates the
-            optimizer alone, over the gradients recorded on the way, a chunk of coordinates at a time:
-            the same meta-gradient for optimizers that declare `coordinate_groups`, in less
+            optimizer alone, over the gradients recorded on the way, a chunk of coordinates at a
+            time: the same meta-gradient for optimizers that declare `coordinate_groups`, in less
             memory and time. "auto" takes "recorded" where it applies.
-        coordinate_share: share of the coordinates, in (0, 1], that the recorded backward pass visits:
-            a stratified random sample, drawn anew for each meta-gradient, which stays unbiased.
+        coordinate_share: share of the coordinates, in (0, 1], that the recorded backward pass
+            visits: a stratified random sample, drawn anew for each meta-gradient, which stays
+            unbiased.
         chunk_size: coordinates that the recorded backward pass handles at once.
 
     Returns:
-        a `GradientEstimator`. `meta_loss` is the window's sum of w_t f(theta_t), averaged over tasks.
+        a `GradientEstimator`. `meta_loss` is the window's sum of w_t f(theta_t), averaged over
+        the tasks.
 
     Raises:
         ValueError: for lengths that do not divide, weights that are negative, not finite, all zero
@@ -210,8 +212,8 @@ def truncated_bptt(
             else "this learned optimizer declares no coordinate_groups"
         )
         raise ValueError(
-            f"The recorded backward pass and coordinate_share < 1 need independent coordinates, but "
-            f'{reason}; use backward="scan" and coordinate_share=1.'
+            "The recorded backward pass and coordinate_share < 1 need independent coordinates, "
+            f'but {reason}; use backward="scan" and coordinate_share=1.'
         )
     if backward == "scan" and coordinate_share < 1:
         raise ValueError(

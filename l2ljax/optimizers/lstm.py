@@ -11,10 +11,12 @@ from l2ljax.networks import CoordinatewiseLSTM
 from l2ljax.preprocess import Preprocess, log_sign
 from l2ljax.transform import init_meta_params, scale_by_lstm
 
+PAPER_PREPROCESS = log_sign(p=10.0)
+
 
 def lstm(
     hidden_sizes: Sequence[int] = (20, 20),
-    preprocess: Preprocess = log_sign(p=10.0),
+    preprocess: Preprocess = PAPER_PREPROCESS,
     output_scale: float = 0.1,
     forget_bias: float = 1.0,
     dtype: jax.typing.DTypeLike = jnp.float32,

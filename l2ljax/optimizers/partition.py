@@ -25,8 +25,8 @@ def partition(
             makes one from them, as in `optax.partition`.
 
     Returns:
-        a `LearnedOptimizer` whose meta-parameters are `{label: the member's meta-parameters}`. It is
-        coordinatewise if every member is.
+        a `LearnedOptimizer` whose meta-parameters are `{label: the member's meta-parameters}`; it
+        is coordinatewise if every member is.
 
     Raises:
         ValueError: if `optimizers` is empty, if meta-parameters lack a label, or (from the
