@@ -13,7 +13,7 @@ from l2ljax.experiment import DEFAULTS
 def get_config() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict(DEFAULTS)
     config.num_meta_updates = 3500
-    config.meta_optimizer.restarts = (2000,)
+    config.meta_optimizer = DEFAULTS["meta_optimizer"] | {"restarts": (2000,)}
     config.num_tasks = 1
     config.unroll_length = 100
     config.task = {
@@ -29,7 +29,7 @@ def get_config() -> ml_collections.ConfigDict:
         "preprocess": {"name": "log_sign", "p": 10.0},
         "output_scale": 0.1,
     }
-    config.estimator.coordinate_share = 0.125
+    config.estimator = DEFAULTS["estimator"] | {"coordinate_share": 0.125}
     config.validation = {"num_tasks": 16, "every": 200}
     config.checkpoint_every = 100
     config.evaluation = {"num_tasks": 128, "num_steps": 100, "num_tuning_tasks": 32, "task": {}}

@@ -3,23 +3,28 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
-import orbax.checkpoint as ocp
+import jax.numpy as jnp
 
 from l2ljax.base import PyTree
 from l2ljax.checks import path_name
+
+if TYPE_CHECKING:  # Orbax is slow to import: each function does it when called
+    import orbax.checkpoint as ocp
 
 FORMAT = 1  # raised when a checkpoint's content changes; others are refused
 
 
 @contextlib.contextmanager
-def open_checkpoints(directory: Path, *, keep: int = 2) -> Iterator[ocp.CheckpointManager]:
+def open_checkpoints(directory: Path, *, keep: int = 2) -> "Iterator[ocp.CheckpointManager]":
     """An Orbax manager that writes asynchronously and atomically and keeps the newest `keep`.
 
     Leaving the context waits until the last checkpoint is on disk.
     """
+    import orbax.checkpoint as ocp
+
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
     manager = ocp.CheckpointManager(
         Path(directory).absolute(),
@@ -35,8 +40,10 @@ def open_checkpoints(directory: Path, *, keep: int = 2) -> Iterator[ocp.Checkpoi
         manager.close()
 
 
-def save(manager: ocp.CheckpointManager, step: int, state: PyTree, extra: dict[str, Any]) -> None:
+def save(manager: "ocp.CheckpointManager", step: int, state: PyTree, extra: dict[str, Any]) -> None:
     """Starts writing checkpoint `step`: the arrays of `state` and the JSON of `extra`."""
+    import orbax.checkpoint as ocp
+
     if manager.latest_step() == step:
         return
     manager.save(
@@ -48,7 +55,7 @@ def save(manager: ocp.CheckpointManager, step: int, state: PyTree, extra: dict[s
     )
 
 
-def restore(manager: ocp.CheckpointManager, like: PyTree) -> tuple[PyTree, dict[str, Any]] | None:
+def restore(manager: "ocp.CheckpointManager", like: PyTree) -> tuple[PyTree, dict[str, Any]] | None:
     """The newest checkpoint as `(state, extra)`, or `None` where there is none.
 
     Args:
@@ -59,6 +66,8 @@ def restore(manager: ocp.CheckpointManager, like: PyTree) -> tuple[PyTree, dict[
         ValueError: if the checkpoint has another format, or holds another structure, naming the
             first leaf that differs.
     """
+    import orbax.checkpoint as ocp
+
     step = manager.latest_step()
     if step is None:
         return None
@@ -87,7 +96,7 @@ def _check_same_leaves(like: PyTree, saved: PyTree, where: str) -> None:
     """Compares by leaf names: Orbax's own metadata knows dicts and lists, not our NamedTuples."""
 
     def stored_shape(leaf):
-        is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
         return jax.random.key_data(leaf).shape if is_key else leaf.shape
 
     wanted = {path_name(p): stored_shape(v) for p, v in jax.tree_util.tree_leaves_with_path(like)}

@@ -96,8 +96,9 @@ def tune(
 
     Example:
         >>> from l2ljax.tasks import quadratic
+        >>> rates = (1e-3, 1e-2, 10.0)
         >>> rate, losses = tune(
-        ...     quadratic(), optax.sgd, (1e-3, 1e-2, 10.0), jax.random.key(0), num_tasks=8, num_steps=9
+        ...     quadratic(), optax.sgd, rates, jax.random.key(0), num_tasks=8, num_steps=9
         ... )
         >>> rate
         0.01
@@ -136,7 +137,7 @@ def tune_inside(
     Raises:
         ValueError: if the best is still at an edge after three more decades.
     """
-    rates = tuple(sorted(learning_rates))
+    rates, best = tuple(sorted(learning_rates)), 0.0
     for _ in range(4):
         best, _ = tune(
             task, make_tx, rates, key, num_tasks=num_tasks, num_steps=num_steps, at_once=at_once

@@ -39,7 +39,7 @@ FIELDS = {
     "evaluation": "num_tasks, num_steps, num_tuning_tasks, task (arguments that differ)",
 }
 
-DEFAULTS = {
+DEFAULTS: dict[str, Any] = {
     "seed": 0,
     "episode_length": 100,
     "unroll_length": 20,
@@ -50,6 +50,7 @@ DEFAULTS = {
         "learning_rate": 3e-3,
         "clip_norm": 1.0,
         "schedule": "cosine",
+        "restarts": (),
     },
     "checkpoint_every": 500,
 }

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from l2ljax import checkpoint
 from l2ljax.base import GradientEstimator, Key, LearnedOptimizer, MetaParams, PyTree, Task
 from l2ljax.checks import check_positive_int
 from l2ljax.unroll import init_optimizee, unroll
@@ -225,8 +226,6 @@ def meta_train(
     with contextlib.ExitStack() as stack:
         manager, log, history, seconds = None, None, [], 0.0
         if workdir is not None:
-            from l2ljax import checkpoint  # Orbax is slow to import
-
             manager = stack.enter_context(
                 checkpoint.open_checkpoints(Path(workdir) / "checkpoints")
             )

@@ -25,7 +25,7 @@ class ScaleByLSTMState(NamedTuple):
             leaves `[hidden_size, *param.shape]` in the network's dtype.
     """
 
-    count: jax.Array
+    count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
     carry: tuple[LSTMCarry, ...]
 
 
@@ -83,7 +83,7 @@ def scale_by_lstm(
         )
 
     def update(
-        updates: PyTree, state: ScaleByLSTMState, params: PyTree = None, **extra_args: Any
+        updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, ScaleByLSTMState]:
         del params, extra_args
         check_real_floating(updates, "gradient")
@@ -102,7 +102,7 @@ def scale_by_lstm(
             for leaves in zip(*map(treedef.flatten_up_to, carry_trees), strict=True)
         ] or [network.initial_carry()] * len(gradients)
 
-        stepped = [
+        stepped: list[Any] = [
             network.apply(meta_params, carry, gradient)
             for carry, gradient in zip(carries, gradients, strict=True)
         ]
@@ -114,7 +114,7 @@ def scale_by_lstm(
         next_trees = [treedef.unflatten(column) for column in zip(*next_leaves, strict=True)]
         next_carry = carry_def.unflatten(next_trees) if gradients else state.carry
         return treedef.unflatten(outputs), ScaleByLSTMState(
-            count=optax.safe_increment(state.count), carry=next_carry
+            count=jnp.asarray(optax.safe_increment(state.count)), carry=next_carry
         )
 
     return optax.GradientTransformationExtraArgs(init, update)
@@ -126,7 +126,7 @@ def init_meta_params(network: CoordinatewiseLSTM, key: jax.Array) -> MetaParams:
 
 
 @functools.cache
-def _meta_params_like(network: CoordinatewiseLSTM) -> MetaParams:
+def _meta_params_like(network: Any) -> MetaParams:
     return jax.eval_shape(functools.partial(init_meta_params, network), jax.random.key(0))
 
 

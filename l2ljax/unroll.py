@@ -158,4 +158,4 @@ def _with_gradient(loss: jax.Array, params: Params, gradients: Params) -> jax.Ar
 def _with_gradient_jvp(primals, tangents):
     loss, _, gradients = primals
     _, params_dot, _ = tangents
-    return loss, optax.tree.vdot(gradients, params_dot).astype(loss.dtype)
+    return loss, jnp.asarray(optax.tree.vdot(gradients, params_dot), loss.dtype)

@@ -16,9 +16,9 @@ from ml_collections import config_flags
 from l2ljax import experiment
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/.")
-WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.", required=True)
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS finds its data sets.")
-flags.mark_flags_as_required(["config", "workdir"])
+flags.mark_flag_as_required("config")
 
 
 def main(argv: list[str]) -> None:

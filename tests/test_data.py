@@ -19,7 +19,8 @@ from sklearn.datasets import load_digits
 from l2ljax import data
 from l2ljax.data import Images, check_images, load_dataset
 
-REAL = Path(os.environ.get("TFDS_DATA_DIR") or Path(__file__).parents[2] / "shared" / "tfds")
+ROOT = Path(__file__).parents[1]
+REAL = Path(os.environ.get("TFDS_DATA_DIR") or ROOT.parent / "shared" / "tfds")
 
 
 @pytest.fixture(autouse=True)
@@ -293,5 +294,7 @@ def test_importing_the_library_leaves_the_heavy_modules_out_and_loading_is_silen
         f"l2ljax.load_dataset('shapes', 'train', data_dir={str(tmp_path)!r})\n"
         "assert 'tensorflow' not in sys.modules\n"
     )
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT
+    )
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")

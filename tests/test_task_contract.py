@@ -1,6 +1,5 @@
 """What every task is: one contract, held for each line of `CASES`."""
 
-import functools
 import re
 
 import jax
@@ -35,9 +34,7 @@ def draw(task, key):
     return instance, params, batch, *jax.value_and_grad(task.loss)(params, batch)
 
 
-# These tests compile much and compute little.
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-jitted_draw = jit(draw)
+jitted_draw = jax.jit(draw)
 
 
 def types(tree):
@@ -56,11 +53,9 @@ def differ(tree, other):
 
 
 @every_task
-def test_a_draw_is_a_function_of_its_key(task):
-    key, other = jax.random.split(jax.random.key(0))
-    jax.tree.map(np.testing.assert_array_equal, jitted_draw(task, key), jitted_draw(task, key))
-    instance, params, batch, _, _ = jitted_draw(task, key)
-    another, start, minibatch, _, _ = jitted_draw(task, other)
+def test_different_keys_draw_differently(task):
+    instance, params, batch, _, _ = jitted_draw(task, jax.random.key(0))
+    another, start, minibatch, _, _ = jitted_draw(task, jax.random.key(1))
     assert differ(params, start)
     assert differ(batch, minibatch)
     assert not jax.tree.leaves(instance) or differ(instance, another)
@@ -68,9 +63,10 @@ def test_a_draw_is_a_function_of_its_key(task):
 
 @every_task
 def test_vmap_over_keys_is_the_loop(task):
+    """Two traces that agree: the functions are pure, and all randomness is the key's."""
     keys = jax.random.split(jax.random.key(2), 3)
     each = [jitted_draw(task, key) for key in keys]
-    batched = jit(jax.vmap(draw, in_axes=(None, 0)))(task, keys)
+    batched = jax.jit(jax.vmap(draw, in_axes=(None, 0)))(task, keys)
     assert_close(batched, jax.tree.map(lambda *leaves: np.stack(leaves), *each))
 
 
@@ -94,19 +90,12 @@ def test_loss_is_a_finite_scalar_with_a_finite_gradient_like_the_params(task):
 
 
 @every_task
-def test_small_steps_down_the_gradient_lower_the_loss(task):
-    _, params, batch, first, _ = jitted_draw(task, jax.random.key(5))
-
-    @jit
-    def descend(params):
-        gradient = jax.grad(task.loss)(params, batch)
-        params = jax.tree.map(lambda x, g: x - 1e-3 * g, params, gradient)
-        return params, task.loss(params, batch)
-
-    for _ in range(5):
-        params, loss = descend(params)
-        assert loss < first
-        first = loss
+def test_a_small_step_down_the_gradient_lowers_the_loss_by_its_squared_norm(task):
+    """f(theta - r g) = f(theta) - r |g|^2 + r^2 g H g / 2; r H is below 0.1 in all cases."""
+    _, params, batch, loss, gradient = jitted_draw(task, jax.random.key(5))
+    lower = jax.jit(task.loss)(jax.tree.map(lambda x, g: x - 1e-3 * g, params, gradient), batch)
+    squared_norm = sum(np.sum(np.square(leaf)) for leaf in jax.tree.leaves(gradient))
+    np.testing.assert_allclose(loss - lower, 1e-3 * squared_norm, rtol=0.05)
 
 
 def largest_literal(lowered):
@@ -120,20 +109,20 @@ def test_data_are_leaves_of_the_task_and_no_constants_of_the_program(task):
     key = jax.random.key(6)
     assert largest_literal(jitted_draw.lower(task, key)) < 1000
     if jax.tree.leaves(task.data):  # what it looks like when they are
-        assert largest_literal(jit(lambda key: draw(task, key)).lower(key)) > 1000
+        assert largest_literal(jax.jit(lambda key: draw(task, key)).lower(key)) > 1000
 
 
 @pytest.mark.parametrize(
     "name", [name for name, task in CASES.items() if jax.tree.leaves(task.data)]
 )
 def test_vmap_over_keys_copies_no_data(name):
-    """Beside its outputs the program needs less memory than one data set takes."""
+    """Temporaries and results together take less memory than the data set does once."""
     task, keys = CASES[name], jax.random.split(jax.random.key(7), 4)
 
     def batches(task, keys):
         instances = jax.vmap(lambda key: task.sample(task.data, key))(keys)
         return jax.vmap(task.batch, in_axes=(None, 0, 0))(task.data, instances, keys)
 
-    memory = jit(batches).lower(task, keys).compile().memory_analysis()
+    memory = jax.jit(batches).lower(task, keys).compile().memory_analysis()
     data_size = sum(leaf.nbytes for leaf in jax.tree.leaves(task.data))
     assert memory.temp_size_in_bytes + memory.output_size_in_bytes < data_size

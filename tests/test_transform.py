@@ -138,7 +138,7 @@ def test_a_scan_is_a_python_loop():
 def test_meta_params_of_another_network_are_refused_by_leaf(change, message):
     """When the transformation is made, with what to do."""
     other = {"params": change(meta_params_of(NETWORK)["params"])}
-    with pytest.raises(ValueError, match=f"meta_params .*{message}.*init of the same network"):
+    with pytest.raises(ValueError, match=f"meta_params .*{message}.*hidden_sizes=\\(3, 2\\)"):
         scale_by_lstm(other, NETWORK)
 
 

@@ -11,6 +11,7 @@ of the later gradients as cotangents. It is exact, needs no second pass through 
 over chunks of coordinates that fit the cache, and can visit a random share of the coordinates.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -164,7 +165,7 @@ def _vjp_over_chunks(
         def step(state, inputs):
             gradient, cotangent = inputs
             update, state = tx.update(gradient, state)
-            return state, jnp.vdot(cotangent, update)
+            return state, optax.tree.vdot(cotangent, update)
 
         _, terms = jax.lax.scan(step, start, (gradients, cotangents))
         return jnp.sum(terms)
@@ -217,7 +218,7 @@ def to_matrices(groups: tuple[CoordinateGroup, ...], tree: PyTree) -> list[jax.A
 
 
 def from_matrices(
-    groups: tuple[CoordinateGroup, ...], matrices: list[jax.Array], like: PyTree
+    groups: tuple[CoordinateGroup, ...], matrices: Sequence[Any], like: PyTree
 ) -> PyTree:
     """The inverse of `to_matrices`; each leaf takes the shape and dtype of its like."""
     leaves, treedef = jax.tree.flatten(like)

@@ -5,7 +5,7 @@ of a classifier with two LSTMs that share no weights: `partition({"conv": lstm()
 labels)`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import jax
@@ -53,7 +53,7 @@ def partition(
 
     def transform(meta_params: MetaParams) -> optax.GradientTransformationExtraArgs:
         _check_labels(optimizers, meta_params)
-        transforms = {
+        transforms: dict[Hashable, optax.GradientTransformation] = {
             label: member.transform(meta_params[label]) for label, member in optimizers.items()
         }
         return optax.partition(transforms, param_labels)

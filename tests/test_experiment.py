@@ -1,0 +1,160 @@
+"""Configurations: every one in configs/ builds, and a small run goes from start to figures."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from l2ljax import experiment, report
+from l2ljax.experiment import DEFAULTS
+from l2ljax.workdir import claim
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted(ROOT.glob("configs/*.py"))
+TINY = DEFAULTS | {
+    "num_meta_updates": 3,
+    "num_tasks": 2,
+    "episode_length": 4,
+    "unroll_length": 2,
+    "task": {"name": "quadratic", "dim": 2},
+    "optimizer": {"name": "lstm", "hidden_sizes": [3], "preprocess": {"name": "identity"}},
+    "validation": {"num_tasks": 2, "every": 2},
+    "evaluation": {"num_tasks": 3, "num_steps": 5, "num_tuning_tasks": 2, "task": {}},
+}
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config().to_dict()
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_builds_and_makes_two_updates(path, tmp_path):
+    """At reduced size, on the digits where it would need a data set from TFDS."""
+    config = load(path)
+    experiment.check_fields(config)
+    config |= {"num_meta_updates": 2, "num_tasks": 2, "episode_length": 2, "unroll_length": 2}
+    config["meta_optimizer"]["restarts"] = ()
+    config["validation"] |= {"num_tasks": 2}
+    if "dataset" in config["task"]:
+        config["task"]["dataset"] = {"name": "digits", "split": "train"}
+    result = experiment.run(config, tmp_path, command="python", progress=False)
+    assert np.isfinite(result.best_score)
+    assert (tmp_path / "meta_params.safetensors").exists()
+
+
+def test_a_run_from_start_to_figures(tmp_path):
+    """What a finished workdir and its evaluation hold; started again, the run is done."""
+    assert experiment.run(TINY, tmp_path, command="python x", progress=False) is not None
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"config.json", "metrics.jsonl", "checkpoints", "meta_params.safetensors"}
+    assert experiment.run(TINY, tmp_path, command="python x", progress=False) is None
+
+    summary, curves = experiment.evaluate_run(tmp_path, {"num_tasks": 4})
+    assert list(summary["optimizers"]) == ["lstm", "sgd", "rmsprop", "adam", "nag"]
+    assert (summary["task"], summary["num_tasks"], summary["num_steps"]) == ("quadratic", 4, 5)
+    assert summary["optimizers"]["lstm"]["learning_rate"] is None
+    assert summary["optimizers"]["adam"]["learning_rate"] > 0
+
+    directory = tmp_path / "evaluation"
+    experiment.write_results(directory, summary, curves)
+    assert json.loads((directory / "summary.json").read_text()) == summary
+    table = np.genfromtxt(directory / "curves.csv", delimiter=",", names=True)
+    np.testing.assert_allclose(table["adam_mean"], curves["adam"].losses.mean(axis=0), rtol=1e-6)
+    assert (table["adam_ci95_low"] <= table["adam_mean"]).all()
+    np.testing.assert_array_equal(table["step"], range(6))
+
+    report.save_curves(directory / "curves.png", summary, curves)
+    assert (directory / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert report.table(summary).row_count == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"num_meta_update": 3}, "unknown: num_meta_update"),
+        ({"weights": "first"}, 'weights must be "all" or "last"'),
+        ({"optimizer": {"name": "adam"}}, "Unknown optimizer 'adam'"),
+        ({"task": {"name": "cubic"}}, "Unknown task 'cubic'; there are mlp, quadratic"),
+        ({"task": {"name": "quadratic", "size": 3}}, "unexpected keyword argument 'size'"),
+        ({"estimator": {"name": "es"}}, "Unknown estimator 'es'"),
+        ({"meta_optimizer": {"name": "lbfgs"}}, "Unknown meta_optimizer 'lbfgs'"),
+        ({"unroll_length": 3}, "does not divide"),
+    ],
+)
+def test_bad_configurations_are_refused(change, words, tmp_path):
+    """Before anything is written."""
+    with pytest.raises(ValueError, match=words):
+        experiment.run(TINY | change, tmp_path / "run", command="python", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_missing_fields_are_named():
+    """All at once."""
+    config = {name: value for name, value in TINY.items() if name not in ("seed", "task")}
+    with pytest.raises(ValueError, match="missing: seed, task"):
+        experiment.check_fields(config)
+
+
+def test_a_workdir_of_another_configuration_is_refused(tmp_path):
+    """Each field that differs is named, nested ones by their path."""
+    claim(tmp_path, TINY)
+    claim(tmp_path, TINY)
+    words = r"seed is 0 there, 1 here; task\.dim is 2 there, 3 here"
+    with pytest.raises(ValueError, match=words):
+        claim(tmp_path, TINY | {"seed": 1, "task": {"name": "quadratic", "dim": 3}})
+    assert json.loads((tmp_path / "config.json").read_text()) == json.loads(json.dumps(TINY))
+
+
+def test_unfinished_runs_cannot_be_evaluated(tmp_path):
+    """No run at all, one that is not finished, and a broken config.json."""
+    with pytest.raises(FileNotFoundError, match="holds no run"):
+        experiment.evaluate_run(tmp_path, {})
+    claim(tmp_path, TINY)
+    with pytest.raises(FileNotFoundError, match="not finished"):
+        experiment.evaluate_run(tmp_path, {})
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ValueError, match="not valid JSON"):
+        experiment.evaluate_run(tmp_path, {})
+
+
+def test_cosine_restarts():
+    """The rate is at its peak at 0 and at each restart, half way down between, 0 at the end."""
+    import jax.numpy as jnp
+    import optax
+
+    tx = experiment.adam(30, 0.1, clip_norm=1.0, restarts=(10,))
+    params, state = jnp.zeros(()), tx.init(jnp.zeros(()))
+    sizes = []
+    for _ in range(30):
+        # Adam's step under a constant gradient is its rate, up to eps
+        updates, state = tx.update(jnp.ones(()), state, params)
+        sizes.append(-float(updates))
+    for update, rate in {0: 0.1, 5: 0.05, 10: 0.1, 20: 0.05}.items():
+        np.testing.assert_allclose(sizes[update], rate, rtol=1e-3)
+    assert sizes[9] < 0.01
+    assert sizes[29] < 0.01
+    updates, _ = tx.update(jnp.float32(np.nan), state, params)
+    assert float(updates) == 0  # a non-finite meta-gradient is skipped
+    assert optax.tree.norm(updates) == 0
+    with pytest.raises(ValueError, match="restarts must ascend"):
+        experiment.adam(30, 0.1, clip_norm=1.0, restarts=(20, 10))
+
+
+def test_figures_without_matplotlib_say_how_to_get_it(monkeypatch, tmp_path):
+    """The extra is named."""
+    import sys
+
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ModuleNotFoundError, match=r'pip install "l2ljax\[plots\]"'):
+        report.save_preprocessing(tmp_path / "p.png")
+
+
+def test_preprocessing_figure(tmp_path):
+    """The figure of the paper's appendix is drawn."""
+    report.save_preprocessing(tmp_path / "p.png")
+    assert (tmp_path / "p.png").stat().st_size > 10_000
