@@ -64,7 +64,7 @@ def scale_by_lstm(
     """
     # Shapes do not depend on the factors, which may be arrays (`optax.inject_hyperparams`).
     check_like(
-        _meta_params_like(network.clone(output_scale=1.0, forget_bias=1.0)),
+        _meta_params_like(network.clone(output_scale=1.0, forget_bias=1.0)),  # pyright: ignore
         meta_params,
         "meta_params",
         f"they must come from init of a network with hidden_sizes={network.hidden_sizes}",
