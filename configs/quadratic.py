@@ -7,7 +7,7 @@ from l2ljax.experiment import DEFAULTS
 
 def get_config() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict(DEFAULTS)
-    config.num_meta_updates = 4000
+    config.num_meta_updates = 2500
     config.num_tasks = 128
     config.task = {"name": "quadratic", "dim": 10}
     config.optimizer = {

@@ -128,7 +128,8 @@ def loss_and_gradients(
     derivative: the meta-backward pass needs d f(theta_t) / d theta_t, which is the gradient already
     at hand, and never differentiates the optimizee again.
     """
-    loss, gradients = jax.value_and_grad(lambda p: scalar_loss(task, p, batch))(params)
+    here = params if second_derivatives else jax.lax.stop_gradient(params)
+    loss, gradients = jax.value_and_grad(lambda p: scalar_loss(task, p, batch))(here)
     if second_derivatives:
         return loss, gradients
     loss, gradients = checkpoint_name(jax.lax.stop_gradient((loss, gradients)), "optimizee")

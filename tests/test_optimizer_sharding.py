@@ -86,6 +86,7 @@ def observations():
     variables = {
         "XLA_FLAGS": forced,
         "JAX_PLATFORMS": "cpu",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # of machine code; partitioning is the same
         "PYTHONPATH": os.pathsep.join(sys.path),
     }
     child = subprocess.run(

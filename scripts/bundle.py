@@ -1,0 +1,31 @@
+"""Puts a finished and evaluated run's weights among the optimizers that the package ships.
+
+    python scripts/bundle.py --workdir=runs/mnist --name=lstm-mnist
+
+The evaluation (WORKDIR/evaluation/summary.json) goes into the file's metadata.
+"""
+
+import json
+from pathlib import Path
+
+from _common import one_sentence_errors, run
+from absl import flags
+
+from l2ljax.pretrained import WEIGHTS, load_optimizer, save_optimizer
+
+WORKDIR = flags.DEFINE_string("workdir", None, "A finished, evaluated run.", required=True)
+NAME = flags.DEFINE_string("name", None, "<optimizer>-<task>.", required=True)
+
+
+def main(argv: list[str]) -> None:
+    del argv
+    workdir, path = Path(str(WORKDIR.value)), WEIGHTS / f"{NAME.value}.safetensors"
+    with one_sentence_errors():
+        _, meta_params, metadata = load_optimizer(workdir / "meta_params.safetensors")
+        metadata["evaluation"] = json.loads((workdir / "evaluation/summary.json").read_text())
+        save_optimizer(path, metadata["optimizer"], meta_params, metadata)
+    print(f"Wrote {path} ({path.stat().st_size / 1024:.0f} KiB)")
+
+
+if __name__ == "__main__":
+    run(main)
