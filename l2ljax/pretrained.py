@@ -81,7 +81,7 @@ def save_optimizer(
         for name, value in {**(metadata or {}), "optimizer": dict(specification)}.items()
     }
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    safetensors.numpy.save_file(tensors, temporary, metadata=texts)
+    temporary.write_bytes(safetensors.numpy.save(tensors, metadata=texts))
     os.replace(temporary, path)
 
 

@@ -3,6 +3,7 @@
 Figures need matplotlib: `pip install "l2ljax[plots]"`.
 """
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 from rich.table import Table
 
-from l2ljax.evaluate import Curve, bootstrap_ci95
 from l2ljax.preprocess import log_sign
 
 # Dark to light as well as by hue and dash, so that curves stay apart in grey. Learned ones first.
@@ -49,28 +49,40 @@ def table(summary: Mapping[str, Any]) -> Table:
     return out
 
 
-def save_curves(path: str | Path, summary: Mapping[str, Any], curves: Mapping[str, Curve]) -> None:
-    """The mean loss of each optimizer over the steps, log scale, with 95 % bands, as a PNG."""
-    figure, axes = _pyplot().subplots(figsize=(7.0, 4.6), layout="constrained")
-    for (name, curve), style in zip(curves.items(), STYLES, strict=False):
-        low, high = bootstrap_ci95(curve.losses)
-        steps = np.arange(curve.losses.shape[1])
-        rate = "" if curve.learning_rate is None else f", rate {curve.learning_rate:.3g}"
-        axes.plot(steps, curve.losses.mean(axis=0), label=LABELS.get(name, name) + rate, **style)
-        axes.fill_between(steps, low, high, color=style["color"], alpha=0.18, linewidth=0)
+def save_curves(directory: str | Path) -> None:
+    """Draws `curves.png` from `summary.json` and `curves.csv` in `directory`.
+
+    The mean loss of each optimizer over the steps, log scale, with 95 % confidence bands.
+    """
+    directory = Path(directory)
+    summary = json.loads((directory / "summary.json").read_text())
+    columns = np.genfromtxt(directory / "curves.csv", delimiter=",", names=True)
+    pyplot = _pyplot()
+    figure, axes = pyplot.subplots(figsize=(7.0, 4.6), layout="constrained")
+    for (name, row), style in zip(summary["optimizers"].items(), STYLES, strict=False):
+        rate = "" if row["learning_rate"] is None else f", rate {row['learning_rate']:.3g}"
+        mean, low, high = (columns[f"{name}_{part}"] for part in ("mean", "ci95_low", "ci95_high"))
+        axes.plot(columns["step"], mean, label=LABELS.get(name, name) + rate, **style)
+        axes.fill_between(columns["step"], low, high, color=style["color"], alpha=0.18, linewidth=0)
     axes.set_yscale("log")
+    # A baseline that starts by climbing must not squeeze the others.
+    axes.set_ylim(top=1.5 * max(columns[f"{name}_mean"][0] for name in summary["optimizers"]))
+    bottom, top = axes.get_ylim()
+    ticker = pyplot.matplotlib.ticker
+    axes.yaxis.set_major_locator(
+        ticker.LogLocator(subs=(1.0,) if top / bottom > 300 else (1.0, 2.0, 3.0, 5.0))
+    )
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(ticker.NullFormatter())
     axes.set_xlabel("inner step")
     axes.set_ylabel("loss")
     axes.set_xlim(0, summary["num_steps"])
-    # A baseline that starts by climbing must not squeeze the others.
-    start = max(curve.losses[:, 0].mean() for curve in curves.values())
-    axes.set_ylim(top=1.5 * start)
     axes.grid(alpha=0.25, which="both", linewidth=0.5)
     axes.set_title(
         f"{summary['task']}: mean of {summary['num_tasks']} optimizees, 95 % confidence bands"
     )
     axes.legend(frameon=False)
-    _save(figure, path)
+    _save(figure, directory / "curves.png")
 
 
 def save_preprocessing(path: str | Path, p_values: tuple[float, ...] = (1.0, 10.0)) -> None:
@@ -85,6 +97,9 @@ def save_preprocessing(path: str | Path, p_values: tuple[float, ...] = (1.0, 10.
         axes.plot(gradient, features[:, 0], label="log |g| / p, or -1", **STYLES[0])
         axes.plot(gradient, features[:, 1], label="sgn g, or $e^p g$", **STYLES[1])
         axes.set_xscale("symlog", linthresh=float(np.exp(-p)))
+        ticks = 10.0 ** np.arange(1, -p / np.log(10), -2)
+        axes.set_xticks([*-ticks, 0, *ticks], minor=False)
+        axes.minorticks_off()
         axes.set_xlabel(f"gradient g (linear inside ±$e^{{-{p:g}}}$)")
         axes.set_title(f"p = {p:g}")
         axes.grid(alpha=0.25, linewidth=0.5)

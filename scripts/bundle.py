@@ -8,7 +8,7 @@ The evaluation (WORKDIR/evaluation/summary.json) goes into the file's metadata.
 import json
 from pathlib import Path
 
-from _common import one_sentence_errors, run
+from _common import one_sentence_errors, run, set_up
 from absl import flags
 
 from l2ljax.pretrained import WEIGHTS, load_optimizer, save_optimizer
@@ -19,6 +19,7 @@ NAME = flags.DEFINE_string("name", None, "<optimizer>-<task>.", required=True)
 
 def main(argv: list[str]) -> None:
     del argv
+    set_up()
     workdir, path = Path(str(WORKDIR.value)), WEIGHTS / f"{NAME.value}.safetensors"
     with one_sentence_errors():
         _, meta_params, metadata = load_optimizer(workdir / "meta_params.safetensors")

@@ -44,7 +44,7 @@ def main(argv: list[str]) -> None:
     directory = Path(OUTPUT.value or Path(WORKDIR.value) / "evaluation")
     experiment.write_results(directory, summary, curves)
     Console().print(report.table(summary))
-    report.save_curves(directory / "curves.png", summary, curves)
+    report.save_curves(directory)
     print(f"Numbers in {directory}/summary.json and curves.csv, figure in {directory}/curves.png")
 
 

@@ -68,7 +68,7 @@ def test_a_run_from_start_to_figures(tmp_path):
     assert (table["adam_ci95_low"] <= table["adam_mean"]).all()
     np.testing.assert_array_equal(table["step"], range(6))
 
-    report.save_curves(directory / "curves.png", summary, curves)
+    report.save_curves(directory)
     assert (directory / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert report.table(summary).row_count == 5
 

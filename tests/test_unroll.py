@@ -1,6 +1,7 @@
 """The inner loop against a Python loop, and its meta-gradients against references."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -65,10 +66,12 @@ def shapes_and_dtypes(tree):
     return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
 
 
-def noise(state, key, num_steps):
-    """The minibatches that `key` stands for."""
+@functools.cache
+def noise(seed, num_steps):
+    """The minibatches that a key stands for, whoever is trained on them."""
     tx = optax.identity()
-    return unroll(PROBE, tx, state._replace(opt_state=tx.init(())), key, num_steps)[1]
+    state = init_optimizee(PROBE, tx, jax.random.key(0))
+    return unroll(PROBE, tx, state, jax.random.key(seed), num_steps)[1]
 
 
 def python_loop(tx, state, noises, stop=lambda gradient: gradient):
@@ -96,11 +99,11 @@ def python_loop(tx, state, noises, stop=lambda gradient: gradient):
 @pytest.mark.parametrize("make_tx", TRANSFORMS.values(), ids=TRANSFORMS.keys())
 def test_is_the_python_loop(make_tx):
     with jax.enable_x64(True):
-        tx, key = make_tx(), jax.random.key(1)
+        tx = make_tx()
         state = init_optimizee(NOISY, tx, jax.random.key(0))
-        final, losses = unroll(NOISY, tx, state, key, 5)
-        expected, expected_losses = python_loop(tx, state, noise(state, key, 5))
-        assert losses.shape == (6,)
+        final, losses = unroll(NOISY, tx, state, jax.random.key(1), 4)
+        expected, expected_losses = python_loop(tx, state, noise(1, 4))
+        assert losses.shape == (5,)
         np.testing.assert_allclose(losses, expected_losses, rtol=1e-9)
         jax.tree.map(lambda a, e: np.testing.assert_allclose(a, e, 1e-9), final.params, expected)
         assert shapes_and_dtypes(final) == shapes_and_dtypes(state)
@@ -114,8 +117,8 @@ def test_equal_keys_give_equal_optimizees_and_minibatches_whatever_the_transform
         runs.append((state[:2], unroll(PROBE, tx(), state, jax.random.key(1), 4)[1]))
     for other in runs[1:]:
         jax.tree.map(np.testing.assert_array_equal, runs[0], other)
-    batches, others = runs[0][1], noise(state, jax.random.key(2), 4)
-    assert len({*batches.tolist(), *others.tolist()}) == 10  # no minibatch comes twice
+    _, others = unroll(PROBE, tx(), state, jax.random.key(2), 4)
+    assert len({*runs[0][1].tolist(), *others.tolist()}) == 10  # no minibatch comes twice
 
 
 def test_init_optimizee_draws_by_key():
@@ -130,50 +133,48 @@ def meta_loss(losses):
     return jnp.dot(jnp.cos(jnp.arange(1.0, losses.size + 1)), losses)  # any weights
 
 
-def functions(make_optimizer, second_derivatives):
-    """phi -> meta-loss by `unroll` and by the Python loop, and a phi, in float64."""
-    optimizer, key = make_optimizer(), jax.random.key(1)
+def start(make_optimizer):
+    """A learned optimizer, its meta-parameters phi, and an optimizee for it."""
+    optimizer = make_optimizer()
     phi = optimizer.init(jax.random.key(9))
-    first = init_optimizee(NOISY, optimizer.transform(phi), jax.random.key(0))
-    noises = noise(first, key, 4)
-    stop = (lambda g: g) if second_derivatives else jax.lax.stop_gradient
-
-    def by_unroll(phi):
-        tx = optimizer.transform(phi)
-        return meta_loss(unroll(NOISY, tx, first, key, 4, second_derivatives=second_derivatives)[1])
-
-    def by_loop(phi):
-        return meta_loss(python_loop(optimizer.transform(phi), first, noises, stop)[1])
-
-    return by_unroll, by_loop, phi
+    return optimizer, phi, init_optimizee(NOISY, optimizer.transform(phi), jax.random.key(0))
 
 
 @pytest.mark.parametrize("make_optimizer", LEARNED.values(), ids=LEARNED.keys())
 def test_by_default_the_meta_gradient_takes_the_optimizees_gradients_as_constants(make_optimizer):
+    """As in the Python loop with `stop_gradient` on them."""
     with jax.enable_x64(True):
-        by_unroll, by_loop, phi = functions(make_optimizer, second_derivatives=False)
-        expected = jax.grad(by_loop)(phi)
+        optimizer, phi, state = start(make_optimizer)
+
+        def by_unroll(phi):
+            tx = optimizer.transform(phi)
+            return meta_loss(unroll(NOISY, tx, state, jax.random.key(1), 4)[1])
+
+        def by_loop(phi):
+            tx = optimizer.transform(phi)
+            return meta_loss(python_loop(tx, state, noise(1, 4), jax.lax.stop_gradient)[1])
+
+        actual, expected = (jax.jit(jax.grad(f))(phi) for f in (by_unroll, by_loop))
         assert optax.tree.norm(expected) > 0.1
-        jax.tree.map(
-            lambda a, e: np.testing.assert_allclose(a, e, 1e-8, 1e-10),
-            jax.jit(jax.grad(by_unroll))(phi),
-            expected,
-        )
+        jax.tree.map(lambda a, e: np.testing.assert_allclose(a, e, 1e-8, 1e-10), actual, expected)
 
 
 @pytest.mark.parametrize("make_optimizer", LEARNED.values(), ids=LEARNED.keys())
 def test_with_second_derivatives_it_is_the_central_difference(make_optimizer):
-    """Along a random direction; the error of h = 1e-5 in float64 is about 1e-9. The default
-    gradient is another one."""
+    """Along a random direction, in float64 with h = 1e-5. By default it is another number."""
     with jax.enable_x64(True):
-        by_unroll, _, phi = functions(make_optimizer, second_derivatives=True)
-        by_default, _, _ = functions(make_optimizer, second_derivatives=False)
-        direction = optax.tree.random_like(jax.random.key(3), phi)
-        f, h = jax.jit(by_unroll), 1e-5
-        ahead, behind = (f(optax.tree.add_scale(phi, s, direction)) for s in (h, -h))
-        slope = optax.tree.vdot(jax.jit(jax.grad(by_unroll))(phi), direction)
+        optimizer, phi, state = start(make_optimizer)
+
+        @functools.partial(jax.jit, static_argnums=1)
+        @jax.value_and_grad
+        def f(phi, second_derivatives):
+            tx, options = optimizer.transform(phi), {"second_derivatives": second_derivatives}
+            return meta_loss(unroll(NOISY, tx, state, jax.random.key(1), 4, **options)[1])
+
+        direction, h = optax.tree.random_like(jax.random.key(3), phi), 1e-5
+        ahead, behind = (f(optax.tree.add_scale(phi, s, direction), True)[0] for s in (h, -h))
+        slope, stopped = (optax.tree.vdot(f(phi, flag)[1], direction) for flag in (True, False))
         np.testing.assert_allclose(slope, (ahead - behind) / (2 * h), rtol=1e-6)
-        stopped = optax.tree.vdot(jax.jit(jax.grad(by_default))(phi), direction)
         assert abs(stopped - slope) > 1e-4 * abs(slope)
 
 
@@ -236,6 +237,7 @@ def test_compiles_once_for_equal_shapes_and_continues_from_its_own_state():
 
 
 def test_vmap_over_keys_is_the_loop():
+    @jax.jit
     def losses(key):
         init_key, key = jax.random.split(key)
         tx = TRANSFORMS["adam"]()
@@ -243,7 +245,7 @@ def test_vmap_over_keys_is_the_loop():
 
     keys = jax.random.split(jax.random.key(0), 3)
     each = np.stack([losses(key) for key in keys])
-    np.testing.assert_allclose(jax.jit(jax.vmap(losses))(keys), each, rtol=1e-5)
+    np.testing.assert_allclose(jax.vmap(losses)(keys), each, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
