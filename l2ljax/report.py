@@ -62,7 +62,7 @@ def save_curves(directory: str | Path) -> None:
     for (name, row), style in zip(summary["optimizers"].items(), STYLES, strict=False):
         rate = "" if row["learning_rate"] is None else f", rate {row['learning_rate']:.3g}"
         mean, low, high = (columns[f"{name}_{part}"] for part in ("mean", "ci95_low", "ci95_high"))
-        axes.plot(columns["step"], mean, label=LABELS.get(name, name) + rate, **style)
+        axes.plot(columns["step"], mean, label=f"{LABELS.get(name, name)}{rate}", **style)
         axes.fill_between(columns["step"], low, high, color=style["color"], alpha=0.18, linewidth=0)
     axes.set_yscale("log")
     # A baseline that starts by climbing must not squeeze the others.
