@@ -10,7 +10,7 @@ demo: $(VENV)/demo.stamp
 	$(RUN) scripts/evaluate.py --workdir=runs/demo
 
 test: $(VENV)/dev.stamp
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n auto --dist loadfile
 
 test-slow: $(VENV)/dev.stamp
 	$(RUN) -m pytest -m slow
