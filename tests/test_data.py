@@ -134,7 +134,7 @@ def test_real_data_are_what_tfds_reads_one_by_one(name, monkeypatch):
 def test_any_tfds_directory_and_its_splits_are_read(tmp_path):
     contents = write_dataset(tmp_path)
     images, labels = map(np.concatenate, zip(contents["train"], contents["test"], strict=True))
-    rows = {"train": slice(10), "train[2:5]": slice(2, 5), "train[50%:]": slice(5, 10)}
+    rows = {"train": slice(10), "train[:5]": slice(5), "train[50%:]": slice(5, 10)}
     for split, part in (rows | {"test": slice(10, 14), "train+test": slice(14)}).items():
         dataset = load_dataset("shapes", split, data_dir=tmp_path)
         assert_images(dataset, images[part], labels[part])

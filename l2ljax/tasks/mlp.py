@@ -45,8 +45,8 @@ def mlp(
         whose data are the given images and labels.
 
     Raises:
-        ValueError: for an unknown activation, sizes that are no positive integers, or images and
-            labels that do not belong together.
+        ValueError: for an unknown activation, sizes that are no positive integers, images and
+            labels that do not belong together, or a label that is not below `num_classes`.
 
     Example:
         >>> from l2ljax.data import Images
