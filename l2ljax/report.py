@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from rich.box import SIMPLE
 from rich.table import Table
 
 from l2ljax.preprocess import log_sign
@@ -29,8 +30,12 @@ LABELS = {"sgd": "SGD", "rmsprop": "RMSprop", "adam": "Adam", "nag": "NAG", "lst
 
 def table(summary: Mapping[str, Any]) -> Table:
     """The content of `summary.json` as a table to print."""
-    out = Table(
-        title=f"{summary['task']}: {summary['num_tasks']} optimizees, {summary['num_steps']} steps"
+    out = Table(  # fits 80 columns
+        box=SIMPLE,
+        padding=(0, 1),
+        pad_edge=False,
+        collapse_padding=True,
+        title=f"{summary['task']}: {summary['num_tasks']} optimizees, {summary['num_steps']} steps",
     )
     out.add_column("optimizer", no_wrap=True)
     for heading in ("rate", "final loss", "95 % CI", "median", "mean loss", "diverged"):
@@ -41,7 +46,7 @@ def table(summary: Mapping[str, Any]) -> Table:
             LABELS.get(name, name),
             "learned" if row["learning_rate"] is None else f"{row['learning_rate']:.3g}",
             _text(final["mean"]),
-            " ... ".join(map(_text, final["ci95"])),
+            " to ".join(map(_text, final["ci95"])),
             _text(final["median"]),
             _text(row["mean_loss"]),
             str(row["diverged"]),
