@@ -12,6 +12,7 @@ from l2ljax.evaluate import BASELINES, LEARNING_RATES, compare, evaluate, tune
 from l2ljax.meta_train import MetaTrainResult, MetaTrainState, Validation, meta_train
 from l2ljax.networks import CoordinatewiseLSTM, LSTMCarry
 from l2ljax.optimizers import lstm, partition
+from l2ljax.parallel import task_mesh
 from l2ljax.preprocess import identity, log_sign
 from l2ljax.pretrained import (
     load_optimizer,
@@ -57,6 +58,7 @@ __all__ = [
     "pretrained_names",
     "save_optimizer",
     "scale_by_lstm",
+    "task_mesh",
     "tasks",
     "truncated_bptt",
     "tune",

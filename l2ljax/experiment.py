@@ -4,6 +4,7 @@ Configurations are nested dicts of JSON values; `configs/` makes them, `FIELDS` 
 have. Parts that have a choice are specifications: a `name` and the builder's arguments.
 """
 
+import dataclasses
 import itertools
 import json
 import os
@@ -19,6 +20,7 @@ from l2ljax.base import GradientEstimator, LearnedOptimizer, Task
 from l2ljax.data import load_dataset
 from l2ljax.evaluate import Curve, bootstrap_ci95, compare, summarise
 from l2ljax.meta_train import MetaTrainResult, Validation, meta_train
+from l2ljax.parallel import first_process_first, replicate, task_mesh
 from l2ljax.pretrained import load_optimizer, save_optimizer
 from l2ljax.specification import call_with
 from l2ljax.workdir import claim, read_config, write_atomically
@@ -115,8 +117,15 @@ def adam(
 META_OPTIMIZERS = {"adam": adam}
 
 
-def build(config: Mapping[str, Any], data_dir: str | None = None) -> Experiment:
-    """The parts of the experiment that `config` describes; `data_dir` as in `load_dataset`.
+def build(
+    config: Mapping[str, Any], data_dir: str | None = None, num_devices: int | None = 1
+) -> Experiment:
+    """The parts of the experiment that `config` describes.
+
+    Args:
+        config: the configuration.
+        data_dir: as in `load_dataset`.
+        num_devices: to spread the tasks over, as in `task_mesh`.
 
     Raises:
         ValueError: for unknown or missing fields, names and arguments, in a sentence that lists
@@ -126,6 +135,7 @@ def build(config: Mapping[str, Any], data_dir: str | None = None) -> Experiment:
     task = build_task(config["task"], data_dir)
     optimizer = optimizers.build(config["optimizer"])
     weights = WEIGHTS[config["weights"]]
+    mesh = task_mesh(config["num_tasks"], num_devices)
     estimator = call_with(
         estimators.BUILDERS,
         config["estimator"],
@@ -136,6 +146,7 @@ def build(config: Mapping[str, Any], data_dir: str | None = None) -> Experiment:
         episode_length=config["episode_length"],
         unroll_length=config["unroll_length"],
         weights=weights,
+        **({"mesh": mesh} if mesh else {}),
     )
     meta_optimizer = call_with(
         META_OPTIMIZERS,
@@ -143,13 +154,16 @@ def build(config: Mapping[str, Any], data_dir: str | None = None) -> Experiment:
         "meta_optimizer",
         num_meta_updates=config["num_meta_updates"],
     )
+    num_validation_tasks = config["validation"]["num_tasks"]
+    splits = mesh is not None and num_validation_tasks % mesh.size == 0
     validation = Validation(
-        task=task,
+        task=dataclasses.replace(task, data=replicate(task.data, mesh)),
         optimizer=optimizer,
         key=jax.random.fold_in(jax.random.key(config["seed"]), 2),
-        num_tasks=config["validation"]["num_tasks"],
+        num_tasks=num_validation_tasks,
         num_steps=config["episode_length"],
         weights=getattr(estimator, "weights", None),
+        mesh=mesh if splits else None,  # else each device scores them all
     )
     return Experiment(optimizer, estimator, meta_optimizer, validation)
 
@@ -168,6 +182,7 @@ def run(
     *,
     command: str,
     data_dir: str | None = None,
+    num_devices: int | None = None,
     progress: bool = True,
 ) -> MetaTrainResult | None:
     """Meta-trains in `workdir`, resuming where an earlier run stopped.
@@ -179,6 +194,8 @@ def run(
         workdir: its directory.
         command: what to type to repeat it; goes into the weights' metadata.
         data_dir: where TFDS finds its data sets; default: `TFDS_DATA_DIR`, or TFDS's own.
+        num_devices: to spread the tasks over; default: as `task_mesh` chooses. A run may be resumed
+            on another number.
         progress: show a progress bar.
 
     Returns:
@@ -188,8 +205,8 @@ def run(
         ValueError: for a bad configuration, or a workdir that holds another one's run.
     """
     workdir = Path(workdir)
-    experiment = build(config, data_dir)
-    claim(workdir, config)
+    experiment = build(config, data_dir, num_devices)
+    first_process_first(lambda: claim(workdir, config))
     weights = workdir / "meta_params.safetensors"
     if weights.exists():
         return None
@@ -206,7 +223,7 @@ def run(
         checkpoint_every=config["checkpoint_every"],
         progress=progress,
     )
-    if not result.interrupted:
+    if not result.interrupted and jax.process_index() == 0:
         trained = {
             "command": command,
             "config": config,

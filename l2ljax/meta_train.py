@@ -19,10 +19,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
 from l2ljax import checkpoint
 from l2ljax.base import GradientEstimator, Key, LearnedOptimizer, MetaParams, PyTree, Task
 from l2ljax.checks import check_positive_int
+from l2ljax.parallel import (
+    SPLIT,
+    WHOLE,
+    any_process,
+    check_mesh,
+    mean_over_tasks,
+    over_tasks,
+    replicate,
+)
 from l2ljax.unroll import init_optimizee, unroll
 from l2ljax.workdir import MetricsLog
 
@@ -89,6 +99,7 @@ class Validation:
         num_steps: inner steps of each.
         weights: w_1 ... w_T of the score, `[num_steps]`; default: all equal.
         at_once: optimizees run side by side, which bounds memory.
+        mesh: devices to spread the optimizees over, see `truncated_bptt`.
     """
 
     task: Task
@@ -98,20 +109,30 @@ class Validation:
     num_steps: int = dataclasses.field(metadata={"static": True})
     weights: tuple[float, ...] | None = dataclasses.field(default=None, metadata={"static": True})
     at_once: int = dataclasses.field(default=64, metadata={"static": True})
+    mesh: Mesh | None = dataclasses.field(default=None, metadata={"static": True})
+
+    def __post_init__(self):
+        check_mesh(self.mesh, self.num_tasks, ())
 
     def score(self, meta_params: MetaParams) -> jax.Array:
         """Float32 scalar."""
-        tx = self.optimizer.transform(meta_params)
-
-        def episode(key):
-            init_key, run_key = jax.random.split(key)
-            optimizee = init_optimizee(self.task, tx, init_key)
-            return unroll(self.task, tx, optimizee, run_key, self.num_steps)[1]
-
-        keys = jax.random.split(self.key, self.num_tasks)
-        losses = jax.lax.map(episode, keys, batch_size=min(self.at_once, self.num_tasks))
         weights = jnp.asarray(self.weights or (1.0,) * self.num_steps, jnp.float32)
-        score = jnp.mean(losses[:, 1:].astype(jnp.float32) @ (weights / weights.sum()))
+
+        def mean_score(task, meta_params, keys):
+            tx = self.optimizer.transform(meta_params)
+
+            def episode(key):
+                init_key, run_key = jax.random.split(key)
+                optimizee = init_optimizee(task, tx, init_key)
+                return unroll(task, tx, optimizee, run_key, self.num_steps)[1]
+
+            losses = jax.lax.map(episode, keys, batch_size=min(self.at_once, len(keys)))
+            score = jnp.mean(losses[:, 1:].astype(jnp.float32) @ (weights / weights.sum()))
+            return mean_over_tasks(score, self.mesh)
+
+        score = over_tasks(mean_score, self.mesh, (WHOLE, WHOLE, SPLIT), WHOLE)(
+            self.task, meta_params, jax.random.split(self.key, self.num_tasks)
+        )
         return jnp.where(jnp.isfinite(score), score, jnp.inf)
 
 
@@ -177,6 +198,10 @@ def meta_train(
     ends as if it had never stopped. In the main thread, Ctrl-C and SIGTERM end it after the current
     update with a checkpoint; a second Ctrl-C stops at once.
 
+    An estimator with a mesh spreads its tasks over the mesh's devices. With several processes
+    (`jax.distributed.initialize`) each calls this function with the same arguments and a `workdir`
+    that all can see; the first writes it, and a signal to any of them stops all.
+
     Args:
         estimator: makes meta-gradients, e.g. `truncated_bptt(...)`.
         meta_optimizer: any Optax transformation.
@@ -221,7 +246,7 @@ def meta_train(
         "log_every": log_every,
     }.items():
         check_positive_int(name, count)
-    state = _init_state(estimator, meta_optimizer, meta_params, key)
+    state = init_state(estimator, meta_optimizer, meta_params, key)
 
     with contextlib.ExitStack() as stack:
         manager, log, history, seconds = None, None, [], 0.0
@@ -232,17 +257,22 @@ def meta_train(
             if (restored := checkpoint.restore(manager, state)) is not None:
                 state, extra = restored
                 seconds = extra["seconds"]
-            log = MetricsLog(Path(workdir) / "metrics.jsonl", int(state.update))
+            log = MetricsLog(
+                Path(workdir) / "metrics.jsonl",
+                int(state.update),
+                write=jax.process_index() == 0,
+            )
             history = log.records
 
         def record(entry):
             log.append(entry) if log else history.append(entry)
 
+        progress = progress and jax.process_index() == 0
         bar = stack.enter_context(_progress(progress, num_meta_updates, int(state.update)))
         stop = stack.enter_context(_stop_signals())
         started = time.perf_counter() - seconds
         update, previous = int(state.update), None
-        while update < num_meta_updates and not stop.is_set():
+        while update < num_meta_updates and not any_process(stop.is_set()):
             state, metrics = meta_step(estimator, meta_optimizer, state)
             update += 1
             # Waiting for the update before keeps one in flight and Ctrl-C prompt.
@@ -274,22 +304,30 @@ def meta_train(
     )
 
 
-def _init_state(estimator, meta_optimizer, meta_params, key) -> MetaTrainState:
+def init_state(
+    estimator: GradientEstimator,
+    meta_optimizer: optax.GradientTransformation,
+    meta_params: MetaParams,
+    key: Key,
+) -> MetaTrainState:
+    """The state before the first update, on the devices of the estimator's mesh."""
+    # Everything is where the compiled step will leave it, so that its second call is as its first.
+    mesh = getattr(estimator, "mesh", None)
     init_key, run_key = jax.random.split(key)
-
-    def copy(tree):  # the state is donated, the caller's arrays are not
-        return jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), tree)
-
-    return MetaTrainState(
-        update=jnp.zeros([], jnp.int32),
-        key=run_key,
-        meta_params=copy(meta_params),
-        opt_state=copy(meta_optimizer.init(meta_params)),
-        estimator_state=copy(jax.jit(type(estimator).init)(estimator, init_key, meta_params)),
-        best_meta_params=copy(meta_params),
-        best_score=jnp.full([], jnp.inf, jnp.float32),
-        best_update=jnp.zeros([], jnp.int32),
+    shared = (
+        jnp.zeros([], jnp.int32),
+        run_key,
+        meta_params,
+        meta_optimizer.init(meta_params),
+        meta_params,
+        jnp.full([], jnp.inf, jnp.float32),
+        jnp.zeros([], jnp.int32),
     )
+    # The state is donated, the caller's arrays are not.
+    shared = replicate(jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), shared), mesh)
+    update, run_key, meta_params, opt_state, *best = shared
+    estimator_state = jax.jit(type(estimator).init)(estimator, init_key, meta_params)
+    return MetaTrainState(update, run_key, meta_params, opt_state, estimator_state, *best)
 
 
 def _plain(value: jax.Array) -> Any:

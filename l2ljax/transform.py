@@ -12,8 +12,12 @@ import jax.numpy as jnp
 import optax
 
 from l2ljax.base import MetaParams, PyTree
-from l2ljax.checks import check_like, check_real_floating
+from l2ljax.blocks import in_blocks
+from l2ljax.checks import check_like, check_positive_int, check_real_floating
 from l2ljax.networks import CoordinatewiseLSTM, LSTMCarry
+
+DEFAULT_BLOCK_SIZE = 65_536
+"""Coordinates: some 80 MiB of temporaries for two layers of 20."""
 
 
 class ScaleByLSTMState(NamedTuple):
@@ -30,7 +34,10 @@ class ScaleByLSTMState(NamedTuple):
 
 
 def scale_by_lstm(
-    meta_params: MetaParams, network: CoordinatewiseLSTM
+    meta_params: MetaParams,
+    network: CoordinatewiseLSTM,
+    *,
+    block_size: int | None = DEFAULT_BLOCK_SIZE,
 ) -> optax.GradientTransformationExtraArgs:
     """Replaces gradients by the updates that a coordinatewise LSTM proposes.
 
@@ -43,6 +50,10 @@ def scale_by_lstm(
     Args:
         meta_params: what `network.init` (or `l2ljax.lstm(...).init`) returns.
         network: the one-coordinate network.
+        block_size: coordinates of one parameter updated at once: larger parameters take their turn
+            block by block, which bounds temporary memory (about 1.3 kB a coordinate of a block,
+            for two layers of 20). `None`: all at once. See `l2ljax.blocks` for how a sharded
+            parameter stays so.
 
     Returns:
         an Optax transformation; `params` and unknown extra arguments are ignored.
@@ -62,6 +73,8 @@ def scale_by_lstm(
         >>> jax.tree.map(jnp.shape, updates)
         {'b': (2,), 'w': (3, 2)}
     """
+    if block_size is not None:
+        check_positive_int("block_size", block_size)
     # Shapes do not depend on the factors, which may be arrays (`optax.inject_hyperparams`).
     check_like(
         _meta_params_like(network.clone(output_scale=1.0, forget_bias=1.0)),  # pyright: ignore
@@ -102,8 +115,9 @@ def scale_by_lstm(
             for leaves in zip(*map(treedef.flatten_up_to, carry_trees), strict=True)
         ] or [network.initial_carry()] * len(gradients)
 
+        step: Any = functools.partial(network.apply, meta_params)
         stepped: list[Any] = [
-            network.apply(meta_params, carry, gradient)
+            in_blocks(step, carry, jnp.asarray(gradient), block_size)
             for carry, gradient in zip(carries, gradients, strict=True)
         ]
         outputs = [

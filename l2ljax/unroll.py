@@ -3,7 +3,7 @@
 theta_{t+1} = theta_t + g_t, with g_t the transformation's update (Andrychowicz et al. 2016,
 section 2). By default the optimizee's gradients are constants of the meta-gradient ("the dashed
 edges" of their figure 2 are dropped); each inner step is rematerialised in the backward pass, so
-that memory grows with the state and not with the network's activations.
+that memory grows with the state and not with the network's activations (`remat` has other choices).
 """
 
 from typing import NamedTuple
@@ -15,6 +15,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from l2ljax.base import Batch, Instance, Key, Params, PyTree, Task
 from l2ljax.checks import check_positive_int
+from l2ljax.remat import Remat, checkpointed_scan
 
 
 class OptimizeeState(NamedTuple):
@@ -56,6 +57,7 @@ def unroll(
     num_steps: int,
     *,
     second_derivatives: bool = False,
+    remat: Remat = "step",
 ) -> tuple[OptimizeeState, jax.Array]:
     """Runs `num_steps` inner steps.
 
@@ -70,6 +72,9 @@ def unroll(
         num_steps: inner steps, at least 1.
         second_derivatives: differentiate also through the optimizee's gradients, which costs a
             Hessian-vector product a step. By default they are constants (`stop_gradient`).
+        remat: what a backward pass keeps: "step" the state before each step, "nested" only before
+            each sqrt(num_steps)-th (for long unrolls: less memory, more time), "none" every
+            activation. The optimizee's gradients are kept in any case.
 
     Returns:
         the state after the last step, and `losses`, float `[num_steps + 1]`: `losses[t]` is
@@ -106,12 +111,13 @@ def unroll(
         )
         return (optax.apply_updates(params, updates), opt_state), loss
 
-    # Recomputing a step is cheap but for the optimizee's gradient, which is small enough to keep.
-    step = jax.checkpoint(
-        inner_step, policy=jax.checkpoint_policies.save_only_these_names("optimizee")
-    )
-    (params, opt_state), losses = jax.lax.scan(
-        step, (state.params, state.opt_state), step_keys[:num_steps]
+    (params, opt_state), losses = checkpointed_scan(
+        inner_step,
+        (state.params, state.opt_state),
+        step_keys[:num_steps],
+        remat=remat,
+        # Recomputing a step is cheap but for the optimizee's gradient, small enough to keep.
+        policy=jax.checkpoint_policies.save_only_these_names("optimizee"),
     )
     last_batch = task.batch(task.data, state.instance, step_keys[num_steps])
     last_loss = scalar_loss(task, params, last_batch)

@@ -52,16 +52,20 @@ class MetricsLog:
     Args:
         path: the file; its folder must exist.
         last_update: records of later updates, left by a run that was cut off, are dropped.
+        write: whether this process writes the file (one of several must), or only keeps `records`.
     """
 
-    def __init__(self, path: Path, last_update: int):
-        self._path = Path(path)
+    def __init__(self, path: Path, last_update: int, *, write: bool = True):
+        self._path, self._write = Path(path), write
         self.records = [r for r in read_metrics(path) if r["update"] <= last_update]
-        write_atomically(self._path, "".join(_line(record) for record in self.records))
+        if write:
+            write_atomically(self._path, "".join(_line(record) for record in self.records))
 
     def append(self, record: dict[str, Any]) -> None:
         """Writes `record` through to the file."""
         self.records.append(record)
+        if not self._write:
+            return
         with self._path.open("a") as file:
             file.write(_line(record))
 

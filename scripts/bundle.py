@@ -6,6 +6,7 @@ The evaluation (WORKDIR/evaluation/summary.json) goes into the file's metadata.
 """
 
 import json
+import re
 from pathlib import Path
 
 from _common import one_sentence_errors, run, set_up
@@ -24,6 +25,9 @@ def main(argv: list[str]) -> None:
     with one_sentence_errors():
         _, meta_params, metadata = load_optimizer(workdir / "meta_params.safetensors")
         metadata["evaluation"] = json.loads((workdir / "evaluation/summary.json").read_text())
+        # Where this machine keeps its runs is nobody else's business.
+        here = f"--workdir=runs/{workdir.name}"
+        metadata["command"] = re.sub(r"--workdir[= ]\S+", here, metadata["command"])
         save_optimizer(path, metadata["optimizer"], meta_params, metadata)
     print(f"Wrote {path} ({path.stat().st_size / 1024:.0f} KiB)")
 

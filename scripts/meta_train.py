@@ -4,11 +4,17 @@
 
 `--config.num_tasks=64` overrides any field. Exit codes: 0 done, 2 bad input, 130 stopped by Ctrl-C
 or SIGTERM after a checkpoint.
+
+Several devices share the tasks of a meta-update (`--devices`). On several hosts, start the same
+command on each with `--distributed` (on a cluster that JAX knows, such as Slurm or Cloud TPU), or
+with `--coordinator=HOST:PORT --num_processes=N --process_id=I`; the workdir must be one that all
+hosts see.
 """
 
 import shlex
 import sys
 
+import jax
 from _common import one_sentence_errors, run, set_up
 from absl import flags
 from ml_collections import config_flags
@@ -18,18 +24,38 @@ from l2ljax import experiment
 CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.", required=True)
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS finds its data sets.")
+DEVICES = flags.DEFINE_integer(
+    "devices", None, "Devices to use; default: as many as divide num_tasks.", lower_bound=1
+)
+DISTRIBUTED = flags.DEFINE_bool("distributed", False, "One of several processes of a cluster.")
+COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0.")
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Processes in all.", lower_bound=1)
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "This one's number, from 0.", lower_bound=0)
 flags.mark_flag_as_required("config")
+
+
+def join_processes() -> None:
+    """Connects this process to the others of its run, if the flags say that there are any."""
+    by_hand = (COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+    if any(value is not None for value in by_hand):
+        if any(value is None for value in by_hand):
+            raise ValueError("Give --coordinator, --num_processes and --process_id together.")
+        jax.distributed.initialize(*by_hand)
+    elif DISTRIBUTED.value:
+        jax.distributed.initialize()
 
 
 def main(argv: list[str]) -> None:
     del argv
     set_up()
     with one_sentence_errors():
+        join_processes()
         result = experiment.run(
             CONFIG.value.to_dict(),
             WORKDIR.value,
             command=shlex.join(["python", *sys.argv]),
             data_dir=DATA_DIR.value,
+            num_devices=DEVICES.value,
         )
     evaluate = f"python scripts/evaluate.py --workdir={WORKDIR.value}"
     if result is None:

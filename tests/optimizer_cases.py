@@ -26,6 +26,8 @@ CASES = {
     "lstm-two-layers": lstm((4, 3), preprocess=log_sign(5.0)),
     "lstm-identity": lstm((4,), preprocess=identity(), output_scale=1.0),
     "lstm-no-layer": lstm(()),
+    "lstm-bfloat16-state": lstm((4,), state_dtype=jnp.bfloat16),
+    "lstm-blocks": lstm((4,), block_size=24),  # the matrix in two blocks
     "partition": partition({"matrix": lstm((4,), identity()), "vector": lstm((4,))}, by_rank),
 }
 
@@ -43,7 +45,7 @@ class Params(NamedTuple):
 def draw(seed, dtype=jnp.float32):
     """Normal numbers shaped as the tests' parameters: their values, or one gradient of them."""
     normal = np.random.default_rng(seed).normal
-    return Params(*(jnp.asarray(normal(size=shape), dtype) for shape in [(3, 4), (4,), ()]))
+    return Params(*(jnp.asarray(normal(size=shape), dtype) for shape in [(6, 8), (4,), ()]))
 
 
 @functools.cache

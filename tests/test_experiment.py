@@ -79,7 +79,7 @@ def test_a_run_from_start_to_figures(tmp_path):
         ({"num_meta_update": 3}, "unknown: num_meta_update"),
         ({"weights": "first"}, 'weights must be "all" or "last"'),
         ({"optimizer": {"name": "adam"}}, "Unknown optimizer 'adam'"),
-        ({"task": {"name": "cubic"}}, "Unknown task 'cubic'; there are mlp, quadratic"),
+        ({"task": {"name": "cubic"}}, "Unknown task 'cubic'; there are convnet, mlp, quadratic"),
         ({"task": {"name": "quadratic", "size": 3}}, "unexpected keyword argument 'size'"),
         ({"estimator": {"name": "es"}}, "Unknown estimator 'es'"),
         ({"meta_optimizer": {"name": "lbfgs"}}, "Unknown meta_optimizer 'lbfgs'"),

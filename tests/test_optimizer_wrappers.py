@@ -151,8 +151,8 @@ def test_complex_parameters_work_as_pairs_of_reals(optimizer):
 @every_optimizer
 def test_train_state_of_a_linen_module_takes_a_step(optimizer):
     """flax's TrainState adds the updates to the parameters of a linen module."""
-    params = nn.Dense(4).init(jax.random.key(0), jnp.ones(3))
-    gradient = {"params": {"kernel": draw(1).matrix, "bias": draw(1).vector}}
+    params = nn.Dense(8).init(jax.random.key(0), jnp.ones(6))
+    gradient = {"params": {"kernel": draw(1).matrix, "bias": draw(1).matrix[0]}}
     state = TrainState.create(apply_fn=None, params=params, tx=fresh(optimizer))
     stepped = state.apply_gradients(grads=gradient)
     updates, _ = fresh(optimizer).update(gradient, state.opt_state)
@@ -163,9 +163,11 @@ def test_train_state_of_a_linen_module_takes_a_step(optimizer):
 @every_optimizer
 def test_nnx_optimizer_takes_a_step(optimizer):
     """So does nnx.Optimizer with those of an nnx module."""
-    model = nnx.Linear(3, 4, rngs=nnx.Rngs(0))
+    model = nnx.Linear(6, 8, rngs=nnx.Rngs(0))
     params = jax.tree.map(jnp.copy, nnx.state(model, nnx.Param))
-    gradient = nnx.State({"kernel": nnx.Param(draw(1).matrix), "bias": nnx.Param(draw(1).vector)})
+    gradient = nnx.State(
+        {"kernel": nnx.Param(draw(1).matrix), "bias": nnx.Param(draw(1).matrix[0])}
+    )
     nnx.Optimizer(model, fresh(optimizer), wrt=nnx.Param).update(model, gradient)
     tx = fresh(optimizer)
     updates, _ = tx.update(gradient, tx.init(params))

@@ -125,6 +125,17 @@ def test_a_label_without_a_member_is_refused():
         optimizer.transform(META_PARAMS).init(draw(0))
 
 
+def test_coordinate_groups_refuse_what_the_transformation_refuses():
+    """In the same words, instead of leaving the parameter out."""
+    optimizer = partition(MEMBERS, LABELS | {"head": "attention"})
+    refusals = []
+    for meet in (optimizer.transform(META_PARAMS).init, optimizer.coordinate_groups):
+        with pytest.raises(ValueError, match="attention") as error:
+            meet(draw(0))
+        refusals.append(str(error.value))
+    assert refusals[0] == refusals[1]
+
+
 @pytest.mark.parametrize("change", [lambda p: {"conv": p["conv"]}, lambda p: p | {"rnn": {}}, list])
 def test_meta_params_without_a_label_are_refused(change):
     """With the labels that were expected."""

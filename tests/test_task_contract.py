@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from l2ljax.data import load_dataset
-from l2ljax.tasks import mlp, quadratic
+from l2ljax.tasks import convnet, mlp, quadratic
 
 DIGITS = load_dataset("digits", "train")
 
@@ -20,6 +20,7 @@ CASES = {
     "mlp-relu-two-layers": mlp(DIGITS, (6, 5), "relu", batch_size=8, num_classes=12),
     "mlp-tanh": mlp(DIGITS, (6,), "tanh", batch_size=8),
     "mlp-gelu": mlp(DIGITS, (6,), "gelu", batch_size=8),
+    "convnet": convnet(DIGITS, (3, 4), (5,), kernel_size=3, batch_size=8),
 }
 
 every_task = pytest.mark.parametrize("task", CASES.values(), ids=CASES.keys())

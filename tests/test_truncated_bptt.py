@@ -8,7 +8,8 @@ import pytest
 
 from l2ljax.base import LearnedOptimizer, Task
 from l2ljax.estimators import truncated_bptt
-from l2ljax.estimators.recorded import recorded_meta_gradient
+from l2ljax.estimators.recorded import plan_chunks, recorded_meta_gradient
+from l2ljax.estimators.truncated_bptt import sample_batch
 from l2ljax.optimizers import lstm, partition
 from l2ljax.preprocess import identity
 from l2ljax.unroll import OptimizeeState, unroll
@@ -102,7 +103,7 @@ def test_two_windows_equal_a_python_loop(name, backward):
     for window, key in enumerate(jax.random.split(jax.random.key(2), 2)):
         sample_key, run_key, _ = jax.random.split(key, 3)
         if window == 0:  # a fresh draw, by the estimator's own rule
-            optimizees = estimator._sample(sample_key)
+            optimizees = sample_batch(NOISY_BOWL, jax.random.split(sample_key, 2))
         loss, grads, state, metrics = ESTIMATE(estimator, meta_params, state, key)
         (expected_loss, finals), expected_grads = python_loop(
             estimator,
@@ -135,6 +136,34 @@ def test_recorded_equals_scan(name, chunk_size):
         results.append(ESTIMATE(estimator, meta_params, state, jax.random.key(2)))
     assert_close(results[0][:2], results[1][:2])
     np.testing.assert_allclose(results[0][3]["losses"], results[1][3]["losses"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("remat", ["none", "nested"])
+@pytest.mark.parametrize("backward", ["scan", "recorded"])
+def test_what_is_kept_changes_nothing(backward, remat):
+    """Every choice of `remat` gives the meta-gradient of the default."""
+    optimizer = COORDINATEWISE["lstm"]
+    meta_params = lively(optimizer)
+    results = []
+    for options in ({}, {"remat": remat}):
+        estimator = make(
+            optimizer, episode_length=7, unroll_length=7, backward=backward, chunk_size=3, **options
+        )
+        state = estimator.init(jax.random.key(1), meta_params)
+        results.append(ESTIMATE(estimator, meta_params, state, jax.random.key(2)))
+    assert_close(results[0][:2], results[1][:2])
+
+
+def test_chunks_keep_to_their_budget():
+    """80 floats a coordinate and kept step; segments for long windows, then smaller chunks."""
+    start = lstm((20, 20)).transform(lstm().init(jax.random.key(0))).init(jnp.zeros(10_000))
+    assert plan_chunks(start, 20, None, "auto") == (4096, "step")
+    assert plan_chunks(start, 100, None, "auto") == (4096, "nested")
+    assert plan_chunks(start, 100, 500, "auto") == (500, "step")
+    for steps, remat, kept in ((100, "step", 100), (400, "nested", 40)):
+        size, _ = plan_chunks(start, steps, None, remat)
+        assert size * kept * 80 * 4 <= 25 * 2**20 < (size + 1) * kept * 80 * 4
+    assert plan_chunks(start, 10**6, None, "step") == (256, "step")  # no chunk is slower than this
 
 
 def test_recorded_keeps_each_leaf_dtype():
@@ -172,7 +201,7 @@ def test_sampled_coordinates_are_unbiased():
     key = jax.random.key(2)
     _, expected, _, _ = ESTIMATE(exact, meta_params, state, key)
     _, run_key, _ = jax.random.split(key, 3)
-    instances, params = exact._sample(jax.random.split(key, 3)[0])
+    instances, params = sample_batch(task, jax.random.split(jax.random.split(key, 3)[0], 1))
     optimizees = state.optimizees._replace(instance=instances, params=params)
 
     def draw(share_key):
@@ -181,12 +210,13 @@ def test_sampled_coordinates_are_unbiased():
             optimizer,
             meta_params,
             optimizees,
-            run_key,
+            jax.random.split(run_key, 1),
             jnp.ones(4),
             restart=jnp.bool_(True),
             coordinate_share=sampled.coordinate_share,
-            share_key=share_key,
-            chunk_size=2048,
+            share_keys=share_key[None],
+            chunk_size=None,
+            remat="step",
         )[0]
 
     draws = jax.jit(jax.vmap(draw))(jax.random.split(jax.random.key(5), 2000))
@@ -216,7 +246,8 @@ def test_second_derivatives_match_finite_differences():
                 return unroll(NOISY_BOWL, tx, start, key, 4)[1][1:].sum()
 
             return jax.vmap(episode)(
-                *estimator._sample(keys[0]), jax.random.split(keys[1], 2)
+                *sample_batch(NOISY_BOWL, jax.random.split(keys[0], 2)),
+                jax.random.split(keys[1], 2),
             ).mean()
 
         _, grads = estimate(meta_params)
@@ -258,6 +289,8 @@ def test_final_only_weights_leave_one_term():
         ({"coordinate_share": 0.5, "backward": "scan"}, 'needs backward="recorded"'),
         ({"backward": "recorded", "second_derivatives": True}, "second_derivatives=True makes"),
         ({"backward": "forwards"}, "backward must be"),
+        ({"remat": "sometimes"}, "remat must be one of"),
+        ({"chunk_size": 0}, "chunk_size must be an integer of at least 1"),
     ],
 )
 def test_bad_options_are_refused(options, words):

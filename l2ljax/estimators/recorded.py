@@ -11,15 +11,25 @@ of the later gradients as cotangents. It is exact, needs no second pass through 
 over chunks of coordinates that fit the cache, and can visit a random share of the coordinates.
 """
 
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import PartitionSpec as P
 
 from l2ljax.base import CoordinateGroup, Key, LearnedOptimizer, MetaParams, Params, PyTree, Task
+from l2ljax.parallel import TASKS
+from l2ljax.remat import Remat, checkpointed_scan, steps_kept
 from l2ljax.unroll import OptimizeeState, loss_and_gradients
+
+# The states that the backward pass over one chunk keeps: 4,096 coordinates of two layers of 20 over
+# 20 steps. Smaller chunks cost more, as every operation has its own overhead; larger ones leave the
+# processor's cache and gain nothing (docs/performance.md).
+CHUNK_BYTES = 25 * 2**20
+LARGEST_CHUNK = 4096
 
 
 def init_group_states(
@@ -33,18 +43,39 @@ def init_group_states(
     )
 
 
+def group_state_specs(
+    optimizer: LearnedOptimizer, meta_params: MetaParams, params: Params
+) -> tuple[PyTree, ...]:
+    """How `init_group_states` splits over devices: the task axis of coordinates' state, no other.
+
+    `params` may be shapes. What is no coordinate's is the same for all tasks.
+    """
+    groups = coordinate_groups(optimizer, params)
+    states = jax.eval_shape(lambda m, p: init_group_states(optimizer, m, p), meta_params, params)
+    return tuple(
+        optax.tree.map_params(
+            group.transform(meta_params),
+            lambda leaf: P(*[None] * (leaf.ndim - 2), TASKS),
+            state,
+            transform_non_params=lambda leaf: P(),
+        )
+        for group, state in zip(groups, states, strict=True)
+    )
+
+
 def recorded_meta_gradient(
     task: Task,
     optimizer: LearnedOptimizer,
     meta_params: MetaParams,
     optimizees: OptimizeeState,
-    key: Key,
+    keys: Key,
     weights: jax.Array,
     *,
     restart: jax.Array,
     coordinate_share: float,
-    share_key: Key,
-    chunk_size: int,
+    share_keys: Key,
+    chunk_size: int | None,
+    remat: Remat | Literal["auto"],
 ) -> tuple[MetaParams, OptimizeeState, jax.Array]:
     """One window's meta-gradient for a batch of optimizees.
 
@@ -53,31 +84,36 @@ def recorded_meta_gradient(
         optimizer: a learned optimizer with `coordinate_groups`.
         meta_params: its meta-parameters.
         optimizees: leaves `[num_tasks, ...]`; `opt_state` as `init_group_states` makes it.
-        key: for the minibatches.
+        keys: `[num_tasks]`, for the minibatches.
         weights: `[num_steps]`, w_t of the window's steps.
         restart: bool scalar; start from fresh optimizer states instead of the given ones.
         coordinate_share: share of the coordinates that the backward pass visits.
-        share_key: for the choice of those.
-        chunk_size: coordinates that the backward pass handles at once.
+        share_keys: `[num_tasks]`, for the choice of those.
+        chunk_size: coordinates that the backward pass handles at once, or `None`.
+        remat: what the backward pass over a chunk keeps, see `l2ljax.remat`, or "auto"; both are
+            chosen by `plan_chunks` where they are left open.
 
     Returns:
         the meta-gradient of the mean over tasks of sum_t w_t f(theta_t), the optimizees after the
         window, and float32 losses `[num_tasks, num_steps + 1]`.
     """
     num_steps = weights.shape[0]
-    num_tasks = jax.tree.leaves(optimizees.params)[0].shape[0]
     groups = coordinate_groups(optimizer, optimizees.params)
     transforms = [group.transform(meta_params) for group in groups]
     fresh = init_group_states(optimizer, meta_params, optimizees.params)
     start_states = jax.tree.map(lambda a, b: jnp.where(restart, a, b), fresh, optimizees.opt_state)
     samples = [
-        sample_coordinates(jax.random.fold_in(share_key, i), matrix.size, coordinate_share)
+        sample_coordinates(
+            jax.vmap(lambda k, i=i: jax.random.fold_in(k, i))(share_keys),
+            matrix.shape[1],
+            coordinate_share,
+        )
         for i, matrix in enumerate(to_matrices(groups, optimizees.params))
     ]
 
     def record(gradients: Params) -> list[jax.Array]:
         return [
-            matrix.reshape(-1)[chosen]
+            take_coordinates(matrix, chosen).reshape(-1)
             for matrix, (chosen, _) in zip(to_matrices(groups, gradients), samples, strict=True)
         ]
 
@@ -101,22 +137,21 @@ def recorded_meta_gradient(
         params = optax.apply_updates(params, updates)
         return (params, tuple(state for _, state in stepped)), (losses, record(gradients))
 
-    task_keys = jax.random.split(key, num_tasks)
-    keys = jax.vmap(lambda k: jax.random.split(k, num_steps + 1), out_axes=1)(task_keys)
+    step_keys = jax.vmap(lambda k: jax.random.split(k, num_steps + 1), out_axes=1)(keys)
     (params, states), (losses, recorded) = jax.lax.scan(
-        inner_step, (optimizees.params, start_states), keys[:-1]
+        inner_step, (optimizees.params, start_states), step_keys[:-1]
     )
-    last_losses, last_gradients = loss_and_grads(params, keys[-1])
+    last_losses, last_gradients = loss_and_grads(params, step_keys[-1])
     losses = jnp.concatenate([losses, last_losses[None]]).astype(jnp.float32).T
 
     meta_grads = jax.tree.map(jnp.zeros_like, meta_params)
     for group, tx, start, gradients, last, (chosen, share_weights) in zip(
         groups, transforms, start_states, recorded, record(last_gradients), samples, strict=True
     ):
-        later = jnp.concatenate([gradients[1:], last[None]])
-        suffix_sums = jnp.cumsum((later * weights[:, None])[::-1], axis=0)[::-1]
         start = optax.tree.map_params(
-            tx, lambda leaf, c=chosen: leaf.reshape(*leaf.shape[:-2], -1)[..., c], start
+            tx,
+            lambda leaf, c=chosen: take_coordinates(leaf, c).reshape(*leaf.shape[:-2], -1),
+            start,
         )
         group_grads = _vjp_over_chunks(
             group,
@@ -124,8 +159,10 @@ def recorded_meta_gradient(
             start,
             restart,
             gradients,
-            suffix_sums * (share_weights / num_tasks),
-            chunk_size,
+            last,
+            weights,
+            share_weights.reshape(-1) / keys.shape[0],
+            *plan_chunks(start, num_steps, chunk_size, remat),
         )
         meta_grads = jax.tree.map(jnp.add, meta_grads, group_grads)
     return meta_grads, OptimizeeState(optimizees.instance, params, states), losses
@@ -137,46 +174,50 @@ def _vjp_over_chunks(
     start: PyTree,
     restart: jax.Array,
     gradients: jax.Array,
-    cotangents: jax.Array,
+    last: jax.Array,
+    weights: jax.Array,
+    share_weights: jax.Array,
     chunk_size: int,
+    remat: Remat,
 ) -> MetaParams:
-    """sum_{s, i} cotangents[s, i] * d u_{s,i} / dphi; arrays are `[num_steps, num_coordinates]`."""
+    """sum_{s, i} share_weights[i] * A_{s,i} * d u_{s,i} / dphi, a chunk of coordinates at a time.
+
+    `gradients` are those of the window's steps, `[num_steps, num_coordinates]`, `last` those after
+    it, `[num_coordinates]`; the suffix sums A are made of both.
+    """
     num_coordinates = gradients.shape[1]
     num_chunks = max(1, -(-num_coordinates // chunk_size))
     size = -(-num_coordinates // num_chunks)
-
-    def pad(leaf):
-        # Extra coordinates see zero gradients and have zero cotangents: they add nothing.
-        return jnp.pad(
-            leaf, [(0, 0)] * (leaf.ndim - 1) + [(0, num_chunks * size - num_coordinates)]
-        )
-
     tx = group.transform(meta_params)
-    start = optax.tree.map_params(tx, pad, start)
-    gradients, cotangents = pad(gradients), pad(cotangents)
 
-    def objective(meta_params, start, gradients, cotangents):
+    def updates_of(meta_params, start, gradients):
         tx = group.transform(meta_params)
         start = jax.tree.map(
             lambda fresh, given: jnp.where(restart, fresh, given), tx.init(gradients[0]), start
         )
 
-        @jax.checkpoint
-        def step(state, inputs):
-            gradient, cotangent = inputs
+        def step(state, gradient):
             update, state = tx.update(gradient, state)
-            return state, optax.tree.vdot(cotangent, update)
+            return state, update
 
-        _, terms = jax.lax.scan(step, start, (gradients, cotangents))
-        return jnp.sum(terms)
+        return checkpointed_scan(step, start, gradients, remat=remat)[1]
 
     def one_chunk(total, index):
-        def cut(leaf):
-            return jax.lax.dynamic_slice_in_dim(leaf, index * size, size, axis=-1)
+        # The last chunk ends where the coordinates do, and leaves out those it shares with the one
+        # before.
+        first = jnp.minimum(index * size, num_coordinates - size)
+        is_new = first + jnp.arange(size) >= index * size
 
-        chunk_grads = jax.grad(objective)(
-            meta_params, optax.tree.map_params(tx, cut, start), cut(gradients), cut(cotangents)
-        )
+        def cut(leaf):
+            return jax.lax.dynamic_slice_in_dim(leaf, first, size, axis=-1)
+
+        chunk = cut(gradients)
+        later = jnp.concatenate([chunk[1:], cut(last)[None]]) * weights[:, None]
+        suffix_sums = jax.lax.cumsum(later, axis=0, reverse=True)
+        cotangents = suffix_sums * jnp.where(is_new, cut(share_weights), 0)
+        start_chunk = optax.tree.map_params(tx, cut, start)
+        updates, vjp = jax.vjp(lambda phi: updates_of(phi, start_chunk, chunk), meta_params)
+        (chunk_grads,) = vjp(cotangents.astype(updates.dtype))
         return jax.tree.map(jnp.add, total, chunk_grads), None
 
     zeros = jax.tree.map(jnp.zeros_like, meta_params)
@@ -184,21 +225,61 @@ def _vjp_over_chunks(
     return total
 
 
-def sample_coordinates(key: Key, num_coordinates: int, share: float) -> tuple[Any, Any]:
-    """A stratified sample: one coordinate from each of `round(share * num_coordinates)` strata.
+def plan_chunks(
+    start: PyTree, num_steps: int, chunk_size: int | None, remat: Remat | Literal["auto"]
+) -> tuple[int, Remat]:
+    """Fills in what is left open of `(chunk_size, remat)`, to keep about `CHUNK_BYTES` a chunk.
 
-    Strata are runs of neighbours, so every layer and every optimizee is visited in proportion.
+    Long windows are rematerialised in segments before their chunks are made smaller, which is
+    faster.
+
+    Args:
+        start: an optimizer state over coordinates, `[..., num_coordinates]`; leaves without that
+            axis count for nothing.
+        num_steps: of the window.
+        chunk_size: coordinates; `None` to choose.
+        remat: "auto" to choose between "step" and "nested".
+    """
+    state_leaves = [leaf for leaf in jax.tree.leaves(start) if leaf.ndim]
+    bytes_each = sum(x.dtype.itemsize * math.prod(x.shape[:-1]) for x in state_leaves)
+    num_coordinates = state_leaves[0].shape[-1] if state_leaves else LARGEST_CHUNK
+    budget = CHUNK_BYTES // max(1, bytes_each)  # coordinates times steps kept
+    if remat == "auto":
+        wanted = min(num_coordinates, chunk_size or LARGEST_CHUNK)
+        remat = "step" if wanted * num_steps <= budget else "nested"
+    fitting = max(LARGEST_CHUNK // 16, budget // steps_kept(num_steps, remat))
+    return chunk_size or min(LARGEST_CHUNK, fitting), remat
+
+
+def sample_coordinates(
+    keys: Key, num_coordinates: int, share: float
+) -> tuple[jax.Array | None, jax.Array]:
+    """A stratified sample for each task: one coordinate from each of `round(share * n)` strata.
+
+    Strata are runs of neighbours, so every layer is visited in proportion.
 
     Returns:
-        the chosen positions, int32 `[k]` (`slice(None)` when all are), and float32 weights `[k]`,
-        the inverse probabilities that make the sum over the sample unbiased (1.0 when all are).
+        the chosen positions, int32 `[num_tasks, k]` (`None` when all are), and their float32
+        weights `[num_tasks, k]`, the inverse probabilities that make the sum over the sample
+        unbiased (1 when all are chosen).
     """
     count = max(1, round(share * num_coordinates))
     if count >= num_coordinates:
-        return slice(None), jnp.float32(1.0)
+        return None, jnp.ones((keys.shape[0], num_coordinates), jnp.float32)
     edges = jnp.asarray([i * num_coordinates // count for i in range(count + 1)], jnp.int32)
     sizes = jnp.diff(edges)
-    return edges[:-1] + jax.random.randint(key, (count,), 0, sizes), sizes.astype(jnp.float32)
+
+    def draw(key):
+        return edges[:-1] + jax.random.randint(key, (count,), 0, sizes)
+
+    return jax.vmap(draw)(keys), jnp.tile(sizes.astype(jnp.float32), (keys.shape[0], 1))
+
+
+def take_coordinates(leaf: jax.Array, chosen: jax.Array | None) -> jax.Array:
+    """`[..., num_tasks, n]` -> `[..., num_tasks, k]`, at positions `chosen` `[num_tasks, k]`."""
+    if chosen is None:
+        return leaf
+    return jnp.take_along_axis(leaf, jnp.expand_dims(chosen, range(leaf.ndim - 2)), axis=-1)
 
 
 def coordinate_groups(optimizer: LearnedOptimizer, params: Params) -> tuple[CoordinateGroup, ...]:

@@ -13,10 +13,17 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, PartitionSpec
 
 from l2ljax.base import GradientEstimator, Key, LearnedOptimizer, MetaParams, PyTree, Task
 from l2ljax.checks import check_positive_int
-from l2ljax.estimators.recorded import init_group_states, recorded_meta_gradient
+from l2ljax.estimators.recorded import (
+    group_state_specs,
+    init_group_states,
+    recorded_meta_gradient,
+)
+from l2ljax.parallel import SPLIT, WHOLE, check_mesh, mean_over_tasks, over_tasks, place_data
+from l2ljax.remat import Remat, check_remat
 from l2ljax.unroll import OptimizeeState, sample_optimizee, unroll
 
 Weights = Sequence[float] | np.ndarray | jax.Array | Callable[[np.ndarray], Sequence[float]]
@@ -50,15 +57,23 @@ class TruncatedBPTT(GradientEstimator):
     second_derivatives: bool = dataclasses.field(metadata={"static": True})
     backward: Literal["recorded", "scan"] = dataclasses.field(metadata={"static": True})
     coordinate_share: float = dataclasses.field(metadata={"static": True})
-    chunk_size: int = dataclasses.field(metadata={"static": True})
+    chunk_size: int | None = dataclasses.field(metadata={"static": True})
+    remat: Remat | Literal["auto"] = dataclasses.field(metadata={"static": True})
+    mesh: Mesh | None = dataclasses.field(metadata={"static": True})
+    shard_data: bool = dataclasses.field(metadata={"static": True})
 
     def init(self, key: Key, meta_params: MetaParams) -> TruncatedBPTTState:
         """Draws the first optimizees; leaves have a leading axis `[num_tasks]`."""
-        instances, params = self._sample(key)
-        return TruncatedBPTTState(
-            jnp.zeros([], jnp.int32),
-            OptimizeeState(instances, params, self._init_opt_state(meta_params, params)),
-        )
+
+        def start(task, meta_params, keys):
+            instances, params = sample_batch(task, keys)
+            return OptimizeeState(instances, params, self._init_opt_state(meta_params, params))
+
+        keys = jax.random.split(key, self.num_tasks)
+        optimizees = over_tasks(
+            start, self.mesh, (self._data, WHOLE, SPLIT), self._optimizee_specs(meta_params)
+        )(self.task, meta_params, keys)
+        return TruncatedBPTTState(jnp.zeros([], jnp.int32), optimizees)
 
     def estimate(
         self, meta_params: MetaParams, state: TruncatedBPTTState, key: Key
@@ -68,42 +83,59 @@ class TruncatedBPTT(GradientEstimator):
         `metrics` has `position` (int32, the window's first inner step) and `losses` (float32
         `[unroll_length + 1]`, the mean over tasks of f(theta_t) along the window).
         """
-        sample_key, run_key, share_key = jax.random.split(key, 3)
-        start = state.position == 0
-        instances, params, opt_state = state.optimizees
-        if self.unroll_length == self.episode_length:
-            instances, params = self._sample(sample_key)
-        else:
-            instances, params = jax.lax.cond(
-                start, lambda: self._sample(sample_key), lambda: (instances, params)
-            )
+        # Keys for each task, made before the tasks part ways to the devices: so the draws are
+        # the same on any number of those.
+        keys = [jax.random.split(k, self.num_tasks) for k in jax.random.split(key, 3)]
         weights = jax.lax.dynamic_slice_in_dim(
             jnp.asarray(self.weights, jnp.float32), state.position, self.unroll_length
         )
-        optimizees = OptimizeeState(instances, params, opt_state)
-        if self.backward == "recorded":
-            meta_grads, optimizees, losses = recorded_meta_gradient(
-                self.task,
-                self.optimizer,
-                meta_params,
-                optimizees,
-                run_key,
-                weights,
-                restart=start,
-                coordinate_share=self.coordinate_share,
-                share_key=share_key,
-                chunk_size=self.chunk_size,
-            )
-        else:
-            meta_grads, (optimizees, losses) = jax.grad(self._scan_meta_loss, has_aux=True)(
-                meta_params, optimizees, run_key, weights, start
-            )
-        meta_loss = jnp.mean(losses[:, 1:] @ weights)
-        metrics = {"position": state.position, "losses": jnp.mean(losses, axis=0)}
+        optimizees = self._optimizee_specs(meta_params)
+        window = over_tasks(
+            self._window,
+            self.mesh,
+            (self._data, WHOLE, optimizees, SPLIT, WHOLE, WHOLE),
+            (WHOLE, WHOLE, WHOLE, optimizees),
+        )
+        meta_loss, meta_grads, losses, optimizees = window(
+            self.task, meta_params, state.optimizees, tuple(keys), weights, state.position == 0
+        )
+        metrics = {"position": state.position, "losses": losses}
         position = (state.position + self.unroll_length) % self.episode_length
         return meta_loss, meta_grads, TruncatedBPTTState(position, optimizees), metrics
 
-    def _scan_meta_loss(self, meta_params, optimizees, key, weights, start):
+    def _window(self, task, meta_params, optimizees, keys, weights, start):
+        """`(meta_loss, meta_grads, mean losses, optimizees)` of the tasks on this device."""
+        sample_keys, run_keys, share_keys = keys
+        instances, params, opt_state = optimizees
+        if self.unroll_length == self.episode_length:
+            instances, params = sample_batch(task, sample_keys)
+        else:
+            instances, params = jax.lax.cond(
+                start, lambda: sample_batch(task, sample_keys), lambda: (instances, params)
+            )
+        optimizees = OptimizeeState(instances, params, opt_state)
+        if self.backward == "recorded":
+            meta_grads, optimizees, losses = recorded_meta_gradient(
+                task,
+                self.optimizer,
+                meta_params,
+                optimizees,
+                run_keys,
+                weights,
+                restart=start,
+                coordinate_share=self.coordinate_share,
+                share_keys=share_keys,
+                chunk_size=self.chunk_size,
+                remat=self.remat,
+            )
+        else:
+            meta_grads, (optimizees, losses) = jax.grad(self._scan_meta_loss, has_aux=True)(
+                meta_params, task, optimizees, run_keys, weights, start
+            )
+        meta_loss = jnp.mean(losses[:, 1:] @ weights)
+        return *mean_over_tasks((meta_loss, meta_grads, losses.mean(0)), self.mesh), optimizees
+
+    def _scan_meta_loss(self, meta_params, task, optimizees, keys, weights, start):
         # The restart is inside the differentiated function: an initial optimizer state may depend
         # on the meta-parameters.
         fresh = self._init_opt_state(meta_params, optimizees.params)
@@ -112,28 +144,39 @@ class TruncatedBPTT(GradientEstimator):
 
         def window(optimizee, key):
             return unroll(
-                self.task,
+                task,
                 tx,
                 optimizee,
                 key,
                 self.unroll_length,
                 second_derivatives=self.second_derivatives,
+                remat="step" if self.remat == "auto" else self.remat,
             )
 
-        optimizees, losses = jax.vmap(window)(
-            optimizees._replace(opt_state=opt_state), jax.random.split(key, self.num_tasks)
-        )
+        optimizees, losses = jax.vmap(window)(optimizees._replace(opt_state=opt_state), keys)
         losses = losses.astype(jnp.float32)
         return jnp.mean(losses[:, 1:] @ weights), (optimizees, losses)
-
-    def _sample(self, key: Key) -> tuple[PyTree, PyTree]:
-        keys = jax.random.split(key, self.num_tasks)
-        return jax.vmap(lambda k: sample_optimizee(self.task, k))(keys)
 
     def _init_opt_state(self, meta_params: MetaParams, params: PyTree) -> PyTree:
         if self.backward == "recorded":
             return init_group_states(self.optimizer, meta_params, params)
         return jax.vmap(self.optimizer.transform(meta_params).init)(params)
+
+    def _optimizee_specs(self, meta_params: MetaParams) -> PyTree:
+        if self.mesh is None or self.backward != "recorded":
+            return SPLIT
+        keys = jax.random.split(jax.random.key(0), self.num_tasks)
+        _, params = jax.eval_shape(sample_batch, self.task, keys)
+        return OptimizeeState(SPLIT, SPLIT, group_state_specs(self.optimizer, meta_params, params))
+
+    @property
+    def _data(self) -> PartitionSpec:
+        return SPLIT if self.shard_data else WHOLE
+
+
+def sample_batch(task: Task, keys: Key) -> tuple[PyTree, PyTree]:
+    """One optimizee for each of `keys`: instances and theta_0, with a leading axis."""
+    return jax.vmap(lambda k: sample_optimizee(task, k))(keys)
 
 
 def truncated_bptt(
@@ -147,7 +190,10 @@ def truncated_bptt(
     second_derivatives: bool = False,
     backward: Literal["auto", "recorded", "scan"] = "auto",
     coordinate_share: float = 1.0,
-    chunk_size: int = 2048,
+    chunk_size: int | None = None,
+    remat: Remat | Literal["auto"] = "auto",
+    mesh: Mesh | None = None,
+    shard_data: bool = False,
 ) -> TruncatedBPTT:
     """The paper's estimator: backpropagation through windows of an episode.
 
@@ -168,7 +214,15 @@ def truncated_bptt(
         coordinate_share: share of the coordinates, in (0, 1], that the recorded backward pass
             visits: a stratified random sample, drawn anew for each meta-gradient, which stays
             unbiased.
-        chunk_size: coordinates that the recorded backward pass handles at once.
+        chunk_size: coordinates that the recorded backward pass handles at once; default: as many
+            as keep its states within 25 MiB, and 4,096 at most.
+        remat: what the backward pass keeps, "none", "step" or "nested", see `l2ljax.unroll`.
+            "auto" is "step" for the scan, and what suits the chunks for the recorded pass.
+        mesh: devices to spread the tasks over: a mesh with an axis "tasks" whose size divides
+            `num_tasks`. The meta-gradient is that of one device up to the order of sums. Default:
+            wherever the arrays are.
+        shard_data: with `mesh`, split the leading axis of the task's data over the devices
+            instead of copying them to each; a task then draws from its device's part.
 
     Returns:
         a `GradientEstimator`. `meta_loss` is the window's sum of w_t f(theta_t), averaged over
@@ -193,7 +247,11 @@ def truncated_bptt(
     check_positive_int("num_tasks", num_tasks)
     check_positive_int("episode_length", episode_length)
     check_positive_int("unroll_length", unroll_length)
-    check_positive_int("chunk_size", chunk_size)
+    if chunk_size is not None:
+        check_positive_int("chunk_size", chunk_size)
+    if remat != "auto":
+        check_remat(remat)
+    check_mesh(mesh, num_tasks, task.data if shard_data else ())
     if episode_length % unroll_length:
         raise ValueError(
             f"unroll_length={unroll_length} does not divide episode_length={episode_length}; "
@@ -222,7 +280,7 @@ def truncated_bptt(
     if backward == "auto":
         backward = "recorded" if recordable else "scan"
     return TruncatedBPTT(
-        task=task,
+        task=dataclasses.replace(task, data=place_data(task.data, mesh, shard=shard_data)),
         optimizer=optimizer,
         num_tasks=num_tasks,
         episode_length=episode_length,
@@ -232,6 +290,9 @@ def truncated_bptt(
         backward=backward,
         coordinate_share=float(coordinate_share),
         chunk_size=chunk_size,
+        remat=remat,
+        mesh=mesh,
+        shard_data=shard_data,
     )
 
 

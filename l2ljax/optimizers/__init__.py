@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from l2ljax.base import LearnedOptimizer
+from l2ljax.optimizers.labels import LABELS, conv_fc_labels, named_partition
 from l2ljax.optimizers.lstm import lstm
 from l2ljax.optimizers.partition import partition
 from l2ljax.preprocess import identity, log_sign
@@ -11,6 +12,7 @@ from l2ljax.specification import call_with
 
 BUILDERS: dict[str, Callable[..., LearnedOptimizer]] = {
     "lstm": lstm,
+    "partition": named_partition,
 }
 """Name in configs and weight files -> builder. A new learned optimizer adds its line here."""
 
@@ -22,20 +24,44 @@ def build(specification: Mapping[str, Any]) -> LearnedOptimizer:
 
     Args:
         specification: `name` in `BUILDERS`, and the builder's arguments by name; `preprocess` is
-            itself a specification.
+            itself a specification, and so is each of a partition's `optimizers`.
 
     Raises:
-        ValueError: for a name or an argument that is not known.
+        ValueError: for a name or an argument that is not known, in a member of a partition too.
 
     Example:
         >>> optimizer = build(
         ...     {"name": "lstm", "hidden_sizes": [8], "preprocess": {"name": "log_sign", "p": 10.0}}
         ... )
+        >>> members = {"conv": {"name": "lstm"}, "fc": {"name": "lstm", "hidden_sizes": [8]}}
+        >>> both = build({"name": "partition", "optimizers": members, "labels": "conv_fc"})
     """
     arguments = dict(specification)
     if isinstance(arguments.get("preprocess"), Mapping):
         arguments["preprocess"] = call_with(PREPROCESS, arguments["preprocess"], "preprocess")
+    if "optimizers" in arguments:
+        arguments["optimizers"] = _build_members(arguments["optimizers"])
     return call_with(BUILDERS, arguments, "optimizer")
 
 
-__all__ = ["BUILDERS", "PREPROCESS", "build", "lstm", "partition"]
+def _build_members(members: Any) -> dict[str, LearnedOptimizer]:
+    if not isinstance(members, Mapping) or not all(
+        isinstance(member, Mapping) for member in members.values()
+    ):
+        raise ValueError(
+            "optimizers must be a dict of label -> specification such as "
+            f'{{"conv": {{"name": "lstm"}}}}, got {members!r}.'
+        )
+    return {label: build(member) for label, member in members.items()}
+
+
+__all__ = [
+    "BUILDERS",
+    "LABELS",
+    "PREPROCESS",
+    "build",
+    "conv_fc_labels",
+    "lstm",
+    "named_partition",
+    "partition",
+]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from l2ljax.base import CoordinateGroup, LearnedOptimizer, Params
 from l2ljax.networks import CoordinatewiseLSTM
 from l2ljax.preprocess import Preprocess, log_sign
-from l2ljax.transform import init_meta_params, scale_by_lstm
+from l2ljax.transform import DEFAULT_BLOCK_SIZE, init_meta_params, scale_by_lstm
 
 PAPER_PREPROCESS = log_sign(p=10.0)
 
@@ -20,6 +20,8 @@ def lstm(
     output_scale: float = 0.1,
     forget_bias: float = 1.0,
     dtype: jax.typing.DTypeLike = jnp.float32,
+    state_dtype: jax.typing.DTypeLike | None = None,
+    block_size: int | None = DEFAULT_BLOCK_SIZE,
 ) -> LearnedOptimizer:
     """The paper's optimizer: a small LSTM that sees one coordinate's gradient at a time.
 
@@ -28,7 +30,9 @@ def lstm(
         preprocess: gradient -> features, `log_sign(p)` or `identity()`.
         output_scale: factor on the output. The paper uses 0.1 with preprocessing on MNIST.
         forget_bias: constant added to the forget gates.
-        dtype: of computation and state, whatever the gradients' dtype.
+        dtype: of computation, whatever the gradients' dtype.
+        state_dtype: of the state between steps; `None`: `dtype`. "bfloat16" halves its memory.
+        block_size: coordinates of one parameter updated at once, see `scale_by_lstm`.
 
     Returns:
         a coordinatewise `LearnedOptimizer`; its meta-parameters are flax variables,
@@ -47,8 +51,9 @@ def lstm(
         output_scale=output_scale,
         forget_bias=forget_bias,
         dtype=dtype,
+        state_dtype=state_dtype,
     )
-    transform = functools.partial(scale_by_lstm, network=network)
+    transform = functools.partial(scale_by_lstm, network=network, block_size=block_size)
 
     def coordinate_groups(params: Params) -> tuple[CoordinateGroup, ...]:
         everything = tuple(range(len(jax.tree.leaves(params))))

@@ -30,7 +30,8 @@ def partition(
 
     Raises:
         ValueError: if `optimizers` is empty, if meta-parameters lack a label, or (from the
-            transformation) if a parameter has a label that no member serves.
+            transformation's init and from `coordinate_groups`) if a parameter has a label that no
+            member serves.
 
     Example:
         >>> from l2ljax.optimizers.lstm import lstm
@@ -59,6 +60,8 @@ def partition(
         return optax.partition(transforms, param_labels)
 
     def coordinate_groups(params: Params) -> tuple[CoordinateGroup, ...]:
+        # Optax refuses a label without a member in init; the same refusal, where no init has run.
+        optax.partition(dict.fromkeys(optimizers, optax.identity()), param_labels).init(params)
         labels = param_labels(params) if callable(param_labels) else param_labels
         label_of_leaf = jax.tree.leaves(
             jax.tree.map(lambda label, sub: jax.tree.map(lambda _: label, sub), labels, params)

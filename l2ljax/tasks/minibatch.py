@@ -15,9 +15,11 @@ def random_minibatch(batch_size: int) -> Callable[[PyTree, Instance, Key], Batch
     def batch(data: Images, instance: Instance, key: Key) -> Images:
         del instance
         rows = jax.random.randint(key, (batch_size,), 0, data.labels.shape[0])
-        images = data.images[rows]
-        if images.dtype == jnp.uint8:
-            images = images.astype(jnp.float32) / 255.0
-        return Images(images, data.labels[rows])
+        return Images(as_float(data.images[rows]), data.labels[rows])
 
     return batch
+
+
+def as_float(images: jax.Array) -> jax.Array:
+    """What the classifiers see: uint8 scaled to [0, 1], other dtypes as they are."""
+    return images.astype(jnp.float32) / 255.0 if images.dtype == jnp.uint8 else images

@@ -5,11 +5,10 @@ from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from l2ljax.base import Batch, Instance, Key, Params, PyTree, Task
 from l2ljax.checks import check_positive_int
-from l2ljax.data import check_images
+from l2ljax.tasks.classification import check_classes, cross_entropy, scaled_normal
 from l2ljax.tasks.minibatch import random_minibatch
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -60,11 +59,7 @@ def mlp(
         raise ValueError(f"activation must be one of {sorted(ACTIVATIONS)}, got {activation!r}.")
     hidden_sizes = [check_positive_int("hidden_sizes", size) for size in hidden_sizes]
     check_positive_int("batch_size", batch_size)
-    data = check_images(dataset)
-    labels_need = int(jnp.max(data.labels)) + 1
-    if num_classes is None:
-        num_classes = labels_need
-    check_positive_int("num_classes", num_classes, minimum=labels_need)
+    data, num_classes = check_classes(dataset, num_classes)
     sizes = [math.prod(data.images.shape[1:]), *hidden_sizes, num_classes]
     act = ACTIVATIONS[activation]
 
@@ -72,7 +67,7 @@ def mlp(
         del instance
         keys = jax.random.split(key, len(sizes) - 1)
         return [
-            {"kernel": jax.random.normal(k, (m, n)) / math.sqrt(m), "bias": jnp.zeros(n)}
+            {"kernel": scaled_normal(k, (m, n)), "bias": jnp.zeros(n)}
             for k, m, n in zip(keys, sizes[:-1], sizes[1:], strict=True)
         ]
 
@@ -81,6 +76,6 @@ def mlp(
         for layer in params[:-1]:
             hidden = act(hidden @ layer["kernel"] + layer["bias"])
         logits = hidden @ params[-1]["kernel"] + params[-1]["bias"]
-        return optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels).mean()
+        return cross_entropy(logits, batch.labels)
 
     return Task(init=init, loss=loss, batch=random_minibatch(batch_size), data=data)

@@ -1,0 +1,117 @@
+"""A coordinatewise step over a large parameter, block by block, so that temporaries stay small.
+
+Blocks are interleaved where that can be: an axis of length n is seen as [n / b, b] and block j
+takes the entries [:, j]. An axis that is sharded in equal parts then stays so, and each device
+works on its own part of each block. Other parameters (vectors, and axes without a fitting divisor)
+are cut into runs of neighbours.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from l2ljax.base import PyTree
+
+Step = Callable[[PyTree, jax.Array], tuple[PyTree, jax.Array]]
+
+
+def in_blocks(
+    step: Step, carry: PyTree, gradient: jax.Array, block_size: int | None
+) -> tuple[PyTree, jax.Array]:
+    """`step(carry, gradient)`, computed a block of coordinates at a time.
+
+    Args:
+        step: treats each coordinate alone, and keeps the shapes and dtypes of `carry`.
+        carry: leaves `[..., *gradient.shape]`.
+        gradient: any shape.
+        block_size: coordinates at once, about; `None` or enough for all: one call.
+
+    Returns:
+        what `step` returns.
+
+    Example:
+        >>> double = lambda carry, g: (carry + g, 2 * g)
+        >>> carry, update = in_blocks(double, jnp.zeros(6), jnp.arange(6.0), block_size=2)
+        >>> update.tolist()
+        [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]
+    """
+    shape = gradient.shape
+    if block_size is None or gradient.size <= block_size:
+        return step(carry, gradient)
+    # Each block is read from these buffers and its results are written over it: the loop holds
+    # one copy of the state, and no more than a block besides.
+    update_dtype = jax.eval_shape(step, carry, gradient)[1].dtype
+    buffers = (carry, gradient.astype(update_dtype))
+    if (num_blocks := interleaved_blocks(shape, block_size)) is not None:
+        axis = longest_axis(shape[:-1])
+        split_shape = (*shape[:axis], shape[axis] // num_blocks, num_blocks, *shape[axis + 1 :])
+        buffers = _with_trailing_shape(buffers, shape, split_shape)
+        from_end = len(shape) - axis  # of the axis with the blocks
+
+        def update_block(j, buffers):
+            return _update(step, buffers, from_end, j, 1)
+
+        buffers = jax.lax.fori_loop(0, num_blocks, update_block, buffers)
+        return _with_trailing_shape(buffers, split_shape, shape)
+    axis = longest_axis(shape)
+    length, from_end = shape[axis], len(shape) - axis
+    run = max(1, block_size * length // gradient.size)
+
+    def update_run(j, buffers):
+        # The last run ends where the axis does and leaves alone what the one before has done.
+        start = jnp.minimum(j * run, length - run)
+        is_new = jnp.expand_dims(start + jnp.arange(run) >= j * run, range(1, from_end))
+        return _update(step, buffers, from_end, start, run, is_new)
+
+    return jax.lax.fori_loop(0, -(-length // run), update_run, buffers)
+
+
+def interleaved_blocks(shape: tuple[int, ...], block_size: int) -> int | None:
+    """How many blocks the longest axis but the last is interleaved into; `None` for runs instead.
+
+    It is the least number that divides the axis and makes blocks of at most `block_size`. Blocks
+    sixteen times smaller than asked for would be slow, and are no use: an axis with no fitting
+    divisor cannot be sharded in many equal parts either.
+    """
+    if len(shape) < 2:
+        return None
+    length = shape[longest_axis(shape[:-1])]
+    size = 1
+    for n in shape:
+        size *= n
+    fitting = range(-(-size // block_size), length + 1)
+    num_blocks = next((n for n in fitting if length % n == 0), None)
+    if num_blocks is None or 16 * (size // num_blocks) < block_size:
+        return None
+    return num_blocks
+
+
+def longest_axis(shape: tuple[int, ...]) -> int:
+    """The first of the longest axes."""
+    return max(range(len(shape)), key=lambda axis: shape[axis])
+
+
+def _update(step: Step, buffers, from_end: int, start, length: int, where: Any = True):
+    """Steps the entries `start ... start + length` of the axis that is `from_end` from the end."""
+
+    def cut(leaf):
+        return jax.lax.dynamic_slice_in_dim(leaf, start, length, leaf.ndim - from_end)
+
+    def put(leaf, block, stepped):
+        stepped = jnp.where(where, stepped, block)
+        return jax.lax.dynamic_update_slice_in_dim(leaf, stepped, start, leaf.ndim - from_end)
+
+    # XLA would fuse the reads into the operations behind them, and then, not sure that all of them
+    # come before the writes, copy whole buffers. A condition that always holds, which it cannot
+    # know, makes it read the blocks first; an optimization barrier does not outlive its fusions.
+    blocks = jax.tree.map(cut, buffers)
+    blocks = jax.lax.cond(
+        start >= 0, lambda b: b, lambda b: jax.tree.map(jnp.zeros_like, b), blocks
+    )
+    return jax.tree.map(put, buffers, blocks, step(*blocks))
+
+
+def _with_trailing_shape(tree: PyTree, old: tuple[int, ...], new: tuple[int, ...]) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf.reshape(*leaf.shape[: leaf.ndim - len(old)], *new), tree)

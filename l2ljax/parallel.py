@@ -1,0 +1,165 @@
+"""Task batches over many devices: one mesh axis, `"tasks"`, from one CPU to many hosts.
+
+Each device runs the optimizees it holds and the meta-gradients are averaged, one small all-reduce a
+meta-update. Further axes of a mesh are left to XLA: a task that shards its parameters over one of
+them keeps them so.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from l2ljax.base import PyTree
+
+TASKS = "tasks"
+"""Name of the mesh axis that task batches are split over."""
+
+SPLIT, WHOLE = P(TASKS), P()
+"""What a device gets of an array in `over_tasks`: its part of the leading axis, or all of it."""
+
+
+def task_mesh(num_tasks: int, num_devices: int | None = None) -> Mesh | None:
+    """A mesh of all devices (of all processes) for batches of `num_tasks`.
+
+    Args:
+        num_tasks: optimizees in a batch.
+        num_devices: devices to use. Default: as many as divide `num_tasks`, in a run of one
+            process; all there are in a run of several, where each process must take part.
+
+    Returns:
+        a mesh with the one axis "tasks", or `None` if one device is all that is used.
+
+    Raises:
+        ValueError: if there are not so many devices, or `num_tasks` cannot be split over them.
+
+    Example:
+        >>> task_mesh(num_tasks=8, num_devices=1) is None
+        True
+    """
+    available = jax.device_count()
+    if num_devices is None:
+        fits = [n for n in range(1, available + 1) if num_tasks % n == 0]
+        num_devices = available if jax.process_count() > 1 else max(fits)
+    if not 1 <= num_devices <= available:
+        raise ValueError(f"There are {available} devices, cannot use {num_devices}.")
+    if jax.process_count() > 1 and num_devices != available:
+        raise ValueError(
+            f"{jax.process_count()} processes must use all {available} devices, "
+            f"cannot use {num_devices}."
+        )
+    if num_devices == 1:
+        return None
+    mesh = jax.make_mesh(
+        (num_devices,),
+        (TASKS,),
+        axis_types=(jax.sharding.AxisType.Auto,),
+        devices=jax.devices()[:num_devices],
+    )
+    check_mesh(mesh, num_tasks, ())
+    return mesh
+
+
+def check_mesh(mesh: Mesh | None, num_tasks: int, sharded_data: PyTree) -> None:
+    """Refuses a mesh over which the tasks, or the data to be sharded, cannot be split.
+
+    Raises:
+        ValueError: without an axis "tasks", or with one whose size does not divide `num_tasks` or
+            the leading axis of each leaf of `sharded_data`.
+    """
+    if mesh is None:
+        return
+    if TASKS not in mesh.shape:
+        raise ValueError(
+            f"mesh must have an axis named {TASKS!r}, got the axes {tuple(mesh.shape)}."
+        )
+    size = mesh.shape[TASKS]
+    if num_tasks % size:
+        raise ValueError(
+            f"num_tasks={num_tasks} cannot be split over the {size} devices of the mesh's axis "
+            f"{TASKS!r}; choose a multiple of {size}, or fewer devices."
+        )
+    for leaf in jax.tree.leaves(sharded_data):
+        if not leaf.ndim or leaf.shape[0] % size:
+            raise ValueError(
+                f"shard_data=True needs data with a leading axis that {size} devices divide, "
+                f"got an array of shape {leaf.shape}; cut it to a multiple of {size}."
+            )
+
+
+def over_tasks(
+    function: Callable[..., Any], mesh: Mesh | None, in_specs: PyTree, out_specs: PyTree
+) -> Callable[..., Any]:
+    """`function` run on each device's share of the tasks; without a mesh, `function` itself.
+
+    Args:
+        function: of arrays; it sees the local tasks only.
+        mesh: with an axis "tasks".
+        in_specs: for each argument, `SPLIT` or `WHOLE`.
+        out_specs: the same for the results; what is whole must be equal on all devices.
+    """
+    if mesh is None:
+        return function
+    return jax.shard_map(
+        function,
+        mesh=mesh,
+        in_specs=in_specs,
+        out_specs=out_specs,
+        axis_names={TASKS},
+        check_vma=False,  # results that are averaged over the axis are the same everywhere
+    )
+
+
+def mean_over_tasks(means: PyTree, mesh: Mesh | None) -> PyTree:
+    """The mean of the devices' means, inside `over_tasks`."""
+    return means if mesh is None else jax.lax.pmean(means, TASKS)
+
+
+def any_process(flag: bool) -> bool:
+    """Whether `flag` holds in any of the processes; all must ask at the same point."""
+    if jax.process_count() == 1:
+        return flag
+    from jax.experimental import multihost_utils
+
+    return bool(multihost_utils.process_allgather(np.asarray(flag)).any())
+
+
+def first_process_first(function: Callable[[], Any]) -> Any:
+    """Calls `function` in the first process, and then in the others: for files that one makes."""
+    if jax.process_count() == 1:
+        return function()
+    from jax.experimental import multihost_utils
+
+    result = function() if jax.process_index() == 0 else None
+    multihost_utils.sync_global_devices("first_process_first")
+    return result if jax.process_index() == 0 else function()
+
+
+def place_data(data: PyTree, mesh: Mesh | None, *, shard: bool) -> PyTree:
+    """Task data on the devices of `mesh`: a copy on each, or a part of the leading axis."""
+    return data if mesh is None else _put(data, NamedSharding(mesh, SPLIT if shard else WHOLE))
+
+
+def replicate(tree: PyTree, mesh: Mesh | None) -> PyTree:
+    """`tree` with every array on all devices of `mesh`; unchanged without one."""
+    return tree if mesh is None else _put(tree, NamedSharding(mesh, WHOLE))
+
+
+def _put(tree: PyTree, sharding: NamedSharding) -> PyTree:
+    """`tree` on devices that may be other processes'; each process gives the whole tree."""
+
+    def put(leaf):
+        if isinstance(leaf, jax.Array) and leaf.sharding == sharding:
+            return leaf
+        if sharding.is_fully_addressable:
+            return jax.device_put(leaf, sharding)
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(put(jax.random.key_data(leaf)))
+        whole = np.asarray(leaf)
+        return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+
+    return jax.tree.map(put, tree)

@@ -1,0 +1,281 @@
+"""Tasks spread over devices and processes: the same meta-gradients, runs that move between them.
+
+A CPU can pose as several devices, but only from before JAX starts, and processes are processes. So
+this file is also a script, `test_parallel.py WORKDIR DEVICES UPDATES [PROCESSES ID PORT]`, and the
+tests judge what it prints.
+"""
+
+import contextlib
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+
+from l2ljax import parallel
+from l2ljax.base import Task
+from l2ljax.data import Images
+from l2ljax.estimators import truncated_bptt
+from l2ljax.meta_train import Validation, meta_train
+from l2ljax.optimizers import lstm
+from l2ljax.tasks import mlp, quadratic
+
+NUM_TASKS = 8
+WINDOWS = {"num_tasks": NUM_TASKS, "episode_length": 4, "unroll_length": 2}
+KINDS = {
+    "recorded": {},
+    "sampled": {"coordinate_share": 0.3},
+    "scan": {"backward": "scan"},
+}
+OPTIMIZER = lstm((5,))
+COLLECTIVE = r"all-gather|all-reduce|all-to-all|collective-\w+|reduce-scatter"
+
+
+def small_mlp():
+    rng = np.random.default_rng(0)
+    images = Images(rng.integers(0, 256, (64, 4, 4, 1), np.uint8), np.arange(64) % 3)
+    return mlp(images, hidden_sizes=(4,), batch_size=8)
+
+
+def estimates(mesh, kind):
+    """Loss, meta-gradient and parameters after two windows and one more."""
+    estimator = truncated_bptt(small_mlp(), OPTIMIZER, mesh=mesh, **WINDOWS, **KINDS[kind])
+    meta_params = parallel.replicate(OPTIMIZER.init(jax.random.key(0)), mesh)
+    state = jax.jit(type(estimator).init)(estimator, jax.random.key(1), meta_params)
+    step = jax.jit(type(estimator).estimate)
+    found = []
+    for update in range(3):
+        loss, grads, state, metrics = step(estimator, meta_params, state, jax.random.key(update))
+        found.append((loss, grads, metrics["losses"]))
+    sharding = jax.tree.leaves(state.optimizees.params)[0].sharding
+    return jax.tree.map(lambda x: np.asarray(x).tolist(), found), str(sharding)
+
+
+def local_draws(mesh):
+    """The mean loss where each device's part of the data is its own number, 0 ... 7."""
+    task = Task(
+        init=lambda instance, key: jnp.zeros(2),
+        batch=lambda data, instance, key: jax.random.choice(key, data),
+        loss=lambda params, number: number + 0 * params.sum(),
+        data=jnp.repeat(jnp.arange(8.0), 4),
+    )
+    estimator = truncated_bptt(task, OPTIMIZER, mesh=mesh, shard_data=True, **WINDOWS)
+    meta_params = parallel.replicate(OPTIMIZER.init(jax.random.key(0)), mesh)
+    state = estimator.init(jax.random.key(1), meta_params)
+    _, _, _, metrics = jax.jit(type(estimator).estimate)(
+        estimator, meta_params, state, jax.random.key(2)
+    )
+    return np.asarray(metrics["losses"]).tolist()
+
+
+def sharded_parameters(backward):
+    """Tasks over one mesh axis, parameters over another: errors, and what the program sends."""
+    both = jax.make_mesh((2, 4), ("tasks", "model"), axis_types=(AxisType.Auto,) * 2)
+    estimates = []
+    for mesh in (None, both):
+
+        def init(instance, key, mesh=mesh):
+            weights = jax.random.normal(key, (16, 8))
+            return jax.lax.with_sharding_constraint(weights, P("model")) if mesh else weights
+
+        task = Task(
+            sample=lambda data, key: jax.random.normal(key, (16,)),
+            init=init,
+            loss=lambda weights, x: jnp.mean((x @ weights - 1) ** 2),
+        )
+        estimator = truncated_bptt(task, OPTIMIZER, mesh=mesh, backward=backward, **WINDOWS)
+        meta_params = OPTIMIZER.init(jax.random.key(0))
+        with jax.set_mesh(mesh) if mesh else contextlib.nullcontext():
+            state = jax.jit(type(estimator).init)(estimator, jax.random.key(1), meta_params)
+            arguments = (estimator, meta_params, state, jax.random.key(2))
+            program = jax.jit(type(estimator).estimate).lower(*arguments).compile()
+            _, grads, state, _ = program(*arguments)
+        estimates.append(grads)
+    errors = jax.tree.map(lambda a, b: float(abs(a - b).max() / abs(a).max()), *estimates)
+    return {
+        "errors": jax.tree.leaves(errors),
+        "spec": list(state.optimizees.params.sharding.spec),
+        "collectives": sorted(set(re.findall(COLLECTIVE, program.as_text()))),
+    }
+
+
+def train(workdir, mesh, num_meta_updates):
+    estimator = truncated_bptt(quadratic(4), OPTIMIZER, mesh=mesh, **WINDOWS)
+    validation = Validation(
+        task=quadratic(4), optimizer=OPTIMIZER, key=jax.random.key(9), num_tasks=8, num_steps=4,
+        mesh=mesh,
+    )  # fmt: skip
+    return meta_train(
+        estimator,
+        optax.adam(0.01),
+        OPTIMIZER.init(jax.random.key(0)),
+        jax.random.key(1),
+        num_meta_updates=num_meta_updates,
+        validation=validation,
+        validate_every=2,
+        log_every=1,
+        workdir=workdir,
+    )
+
+
+def main(workdir, num_devices, num_meta_updates, processes=1, process_id=0, port=0):
+    last = num_devices == 1 and os.path.exists(f"{workdir}/checkpoints")
+    if processes > 1:
+        jax.distributed.initialize(f"127.0.0.1:{port}", processes, process_id)
+    mesh = parallel.task_mesh(NUM_TASKS, num_devices)
+    result = train(workdir, mesh, num_meta_updates)
+    print(
+        json.dumps(
+            {
+                "meta_params": jax.tree.map(lambda x: np.asarray(x).tolist(), result.meta_params),
+                "score": result.best_score,
+                "losses": [r["meta_loss"] for r in result.history if "meta_loss" in r],
+                "sharded": {b: sharded_parameters(b) for b in ("scan", "recorded")}
+                if num_devices == jax.local_device_count() == 8
+                else None,
+                "local draws": local_draws(mesh) if mesh else None,
+                "estimates": {kind: estimates(mesh, kind) for kind in ([] if last else KINDS)},
+            }
+        )
+    )
+
+
+def start(*arguments, devices):
+    variables = {
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "JAX_PLATFORMS": "cpu",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # of machine code; partitioning is the same
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+    return subprocess.Popen(
+        [sys.executable, __file__, *map(str, arguments)],
+        env=os.environ | variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(child):
+    out, err = child.communicate(timeout=300)
+    assert child.returncode == 0, err[-3000:]
+    return json.loads(out.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    return tmp_path_factory.mktemp("run")
+
+
+@pytest.fixture(scope="module")
+def one_device(tmp_path_factory):
+    """Six updates on one device: what all others must agree with."""
+    return finish(start(tmp_path_factory.mktemp("alone"), 1, 6, devices=1))
+
+
+@pytest.fixture(scope="module")
+def two_processes(workdir):
+    """The first two updates, by two processes of four devices each."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    children = [start(workdir, 8, 2, 2, i, port, devices=4) for i in range(2)]
+    return [finish(child) for child in children]
+
+
+@pytest.fixture(scope="module")
+def eight_devices(workdir, two_processes):
+    """The next two, by one process of eight devices."""
+    return finish(start(workdir, 8, 4, devices=8))
+
+
+def assert_same_estimates(found, expected):
+    # Sums over tasks in another order: float32 rounding, 6e-8 relative a term, of terms that
+    # partly cancel.
+    for kind in KINDS:
+        for a, b in zip(
+            jax.tree.leaves(found["estimates"][kind][0]),
+            jax.tree.leaves(expected["estimates"][kind][0]),
+            strict=True,
+        ):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+        assert "tasks" in found["estimates"][kind][1]  # the optimizees stay spread out
+
+
+def test_eight_devices_estimate_as_one(eight_devices, one_device):
+    """Meta-loss, meta-gradient and losses of three windows, exact and sampled."""
+    assert_same_estimates(eight_devices, one_device)
+
+
+def test_two_processes_estimate_as_one(two_processes, one_device):
+    """Over gloo on loopback; both processes hold the result."""
+    for found in two_processes:
+        assert_same_estimates(found, one_device)
+
+
+def test_sharded_data_stay_on_their_devices(two_processes, eight_devices):
+    """Each of the eight tasks draws from its own device's eighth: their mean is always 3.5."""
+    for found in (*two_processes, eight_devices):
+        assert found["local draws"] == [3.5] * 3
+
+
+@pytest.mark.parametrize("backward", ["scan", "recorded"])
+def test_parameters_may_be_sharded_too(eight_devices, backward):
+    """Over a second mesh axis, by a constraint in the task's `init`.
+
+    Step by step nothing is ever gathered; only sums over coordinates travel. The recorded pass cuts
+    all coordinates into chunks, which is what it gathers for.
+    """
+    seen = eight_devices["sharded"][backward]
+    assert max(seen["errors"]) < 1e-4
+    assert seen["spec"] == ["tasks", "model"]
+    if backward == "scan":
+        assert seen["collectives"] == ["all-reduce"]
+
+
+def test_a_run_moves_between_devices(two_processes, eight_devices, one_device, workdir):
+    """Two updates on 2 x 4 devices, two on 8, two on 1: the run that one device makes."""
+    last = finish(start(workdir, 1, 6, devices=1))
+    np.testing.assert_allclose(last["losses"], one_device["losses"], rtol=1e-4)
+    assert len(last["losses"]) == 6  # each update was written once
+    np.testing.assert_allclose(last["score"], one_device["score"], rtol=1e-4)
+    for a, b in zip(
+        jax.tree.leaves(last["meta_params"]),
+        jax.tree.leaves(one_device["meta_params"]),
+        strict=True,
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)  # Adam divides by small numbers
+
+
+def one_cpu_mesh(name):
+    return jax.make_mesh((1,), (name,), axis_types=(jax.sharding.AxisType.Auto,))
+
+
+def test_tasks_that_cannot_be_split_are_refused():
+    """With the sizes, and what to choose."""
+    fake = jax.sharding.AbstractMesh((3,), ("tasks",))
+    with pytest.raises(ValueError, match="num_tasks=8 cannot be split over the 3 devices"):
+        parallel.check_mesh(fake, 8, ())
+    with pytest.raises(ValueError, match=r"leading axis that 3 devices divide, got .* \(64, 4"):
+        parallel.check_mesh(fake, 3, jnp.zeros((64, 4)))
+    with pytest.raises(ValueError, match="mesh must have an axis named 'tasks'"):
+        truncated_bptt(quadratic(3), OPTIMIZER, mesh=one_cpu_mesh("data"), **WINDOWS)
+
+
+def test_more_devices_than_there_are_are_refused():
+    """With both numbers."""
+    with pytest.raises(ValueError, match=f"There are {jax.device_count()} devices, cannot use 99"):
+        parallel.task_mesh(99, 99)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], *map(int, sys.argv[2:]))
