@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test test-slow lint types check clean
+.PHONY: demo test test-slow lint types check bench clean
 
 demo: $(VENV)/demo.stamp
 	$(RUN) scripts/meta_train.py --config=configs/demo.py --workdir=runs/demo
@@ -23,6 +23,10 @@ types: $(VENV)/dev.stamp
 	$(RUN) -m pyright --pythonpath $(RUN)
 
 check: lint types test test-slow
+
+# One work: make bench BENCH="--works=mnist". Other implementations beside it: BENCH="--peers=FOLDER".
+bench: $(VENV)/dev.stamp
+	$(RUN) benchmarks/run.py --out=benchmarks/results $(BENCH)
 
 $(VENV)/demo.stamp: pyproject.toml
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)

@@ -1,0 +1,58 @@
+"""The benchmarks measure what they say: equal work, a bound from counted operations, medians."""
+
+import bound
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hidden_last import lstm_hidden_last
+from table import markdown, summarise
+from works import WORKS, Work
+
+from l2ljax.optimizers import lstm
+
+
+def test_the_baseline_computes_the_same_updates():
+    """Hidden axis last is another layout of the same network."""
+    meta_params = lstm().init(jax.random.key(0))
+    gradients = [
+        {"w": jnp.asarray(np.random.default_rng(i).normal(size=(3, 4))), "b": jnp.ones(4)}
+        for i in range(3)
+    ]
+    ours, theirs = (o.transform(meta_params) for o in (lstm(), lstm_hidden_last()))
+    states = [tx.init(gradients[0]) for tx in (ours, theirs)]
+    for gradient in gradients:
+        update, states[0] = jax.jit(ours.update)(gradient, states[0])
+        other, states[1] = jax.jit(theirs.update)(gradient, states[1])
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), update, other)
+
+
+def test_the_bound_counts_operations():
+    """Two layers of 20 on 2 features: 80 x (2 + 20 + 1) and 80 x (20 + 20 + 1), and 21 more."""
+    assert bound.flops(2) == 2 * (80 * 23 + 80 * 41 + 21)
+    work = Work(make=None, coordinates=1000, inner_steps=10, share=1.0)
+    each = 4 * bound.flops(2) / 1e9 + 2 * 200 / 1e8  # 4 products, 2 rounds of 2 x 5 x 20
+    assert bound.least_seconds(work, (1e9, 1e8)) == pytest.approx(10_000 * each)
+
+
+def test_rows_are_medians_over_rounds():
+    """And speeds are relative to the fastest other implementation."""
+    records = {
+        "l2ljax, a": [{"seconds_per_update": s, "temporary_mib": 5.0} for s in (3.0, 1.0, 2.0)],
+        "slow": [{"seconds_per_update": 8.0}],
+        "fast": [{"seconds_per_update": s} for s in (4.0, 6.0)],
+    }
+    ours, slow, fast = summarise(records)
+    assert (ours["seconds"], ours["least"], ours["most"]) == (2.0, 1.0, 3.0)
+    assert [row["times_fastest_peer"] for row in (ours, slow, fast)] == [2.5, 0.625, 1.0]
+    assert fast["temporary_mib"] is None
+    assert "| l2ljax, a | 2000.0 | 1000.0 | 3000.0 | 2.50 | 5.0 |" in markdown([ours, slow])
+
+
+def test_a_small_work_runs():
+    """128 quadratics: a compiled step that moves the state on."""
+    work = WORKS["quadratics"]["recorded"]()
+    assert (work.coordinates, work.inner_steps, work.features) == (1280, 20, 1)
+    step, state, report = work.make()
+    assert int(step(state).update) == 1
+    assert report["temporary_mib"] > 0
