@@ -17,6 +17,8 @@ import time
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 from works import Work
 
 HIDDEN, LAYERS = 20, 2
@@ -31,19 +33,23 @@ def flops(features: int) -> int:
 
 
 def measure_rates(coordinates: int = 16_384, repeats: int = 50) -> tuple[float, float]:
-    """`(flop/s, tanh/s)`, each in a loop over arrays as large as an MNIST step's."""
-    weights = jnp.ones((4 * HIDDEN, 2 * HIDDEN)) / 100
-    state = jnp.ones((2 * HIDDEN, coordinates))
+    """`(flop/s, tanh/s)` of all devices together, in loops over arrays of an MNIST step's size."""
+    mesh = jax.make_mesh((jax.device_count(),), ("parts",), axis_types=(AxisType.Auto,))
+    weights = jax.device_put(jnp.ones((4 * HIDDEN, 2 * HIDDEN)) / 100, NamedSharding(mesh, P()))
+    state = jax.device_put(
+        jnp.ones((2 * HIDDEN, coordinates)), NamedSharding(mesh, P(None, "parts"))
+    )
 
     @jax.jit
-    def products(state):
+    def products(state, weights):
         return jax.lax.fori_loop(0, repeats, lambda _, x: (weights @ x)[: 2 * HIDDEN], state)
 
     @jax.jit
     def activations(state):
         return jax.lax.fori_loop(0, repeats, lambda _, x: jnp.tanh(x + 0.1), state)
 
-    product_s, tanh_s = (_median_seconds(f, state) for f in (products, activations))
+    product_s = _median_seconds(products, state, weights)
+    tanh_s = _median_seconds(activations, state)
     product_flops = 2 * 4 * HIDDEN * 2 * HIDDEN * coordinates
     return repeats * product_flops / product_s, repeats * state.size / tanh_s
 
@@ -56,10 +62,10 @@ def least_seconds(work: Work, rates: tuple[float, float]) -> float:
     return each * work.coordinates * work.inner_steps
 
 
-def _median_seconds(function, argument) -> float:
+def _median_seconds(function, *arguments) -> float:
     times = []
     for _ in range(9):
         start = time.perf_counter()
-        jax.block_until_ready(function(argument))
+        jax.block_until_ready(function(*arguments))
         times.append(time.perf_counter() - start)
     return statistics.median(times[2:])

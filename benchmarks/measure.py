@@ -5,6 +5,7 @@ python benchmarks/measure.py --work=mnist --variant=recorded
 
 import json
 import os
+import re
 import resource
 import statistics
 import sys
@@ -23,6 +24,8 @@ def main(argv: list[str]) -> None:
     del argv
     import jax
 
+    if devices := re.search(r"(\d+) devices", VARIANT.value):
+        jax.config.update("jax_num_cpu_devices", int(devices[1]))
     if CACHE.value:
         jax.config.update("jax_compilation_cache_dir", CACHE.value)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -4,6 +4,7 @@ A step is `state -> state`, compiled; its cost is what a user of the library pay
 """
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,7 @@ from l2ljax import estimators, optimizers, tasks
 from l2ljax.base import LearnedOptimizer, Task
 from l2ljax.data import Images
 from l2ljax.meta_train import init_state, meta_step
+from l2ljax.parallel import task_mesh
 from l2ljax.preprocess import identity
 
 EPISODE = 100  # inner steps
@@ -65,14 +67,24 @@ def compiled(function: Any, *arguments: Any) -> tuple[Any, dict[str, float]]:
 
 
 def meta_update(
-    make_task: Callable[[], Task], optimizer: LearnedOptimizer, num_tasks: int, **options: Any
+    make_task: Callable[[], Task],
+    optimizer: LearnedOptimizer,
+    num_tasks: int,
+    devices: int = 1,
+    **options: Any,
 ) -> Work:
     """A meta-update with Adam; options as `truncated_bptt` takes them."""
     options = {"unroll_length": 20} | options
 
     def make():
+        share = devices // math.gcd(devices, num_tasks)
         estimator = estimators.truncated_bptt(
-            make_task(), optimizer, num_tasks=num_tasks, episode_length=EPISODE, **options
+            make_task(),
+            optimizer,
+            num_tasks=num_tasks,
+            episode_length=EPISODE,
+            mesh=task_mesh(num_tasks, devices, coordinate_devices=share),
+            **options,
         )
         adam = optax.adam(1e-3)
         state = init_state(
@@ -150,14 +162,21 @@ WORKS: dict[str, dict[str, Callable[[], Work]]] = {
         "recorded": lambda: dataclasses.replace(
             meta_update(_quadratics, _lstm(**_PLAIN), 128), features=1
         ),
+        "recorded, 2 devices": lambda: dataclasses.replace(
+            meta_update(_quadratics, _lstm(**_PLAIN), 128, devices=2), features=1
+        ),
         "scan": lambda: dataclasses.replace(
             meta_update(_quadratics, _lstm(**_PLAIN), 128, backward="scan"), features=1
         ),
     },
     "mnist": {
         "recorded": lambda: meta_update(_mnist, _lstm(), 1),
+        "recorded, 2 devices": lambda: meta_update(_mnist, _lstm(), 1, devices=2),
         "recorded, share 1/4": lambda: meta_update(_mnist, _lstm(), 1, coordinate_share=0.25),
         "recorded, share 1/8": lambda: meta_update(_mnist, _lstm(), 1, coordinate_share=0.125),
+        "recorded, share 1/8, 2 devices": lambda: meta_update(
+            _mnist, _lstm(), 1, coordinate_share=0.125, devices=2
+        ),
         "recorded, one chunk": lambda: meta_update(_mnist, _lstm(), 1, chunk_size=10**6),
         "scan": lambda: meta_update(_mnist, _lstm(), 1, backward="scan"),
         "scan, nested": lambda: meta_update(_mnist, _lstm(), 1, backward="scan", remat="nested"),
@@ -166,16 +185,20 @@ WORKS: dict[str, dict[str, Callable[[], Work]]] = {
     },
     "mnist-100": {
         "recorded": lambda: meta_update(_mnist, _lstm(), 1, unroll_length=100),
-        "recorded, nested": lambda: meta_update(
-            _mnist, _lstm(), 1, unroll_length=100, remat="nested"
+        "recorded, 2 devices": lambda: meta_update(
+            _mnist, _lstm(), 1, unroll_length=100, devices=2
         ),
         "recorded, share 1/8": lambda: meta_update(
             _mnist, _lstm(), 1, unroll_length=100, coordinate_share=0.125
+        ),
+        "recorded, share 1/8, 2 devices": lambda: meta_update(
+            _mnist, _lstm(), 1, unroll_length=100, coordinate_share=0.125, devices=2
         ),
         "scan": lambda: meta_update(_mnist, _lstm(), 1, unroll_length=100, backward="scan"),
     },
     "mnist-8-tasks": {
         "recorded": lambda: meta_update(_mnist, _lstm(), 8),
+        "recorded, 2 devices": lambda: meta_update(_mnist, _lstm(), 8, devices=2),
         "recorded, share 1/8": lambda: meta_update(_mnist, _lstm(), 8, coordinate_share=0.125),
     },
     "convnet": {

@@ -7,6 +7,7 @@ have. Parts that have a choice are specifications: a `name` and the builder's ar
 import dataclasses
 import itertools
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 import optax
+from jax.sharding import Mesh
 
 from l2ljax import estimators, optimizers, tasks
 from l2ljax.base import GradientEstimator, LearnedOptimizer, Task
@@ -125,7 +127,8 @@ def build(
     Args:
         config: the configuration.
         data_dir: as in `load_dataset`.
-        num_devices: to spread the tasks over, as in `task_mesh`.
+        num_devices: to spread the tasks over; those beyond a divisor of `num_tasks` share the
+            coordinates of each. Default: as `task_mesh` chooses.
 
     Raises:
         ValueError: for unknown or missing fields, names and arguments, in a sentence that lists
@@ -135,7 +138,7 @@ def build(
     task = build_task(config["task"], data_dir)
     optimizer = optimizers.build(config["optimizer"])
     weights = WEIGHTS[config["weights"]]
-    mesh = task_mesh(config["num_tasks"], num_devices)
+    mesh = _mesh(config["num_tasks"], num_devices)
     estimator = call_with(
         estimators.BUILDERS,
         config["estimator"],
@@ -155,7 +158,9 @@ def build(
         num_meta_updates=config["num_meta_updates"],
     )
     num_validation_tasks = config["validation"]["num_tasks"]
-    splits = mesh is not None and num_validation_tasks % mesh.size == 0
+    validation_mesh = None  # then each device scores them all
+    if mesh is not None and num_validation_tasks % mesh.size == 0:
+        validation_mesh = task_mesh(num_validation_tasks, mesh.size)
     validation = Validation(
         task=dataclasses.replace(task, data=replicate(task.data, mesh)),
         optimizer=optimizer,
@@ -163,9 +168,18 @@ def build(
         num_tasks=num_validation_tasks,
         num_steps=config["episode_length"],
         weights=getattr(estimator, "weights", None),
-        mesh=mesh if splits else None,  # else each device scores them all
+        mesh=validation_mesh,
     )
     return Experiment(optimizer, estimator, meta_optimizer, validation)
+
+
+def _mesh(num_tasks: int, num_devices: int | None) -> Mesh | None:
+    """As `task_mesh`; where there are more devices than tasks divide, they share coordinates."""
+    if num_devices is None:
+        return task_mesh(num_tasks)
+    several = jax.process_count() > 1
+    share = 1 if several else num_devices // math.gcd(num_devices, num_tasks)
+    return task_mesh(num_tasks, num_devices, coordinate_devices=share)
 
 
 def build_task(specification: Mapping[str, Any], data_dir: str | None) -> Task:
@@ -194,8 +208,7 @@ def run(
         workdir: its directory.
         command: what to type to repeat it; goes into the weights' metadata.
         data_dir: where TFDS finds its data sets; default: `TFDS_DATA_DIR`, or TFDS's own.
-        num_devices: to spread the tasks over; default: as `task_mesh` chooses. A run may be resumed
-            on another number.
+        num_devices: as in `build`. A run may be resumed on another number.
         progress: show a progress bar.
 
     Returns:

@@ -1,12 +1,14 @@
-"""Task batches over many devices: one mesh axis, `"tasks"`, from one CPU to many hosts.
+"""Meta-gradients over many devices, from the cores of one CPU to many hosts.
 
-Each device runs the optimizees it holds and the meta-gradients are averaged, one small all-reduce a
-meta-update. Further axes of a mesh are left to XLA: a task that shards its parameters over one of
-them keeps them so.
+Along a mesh's axis `"tasks"` each device runs the optimizees it holds, and the meta-gradients are
+averaged: one small all-reduce a meta-update. Along an axis `"coordinates"` the devices run the same
+optimizees, and each keeps and differentiates the learned optimizer for its own part of their
+coordinates; the updates are gathered in every inner step. Further axes of a mesh are left to XLA: a
+task that shards its parameters over one of them keeps them so.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,25 +16,35 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from l2ljax.base import PyTree
+from l2ljax.base import Key, PyTree
+from l2ljax.checks import check_positive_int
 
 TASKS = "tasks"
 """Name of the mesh axis that task batches are split over."""
+
+COORDINATES = "coordinates"
+"""Name of the mesh axis that the learned optimizer's coordinates are split over."""
 
 SPLIT, WHOLE = P(TASKS), P()
 """What a device gets of an array in `over_tasks`: its part of the leading axis, or all of it."""
 
 
-def task_mesh(num_tasks: int, num_devices: int | None = None) -> Mesh | None:
+def task_mesh(
+    num_tasks: int, num_devices: int | None = None, *, coordinate_devices: int = 1
+) -> Mesh | None:
     """A mesh of all devices (of all processes) for batches of `num_tasks`.
 
     Args:
         num_tasks: optimizees in a batch.
-        num_devices: devices to use. Default: as many as divide `num_tasks`, in a run of one
-            process; all there are in a run of several, where each process must take part.
+        num_devices: devices to use. Default: as many as divide `num_tasks`, times
+            `coordinate_devices`, in a run of one process; all there are in a run of several, where
+            each process must take part.
+        coordinate_devices: devices that share the coordinates of the same optimizees; must divide
+            `num_devices`.
 
     Returns:
-        a mesh with the one axis "tasks", or `None` if one device is all that is used.
+        a mesh with the axes "tasks" and, if they are shared, "coordinates"; or `None` if one device
+        is all that is used.
 
     Raises:
         ValueError: if there are not so many devices, or `num_tasks` cannot be split over them.
@@ -42,9 +54,12 @@ def task_mesh(num_tasks: int, num_devices: int | None = None) -> Mesh | None:
         True
     """
     available = jax.device_count()
+    check_positive_int("coordinate_devices", coordinate_devices)
     if num_devices is None:
-        fits = [n for n in range(1, available + 1) if num_tasks % n == 0]
-        num_devices = available if jax.process_count() > 1 else max(fits)
+        most = available // coordinate_devices
+        fits = [n for n in range(1, most + 1) if num_tasks % n == 0]
+        several = jax.process_count() > 1
+        num_devices = available if several else max(fits, default=1) * coordinate_devices
     if not 1 <= num_devices <= available:
         raise ValueError(f"There are {available} devices, cannot use {num_devices}.")
     if jax.process_count() > 1 and num_devices != available:
@@ -52,12 +67,19 @@ def task_mesh(num_tasks: int, num_devices: int | None = None) -> Mesh | None:
             f"{jax.process_count()} processes must use all {available} devices, "
             f"cannot use {num_devices}."
         )
+    if num_devices % coordinate_devices:
+        raise ValueError(
+            f"coordinate_devices={coordinate_devices} does not divide num_devices={num_devices}."
+        )
     if num_devices == 1:
         return None
+    sizes = {TASKS: num_devices // coordinate_devices, COORDINATES: coordinate_devices}
+    if coordinate_devices == 1:
+        del sizes[COORDINATES]
     mesh = jax.make_mesh(
-        (num_devices,),
-        (TASKS,),
-        axis_types=(jax.sharding.AxisType.Auto,),
+        tuple(sizes.values()),
+        tuple(sizes),
+        axis_types=(jax.sharding.AxisType.Auto,) * len(sizes),
         devices=jax.devices()[:num_devices],
     )
     check_mesh(mesh, num_tasks, ())
@@ -109,7 +131,7 @@ def over_tasks(
         mesh=mesh,
         in_specs=in_specs,
         out_specs=out_specs,
-        axis_names={TASKS},
+        axis_names={TASKS, COORDINATES} & set(mesh.axis_names),
         check_vma=False,  # results that are averaged over the axis are the same everywhere
     )
 
@@ -117,6 +139,54 @@ def over_tasks(
 def mean_over_tasks(means: PyTree, mesh: Mesh | None) -> PyTree:
     """The mean of the devices' means, inside `over_tasks`."""
     return means if mesh is None else jax.lax.pmean(means, TASKS)
+
+
+class Parts(NamedTuple):
+    """The number of devices that share the coordinates; its methods work inside `over_tasks`.
+
+    Coordinates are the last axis of an array; where the devices cannot split it evenly, zeros are
+    added to its end.
+    """
+
+    number: int = 1
+
+    def size(self, width: int) -> int:
+        """Coordinates of each part of `width`."""
+        return -(-width // self.number)
+
+    def own(self, whole: jax.Array) -> jax.Array:
+        """`[..., n]` -> `[..., ceil(n / number)]`: this device's part."""
+        if self.number == 1:
+            return whole
+        size = self.size(whole.shape[-1])
+        short = self.number * size - whole.shape[-1]
+        whole = jnp.pad(whole, [(0, 0)] * (whole.ndim - 1) + [(0, short)])
+        first = jax.lax.axis_index(COORDINATES) * size
+        return jax.lax.dynamic_slice_in_dim(whole, first, size, axis=-1)
+
+    def gather(self, own: Any) -> jax.Array:
+        """The inverse of `own`, with the zeros still at the end."""
+        if self.number == 1:
+            return own
+        return jax.lax.all_gather(own, COORDINATES, axis=own.ndim - 1, tiled=True)
+
+    def sum(self, tree: PyTree) -> PyTree:
+        """The sum of what each device found for its part."""
+        return tree if self.number == 1 else jax.lax.psum(tree, COORDINATES)
+
+    def own_key(self, key: Key) -> Key:
+        """Another random key on each device."""
+        if self.number == 1:
+            return key
+        return jax.random.fold_in(key, jax.lax.axis_index(COORDINATES))
+
+
+ONE_PART = Parts()
+
+
+def coordinate_parts(mesh: Mesh | None) -> Parts:
+    """The parts that the axis "coordinates" of `mesh` makes."""
+    return ONE_PART if mesh is None else Parts(mesh.shape.get(COORDINATES, 1))
 
 
 def any_process(flag: bool) -> bool:

@@ -5,7 +5,8 @@
 `--config.num_tasks=64` overrides any field. Exit codes: 0 done, 2 bad input, 130 stopped by Ctrl-C
 or SIGTERM after a checkpoint.
 
-Several devices share the tasks of a meta-update (`--devices`). On several hosts, start the same
+Several devices share the tasks of a meta-update, and the coordinates where there are fewer tasks
+(`--devices`); on a CPU, each is one of its cores. On several hosts, start the same
 command on each with `--distributed` (on a cluster that JAX knows, such as Slurm or Cloud TPU), or
 with `--coordinator=HOST:PORT --num_processes=N --process_id=I`; the workdir must be one that all
 hosts see.
@@ -25,7 +26,7 @@ CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.", required=True)
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS finds its data sets.")
 DEVICES = flags.DEFINE_integer(
-    "devices", None, "Devices to use; default: as many as divide num_tasks.", lower_bound=1
+    "devices", None, "Devices (or a CPU's cores) to spread a meta-update over.", lower_bound=1
 )
 DISTRIBUTED = flags.DEFINE_bool("distributed", False, "One of several processes of a cluster.")
 COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0.")
@@ -34,8 +35,8 @@ PROCESS_ID = flags.DEFINE_integer("process_id", None, "This one's number, from 0
 flags.mark_flag_as_required("config")
 
 
-def join_processes() -> None:
-    """Connects this process to the others of its run, if the flags say that there are any."""
+def set_up_devices() -> None:
+    """Connects this process to the others of its run, or makes a lone one's CPU several devices."""
     by_hand = (COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
     if any(value is not None for value in by_hand):
         if any(value is None for value in by_hand):
@@ -43,13 +44,15 @@ def join_processes() -> None:
         jax.distributed.initialize(*by_hand)
     elif DISTRIBUTED.value:
         jax.distributed.initialize()
+    elif DEVICES.value is not None:
+        jax.config.update("jax_num_cpu_devices", DEVICES.value)  # an accelerator's are as they are
 
 
 def main(argv: list[str]) -> None:
     del argv
     set_up()
     with one_sentence_errors():
-        join_processes()
+        set_up_devices()
         result = experiment.run(
             CONFIG.value.to_dict(),
             WORKDIR.value,

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.flatten_util import ravel_pytree
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
@@ -58,6 +59,30 @@ def estimates(mesh, kind):
         found.append((loss, grads, metrics["losses"]))
     sharding = jax.tree.leaves(state.optimizees.params)[0].sharding
     return jax.tree.map(lambda x: np.asarray(x).tolist(), found), str(sharding)
+
+
+def sampled_parts(mesh):
+    """How far the mean of many sampled meta-gradients is from the exact one, in standard errors."""
+    gradients = {}
+    for share in (1.0, 0.3):
+        estimator = truncated_bptt(
+            quadratic(5), OPTIMIZER, num_tasks=2, episode_length=4, unroll_length=2,
+            coordinate_share=share, mesh=mesh,
+        )  # fmt: skip
+        meta_params = parallel.replicate(OPTIMIZER.init(jax.random.key(0)), mesh)
+        state = jax.jit(type(estimator).init)(estimator, jax.random.key(1), meta_params)
+        step = jax.jit(type(estimator).estimate)
+        # In an episode's second window nothing is random but the choice of coordinates.
+        _, _, state, _ = step(estimator, meta_params, state, jax.random.key(2))
+        draws = [
+            ravel_pytree(step(estimator, meta_params, state, jax.random.key(draw))[1])[0]
+            for draw in range(1 if share == 1 else 400)
+        ]
+        gradients[share] = np.asarray(jnp.stack(draws), np.float64)
+    standard_errors = gradients[0.3].std(axis=0, ddof=1) / np.sqrt(400)
+    errors = gradients[0.3].mean(axis=0) - gradients[1.0][0]
+    varies = standard_errors > 1e-9
+    return float(np.abs(errors[varies] / standard_errors[varies]).max()), int(varies.sum())
 
 
 def local_draws(mesh):
@@ -132,6 +157,8 @@ def main(workdir, num_devices, num_meta_updates, processes=1, process_id=0, port
     if processes > 1:
         jax.distributed.initialize(f"127.0.0.1:{port}", processes, process_id)
     mesh = parallel.task_mesh(NUM_TASKS, num_devices)
+    eight = jax.local_device_count() == 8
+    parts = parallel.task_mesh(2, 8, coordinate_devices=4) if eight else None
     result = train(workdir, mesh, num_meta_updates)
     print(
         json.dumps(
@@ -140,9 +167,10 @@ def main(workdir, num_devices, num_meta_updates, processes=1, process_id=0, port
                 "score": result.best_score,
                 "losses": [r["meta_loss"] for r in result.history if "meta_loss" in r],
                 "sharded": {b: sharded_parameters(b) for b in ("scan", "recorded")}
-                if num_devices == jax.local_device_count() == 8
+                if eight
                 else None,
                 "local draws": local_draws(mesh) if mesh else None,
+                "parts": (estimates(parts, "recorded")[0], sampled_parts(parts)) if parts else None,
                 "estimates": {kind: estimates(mesh, kind) for kind in ([] if last else KINDS)},
             }
         )
@@ -216,6 +244,20 @@ def test_eight_devices_estimate_as_one(eight_devices, one_device):
     assert_same_estimates(eight_devices, one_device)
 
 
+def test_devices_share_coordinates(eight_devices, one_device):
+    """Two by tasks, four by coordinates (83, which four do not divide): one device's estimates."""
+    found, (largest, varying) = eight_devices["parts"]
+    for a, b in zip(
+        jax.tree.leaves(found),
+        jax.tree.leaves(one_device["estimates"]["recorded"][0]),
+        strict=True,
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    # Sampled in each part: the largest of some hundred standard normal numbers.
+    assert varying > 100
+    assert largest < 4.5
+
+
 def test_two_processes_estimate_as_one(two_processes, one_device):
     """Over gloo on loopback; both processes hold the result."""
     for found in two_processes:
@@ -269,6 +311,15 @@ def test_tasks_that_cannot_be_split_are_refused():
         parallel.check_mesh(fake, 3, jnp.zeros((64, 4)))
     with pytest.raises(ValueError, match="mesh must have an axis named 'tasks'"):
         truncated_bptt(quadratic(3), OPTIMIZER, mesh=one_cpu_mesh("data"), **WINDOWS)
+
+
+def test_shared_coordinates_need_the_recorded_pass():
+    """And devices that the coordinates' share divides."""
+    mesh = jax.make_mesh((1, 1), ("tasks", "coordinates"), axis_types=(AxisType.Auto,) * 2)
+    with pytest.raises(ValueError, match="'coordinates' needs the recorded backward pass"):
+        truncated_bptt(quadratic(3), OPTIMIZER, mesh=mesh, backward="scan", **WINDOWS)
+    with pytest.raises(ValueError, match="coordinate_devices=2 does not divide num_devices=1"):
+        parallel.task_mesh(1, 1, coordinate_devices=2)
 
 
 def test_more_devices_than_there_are_are_refused():

@@ -2,12 +2,17 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
+
+from l2ljax.pretrained import load_optimizer
 
 ROOT = Path(__file__).parents[1]
 SMALL = [
@@ -83,3 +88,38 @@ def test_train_interrupt_resume_evaluate(tmp_path):
     assert "Adam" in out
     names = {path.name for path in (tmp_path / "run" / "evaluation").iterdir()}
     assert names == {"summary.json", "curves.csv", "curves.png"}
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(tmp_path):
+    """Started with `--coordinator`: the weights of a lone process, written once."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    command = (*SMALL, "--config.num_meta_updates=4")
+    together = [
+        start(
+            "meta_train", *command, f"--workdir={tmp_path / 'two'}", f"--coordinator={address}",
+            "--num_processes=2", f"--process_id={i}",
+        )
+        for i in range(2)
+    ]  # fmt: skip
+    for process in together:
+        _, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err
+    assert run("meta_train", *command, f"--workdir={tmp_path / 'one'}")[0] == 0
+    one, two = (
+        load_optimizer(tmp_path / name / "meta_params.safetensors")[1] for name in ("one", "two")
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), one, two)
+
+
+@pytest.mark.slow
+def test_a_cpu_as_several_devices(tmp_path):
+    """Three devices for two tasks: they share the coordinates."""
+    workdir = f"--workdir={tmp_path / 'run'}"
+    code, out, err = run(
+        "meta_train", *SMALL, workdir, "--config.num_meta_updates=2", "--devices=3"
+    )
+    assert code == 0, err
+    assert "Done" in out

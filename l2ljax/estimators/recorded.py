@@ -21,15 +21,17 @@ import optax
 from jax.sharding import PartitionSpec as P
 
 from l2ljax.base import CoordinateGroup, Key, LearnedOptimizer, MetaParams, Params, PyTree, Task
-from l2ljax.parallel import TASKS
+from l2ljax.parallel import ONE_PART, TASKS, Parts
 from l2ljax.remat import Remat, checkpointed_scan, steps_kept
 from l2ljax.unroll import OptimizeeState, loss_and_gradients
 
 # The states that the backward pass over one chunk keeps: 4,096 coordinates of two layers of 20 over
 # 20 steps. Smaller chunks cost more, as every operation has its own overhead; larger ones leave the
-# processor's cache and gain nothing (docs/performance.md).
+# processor's cache and gain nothing. Where each core is a device of its own, operations are not
+# handed to threads, and chunks that fit the core's own cache are best (docs/performance.md).
 CHUNK_BYTES = 25 * 2**20
 LARGEST_CHUNK = 4096
+LARGEST_CHUNK_OF_PARTS = 1536
 
 
 def init_group_states(
@@ -76,6 +78,7 @@ def recorded_meta_gradient(
     share_keys: Key,
     chunk_size: int | None,
     remat: Remat | Literal["auto"],
+    parts: Parts = ONE_PART,
 ) -> tuple[MetaParams, OptimizeeState, jax.Array]:
     """One window's meta-gradient for a batch of optimizees.
 
@@ -92,6 +95,7 @@ def recorded_meta_gradient(
         chunk_size: coordinates that the backward pass handles at once, or `None`.
         remat: what the backward pass over a chunk keeps, see `l2ljax.remat`, or "auto"; both are
             chosen by `plan_chunks` where they are left open.
+        parts: of the coordinates, where several devices run the same optimizees.
 
     Returns:
         the meta-gradient of the mean over tasks of sum_t w_t f(theta_t), the optimizees after the
@@ -100,21 +104,29 @@ def recorded_meta_gradient(
     num_steps = weights.shape[0]
     groups = coordinate_groups(optimizer, optimizees.params)
     transforms = [group.transform(meta_params) for group in groups]
+    widths = [matrix.shape[1] for matrix in to_matrices(groups, optimizees.params)]
     fresh = init_group_states(optimizer, meta_params, optimizees.params)
     start_states = jax.tree.map(lambda a, b: jnp.where(restart, a, b), fresh, optimizees.opt_state)
+    start_states = tuple(
+        optax.tree.map_params(tx, parts.own, state)
+        for tx, state in zip(transforms, start_states, strict=True)
+    )
     samples = [
         sample_coordinates(
-            jax.vmap(lambda k, i=i: jax.random.fold_in(k, i))(share_keys),
-            matrix.shape[1],
+            jax.vmap(lambda k, i=i: parts.own_key(jax.random.fold_in(k, i)))(share_keys),
+            parts.size(width),
             coordinate_share,
         )
-        for i, matrix in enumerate(to_matrices(groups, optimizees.params))
+        for i, width in enumerate(widths)
     ]
 
-    def record(gradients: Params) -> list[jax.Array]:
+    def own_gradients(gradients: Params) -> list[jax.Array]:
+        return [parts.own(matrix) for matrix in to_matrices(groups, gradients)]
+
+    def record(matrices: list[jax.Array]) -> list[jax.Array]:
         return [
             take_coordinates(matrix, chosen).reshape(-1)
-            for matrix, (chosen, _) in zip(to_matrices(groups, gradients), samples, strict=True)
+            for matrix, (chosen, _) in zip(matrices, samples, strict=True)
         ]
 
     def loss_and_grads(params, keys):
@@ -127,15 +139,14 @@ def recorded_meta_gradient(
     def inner_step(carry, keys):
         params, states = carry
         losses, gradients = loss_and_grads(params, keys)
+        matrices = own_gradients(gradients)
         stepped = [
             tx.update(matrix, state)
-            for tx, matrix, state in zip(
-                transforms, to_matrices(groups, gradients), states, strict=True
-            )
+            for tx, matrix, state in zip(transforms, matrices, states, strict=True)
         ]
-        updates = from_matrices(groups, [update for update, _ in stepped], like=gradients)
-        params = optax.apply_updates(params, updates)
-        return (params, tuple(state for _, state in stepped)), (losses, record(gradients))
+        updates = [parts.gather(update) for update, _ in stepped]
+        params = optax.apply_updates(params, from_matrices(groups, updates, like=gradients))
+        return (params, tuple(state for _, state in stepped)), (losses, record(matrices))
 
     step_keys = jax.vmap(lambda k: jax.random.split(k, num_steps + 1), out_axes=1)(keys)
     (params, states), (losses, recorded) = jax.lax.scan(
@@ -144,9 +155,11 @@ def recorded_meta_gradient(
     last_losses, last_gradients = loss_and_grads(params, step_keys[-1])
     losses = jnp.concatenate([losses, last_losses[None]]).astype(jnp.float32).T
 
+    last = record(own_gradients(last_gradients))
+    largest = LARGEST_CHUNK if parts.number == 1 else LARGEST_CHUNK_OF_PARTS
     meta_grads = jax.tree.map(jnp.zeros_like, meta_params)
-    for group, tx, start, gradients, last, (chosen, share_weights) in zip(
-        groups, transforms, start_states, recorded, record(last_gradients), samples, strict=True
+    for group, tx, start, gradients, after, (chosen, share_weights) in zip(
+        groups, transforms, start_states, recorded, last, samples, strict=True
     ):
         start = optax.tree.map_params(
             tx,
@@ -159,13 +172,18 @@ def recorded_meta_gradient(
             start,
             restart,
             gradients,
-            last,
+            after,
             weights,
             share_weights.reshape(-1) / keys.shape[0],
-            *plan_chunks(start, num_steps, chunk_size, remat),
+            *plan_chunks(start, num_steps, chunk_size, remat, largest),
         )
         meta_grads = jax.tree.map(jnp.add, meta_grads, group_grads)
-    return meta_grads, OptimizeeState(optimizees.instance, params, states), losses
+    # Whole states between windows: then a run may go on with another number of parts.
+    states = tuple(
+        optax.tree.map_params(tx, lambda leaf, n=width: parts.gather(leaf)[..., :n], state)
+        for tx, state, width in zip(transforms, states, widths, strict=True)
+    )
+    return parts.sum(meta_grads), OptimizeeState(optimizees.instance, params, states), losses
 
 
 def _vjp_over_chunks(
@@ -226,7 +244,11 @@ def _vjp_over_chunks(
 
 
 def plan_chunks(
-    start: PyTree, num_steps: int, chunk_size: int | None, remat: Remat | Literal["auto"]
+    start: PyTree,
+    num_steps: int,
+    chunk_size: int | None,
+    remat: Remat | Literal["auto"],
+    largest: int = LARGEST_CHUNK,
 ) -> tuple[int, Remat]:
     """Fills in what is left open of `(chunk_size, remat)`, to keep about `CHUNK_BYTES` a chunk.
 
@@ -239,16 +261,17 @@ def plan_chunks(
         num_steps: of the window.
         chunk_size: coordinates; `None` to choose.
         remat: "auto" to choose between "step" and "nested".
+        largest: chunk to choose, in coordinates.
     """
     state_leaves = [leaf for leaf in jax.tree.leaves(start) if leaf.ndim]
     bytes_each = sum(x.dtype.itemsize * math.prod(x.shape[:-1]) for x in state_leaves)
     num_coordinates = state_leaves[0].shape[-1] if state_leaves else LARGEST_CHUNK
     budget = CHUNK_BYTES // max(1, bytes_each)  # coordinates times steps kept
     if remat == "auto":
-        wanted = min(num_coordinates, chunk_size or LARGEST_CHUNK)
+        wanted = min(num_coordinates, chunk_size or largest)
         remat = "step" if wanted * num_steps <= budget else "nested"
     fitting = max(LARGEST_CHUNK // 16, budget // steps_kept(num_steps, remat))
-    return chunk_size or min(LARGEST_CHUNK, fitting), remat
+    return chunk_size or min(largest, fitting), remat
 
 
 def sample_coordinates(

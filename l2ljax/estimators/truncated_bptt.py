@@ -22,7 +22,16 @@ from l2ljax.estimators.recorded import (
     init_group_states,
     recorded_meta_gradient,
 )
-from l2ljax.parallel import SPLIT, WHOLE, check_mesh, mean_over_tasks, over_tasks, place_data
+from l2ljax.parallel import (
+    COORDINATES,
+    SPLIT,
+    WHOLE,
+    check_mesh,
+    coordinate_parts,
+    mean_over_tasks,
+    over_tasks,
+    place_data,
+)
 from l2ljax.remat import Remat, check_remat
 from l2ljax.unroll import OptimizeeState, sample_optimizee, unroll
 
@@ -127,6 +136,7 @@ class TruncatedBPTT(GradientEstimator):
                 share_keys=share_keys,
                 chunk_size=self.chunk_size,
                 remat=self.remat,
+                parts=coordinate_parts(self.mesh),
             )
         else:
             meta_grads, (optimizees, losses) = jax.grad(self._scan_meta_loss, has_aux=True)(
@@ -219,8 +229,10 @@ def truncated_bptt(
         remat: what the backward pass keeps, "none", "step" or "nested", see `l2ljax.unroll`.
             "auto" is "step" for the scan, and what suits the chunks for the recorded pass.
         mesh: devices to spread the tasks over: a mesh with an axis "tasks" whose size divides
-            `num_tasks`. The meta-gradient is that of one device up to the order of sums. Default:
-            wherever the arrays are.
+            `num_tasks`. The meta-gradient is that of one device up to the order of sums. Devices
+            along an axis "coordinates" share the learned optimizer's work on the same tasks (only
+            with the recorded backward pass; a sample of coordinates is drawn for each of them).
+            See `l2ljax.task_mesh`. Default: wherever the arrays are.
         shard_data: with `mesh`, split the leading axis of the task's data over the devices
             instead of copying them to each; a task then draws from its device's part.
 
@@ -279,6 +291,11 @@ def truncated_bptt(
         )
     if backward == "auto":
         backward = "recorded" if recordable else "scan"
+    if backward == "scan" and mesh is not None and COORDINATES in mesh.shape:
+        raise ValueError(
+            f"A mesh with the axis {COORDINATES!r} needs the recorded backward pass, "
+            'got backward="scan"; give a mesh with the axis "tasks" alone.'
+        )
     return TruncatedBPTT(
         task=dataclasses.replace(task, data=place_data(task.data, mesh, shard=shard_data)),
         optimizer=optimizer,
