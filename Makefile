@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test test-slow lint types check bench clean
+.PHONY: demo test test-slow kill-test lint types check bench clean
 
 demo: $(VENV)/demo.stamp
 	$(RUN) scripts/meta_train.py --config=configs/demo.py --workdir=runs/demo
@@ -14,6 +14,10 @@ test: $(VENV)/dev.stamp
 
 test-slow: $(VENV)/dev.stamp
 	$(RUN) -m pytest -m slow
+
+# Kills meta-training at random moments and resumes it, 20 times over.
+kill-test: $(VENV)/dev.stamp
+	$(RUN) tests/kill.py
 
 lint: $(VENV)/dev.stamp
 	$(RUN) -m ruff check .

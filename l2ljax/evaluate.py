@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from l2ljax.base import Key, Task
+from l2ljax.base import Key, Params, Task
 from l2ljax.checks import check_positive_int
 from l2ljax.unroll import init_optimizee, unroll
 
@@ -61,8 +61,33 @@ def evaluate(
         >>> losses.shape
         (3, 6)
     """
+    return rollouts(task, tx, key, num_tasks=num_tasks, num_steps=num_steps, at_once=at_once)[1]
+
+
+def rollouts(
+    task: Task,
+    tx: optax.GradientTransformation,
+    key: Key,
+    *,
+    num_tasks: int,
+    num_steps: int,
+    at_once: int = 64,
+) -> tuple[Params, jax.Array]:
+    """As `evaluate`, with the optimizees' final parameters.
+
+    Returns:
+        params, every leaf `[num_tasks, ...]`, and losses, float `[num_tasks, num_steps + 1]`.
+
+    Example:
+        >>> from l2ljax.tasks import quadratic
+        >>> key = jax.random.key(0)
+        >>> params, losses = rollouts(quadratic(), optax.sgd(0.01), key, num_tasks=3, num_steps=5)
+        >>> params.shape
+        (3, 10)
+    """
     check_positive_int("num_tasks", num_tasks)
     check_positive_int("num_steps", num_steps)
+    check_positive_int("at_once", at_once)
     return _evaluate(task, tx, key, num_tasks, num_steps, at_once)
 
 
@@ -161,24 +186,32 @@ def _evaluate(task, tx, key, num_tasks, num_steps, at_once):
 def _tune(task, make_tx, rates, key, num_tasks, num_steps, at_once):
     # lax.map over the rates, not vmap: the optimizees already fill the device.
     return jax.lax.map(
-        lambda rate: _rollouts(task, make_tx(rate), key, num_tasks, num_steps, at_once), rates
+        lambda rate: _rollouts(task, make_tx(rate), key, num_tasks, num_steps, at_once)[1], rates
     )
 
 
 def _rollouts(task, tx, key, num_tasks, num_steps, at_once):
     def one(key):
         init_key, run_key = jax.random.split(key)
-        return unroll(task, tx, init_optimizee(task, tx, init_key), run_key, num_steps)[1]
+        state, losses = unroll(task, tx, init_optimizee(task, tx, init_key), run_key, num_steps)
+        return state.params, losses
 
     keys = jax.random.split(key, num_tasks)
     return jax.lax.map(one, keys, batch_size=min(at_once, num_tasks))
 
 
 class Curve(NamedTuple):
-    """One optimizer's results: its learning rate (`None` if learned) and `[num_tasks, T + 1]`."""
+    """One optimizer's results.
+
+    Attributes:
+        learning_rate: `None` if learned.
+        losses: `[num_tasks, T + 1]`.
+        accuracy: of the final parameters, `[num_tasks]`, where it was asked for.
+    """
 
     learning_rate: float | None
     losses: np.ndarray
+    accuracy: np.ndarray | None = None
 
 
 def compare(
@@ -189,7 +222,9 @@ def compare(
     num_tasks: int,
     num_steps: int,
     num_tuning_tasks: int,
+    num_tuning_steps: int | None = None,
     baselines: Mapping[str, MakeTransform] = BASELINES,
+    accuracy: Callable[[Params], jax.Array] | None = None,
     at_once: int = 64,
     on_done: Callable[[str], None] = lambda name: None,
 ) -> dict[str, Curve]:
@@ -200,9 +235,11 @@ def compare(
         learned: name -> transformation.
         key: `fold_in(key, 0)` draws what is reported, `fold_in(key, 1)` what rates are tuned on.
         num_tasks: optimizees reported.
-        num_steps: inner steps, in tuning too.
+        num_steps: inner steps.
         num_tuning_tasks: optimizees for each learning rate.
+        num_tuning_steps: inner steps after which rates are judged; default: `num_steps`.
         baselines: name -> function of the learning rate.
+        accuracy: of final parameters, leaves `[num_tasks, ...]` -> `[num_tasks]`; default: none.
         at_once: optimizees run side by side.
         on_done: called with each name as it is finished.
 
@@ -210,12 +247,17 @@ def compare(
         name -> `Curve`, learned ones first.
     """
     report_key, tune_key = jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)
-    run = functools.partial(
-        evaluate, task, key=report_key, num_tasks=num_tasks, num_steps=num_steps, at_once=at_once
-    )
+
+    def run(rate, tx):
+        params, losses = rollouts(
+            task, tx, report_key, num_tasks=num_tasks, num_steps=num_steps, at_once=at_once
+        )
+        judged = None if accuracy is None else np.asarray(accuracy(params), np.float64)
+        return Curve(rate, np.asarray(losses, np.float64), judged)
+
     curves = {}
     for name, tx in learned.items():
-        curves[name] = Curve(None, np.asarray(run(tx=tx), np.float64))
+        curves[name] = run(None, tx)
         on_done(name)
     for name, make_tx in baselines.items():
         rate, _ = tune_inside(
@@ -223,10 +265,10 @@ def compare(
             make_tx,
             tune_key,
             num_tasks=num_tuning_tasks,
-            num_steps=num_steps,
+            num_steps=num_tuning_steps or num_steps,
             at_once=at_once,
         )
-        curves[name] = Curve(rate, np.asarray(run(tx=make_tx(rate)), np.float64))
+        curves[name] = run(rate, make_tx(rate))
         on_done(name)
     return curves
 
@@ -252,24 +294,38 @@ def bootstrap_ci95(
     return low.reshape(losses.shape[1:]), high.reshape(losses.shape[1:])
 
 
-def summarise(curve: Curve) -> dict[str, Any]:
+def summarise(curve: Curve, tuned_at: int | None = None) -> dict[str, Any]:
     """The numbers of one optimizer in `summary.json`.
 
     `mean_loss` is over tasks and all steps 0 ... T, `diverged` counts optimizees with a loss that
-    is not finite; where there is one, means and intervals over it are null.
+    is not finite; where there is one, means and intervals over it are null. Where learning rates
+    were tuned for fewer steps than T, `tuned_loss` is the loss after so many.
+
+    Args:
+        curve: its results.
+        tuned_at: inner steps that rates were tuned for; default: all.
     """
     losses = curve.losses
-    final, average = losses[:, -1], losses.mean(axis=1)
-    return {
+    average = losses.mean(axis=1)
+    numbers = {
         "learning_rate": curve.learning_rate,
-        "final_loss": {
-            "mean": _finite(final.mean()),
-            "ci95": [_finite(end) for end in bootstrap_ci95(final)],
-            "median": _finite(np.median(final)),
-        },
+        "final_loss": _statistics(losses[:, -1]),
         "mean_loss": _finite(average.mean()),
         "mean_loss_ci95": [_finite(end) for end in bootstrap_ci95(average)],
         "diverged": int((~np.isfinite(losses).all(axis=1)).sum()),
+    }
+    if tuned_at is not None and tuned_at != losses.shape[1] - 1:
+        numbers["tuned_loss"] = _statistics(losses[:, tuned_at])
+    if curve.accuracy is not None:
+        numbers["accuracy"] = _statistics(curve.accuracy)
+    return numbers
+
+
+def _statistics(values: np.ndarray) -> dict[str, Any]:
+    return {
+        "mean": _finite(values.mean()),
+        "ci95": [_finite(end) for end in bootstrap_ci95(values)],
+        "median": _finite(np.median(values)),
     }
 
 

@@ -1,12 +1,12 @@
-"""From a plain configuration to a run: builds the parts, meta-trains in a directory, evaluates.
+"""From a plain configuration to a run: builds the parts and meta-trains in a directory.
 
 Configurations are nested dicts of JSON values; `configs/` makes them, `FIELDS` lists what one must
 have. Parts that have a choice are specifications: a `name` and the builder's arguments.
 """
 
+import contextlib
 import dataclasses
 import itertools
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -20,12 +20,11 @@ from jax.sharding import Mesh
 from l2ljax import estimators, optimizers, tasks
 from l2ljax.base import GradientEstimator, LearnedOptimizer, Task
 from l2ljax.data import load_dataset
-from l2ljax.evaluate import Curve, bootstrap_ci95, compare, summarise
 from l2ljax.meta_train import MetaTrainResult, Validation, meta_train
 from l2ljax.parallel import first_process_first, replicate, task_mesh
-from l2ljax.pretrained import load_optimizer, save_optimizer
+from l2ljax.pretrained import load_meta_params, save_optimizer
 from l2ljax.specification import call_with
-from l2ljax.workdir import claim, read_config, write_atomically
+from l2ljax.workdir import claim, exclusive
 
 FIELDS = {
     "seed": "of everything random",
@@ -41,7 +40,10 @@ FIELDS = {
     "validation": "num_tasks and every (meta-updates) of the scoring that selects the best",
     "checkpoint_every": "meta-updates between checkpoints",
     "evaluation": "num_tasks, num_steps, num_tuning_tasks, task (arguments that differ)",
+    "initial": "weights to start from (a bundled optimizer's name or a file; a dict of them for a "
+    "partition), or null; may be left out",
 }
+OPTIONAL = {"initial"}
 
 DEFAULTS: dict[str, Any] = {
     "seed": 0,
@@ -57,6 +59,7 @@ DEFAULTS: dict[str, Any] = {
         "restarts": (),
     },
     "checkpoint_every": 500,
+    "initial": None,
 }
 """What most experiments share; `configs/` start from these fields."""
 
@@ -219,23 +222,27 @@ def run(
     """
     workdir = Path(workdir)
     experiment = build(config, data_dir, num_devices)
+    init_key, run_key = jax.random.split(jax.random.fold_in(jax.random.key(config["seed"]), 1))
+    meta_params = experiment.optimizer.init(init_key)
+    if config.get("initial") is not None:
+        meta_params = load_meta_params(config["initial"], like=meta_params)
     first_process_first(lambda: claim(workdir, config))
     weights = workdir / "meta_params.safetensors"
     if weights.exists():
         return None
-    init_key, run_key = jax.random.split(jax.random.fold_in(jax.random.key(config["seed"]), 1))
-    result = meta_train(
-        experiment.estimator,
-        experiment.meta_optimizer,
-        experiment.optimizer.init(init_key),
-        run_key,
-        num_meta_updates=config["num_meta_updates"],
-        validation=experiment.validation,
-        validate_every=config["validation"]["every"],
-        workdir=workdir,
-        checkpoint_every=config["checkpoint_every"],
-        progress=progress,
-    )
+    with exclusive(workdir) if jax.process_index() == 0 else contextlib.nullcontext():
+        result = meta_train(
+            experiment.estimator,
+            experiment.meta_optimizer,
+            meta_params,
+            run_key,
+            num_meta_updates=config["num_meta_updates"],
+            validation=experiment.validation,
+            validate_every=config["validation"]["every"],
+            workdir=workdir,
+            checkpoint_every=config["checkpoint_every"],
+            progress=progress,
+        )
     if not result.interrupted and jax.process_index() == 0:
         trained = {
             "command": command,
@@ -249,80 +256,10 @@ def run(
     return result
 
 
-def evaluate_run(
-    workdir: str | Path,
-    overrides: Mapping[str, Any],
-    *,
-    data_dir: str | None = None,
-    on_done: Any = lambda name: None,
-) -> tuple[dict[str, Any], dict[str, Curve]]:
-    """Evaluates a finished run beside tuned baselines.
-
-    Args:
-        workdir: of the run.
-        overrides: entries that replace those of the configuration's `evaluation`.
-        data_dir: as in `run`.
-        on_done: called with each optimizer's name as it is finished.
-
-    Returns:
-        the content of `summary.json`, and the curves it summarises.
-
-    Raises:
-        FileNotFoundError: if there is no finished run in `workdir`.
-    """
-    config = read_config(Path(workdir))
-    check_fields(config)
-    path = Path(workdir) / "meta_params.safetensors"
-    if not path.exists():
-        raise FileNotFoundError(
-            f"The run in {workdir} is not finished: there is no {path.name}; "
-            "start scripts/meta_train.py on it again, it resumes."
-        )
-    optimizer, meta_params, _ = load_optimizer(path)
-    settings = {**config["evaluation"], **overrides}
-    task = build_task({**config["task"], **settings["task"]}, data_dir)
-    name = config["optimizer"]["name"]
-    seed = settings.get("seed", config["seed"])
-    curves = compare(
-        task,
-        {name: optimizer.transform(meta_params)},
-        jax.random.fold_in(jax.random.key(seed), 3),
-        num_tasks=settings["num_tasks"],
-        num_steps=settings["num_steps"],
-        num_tuning_tasks=settings["num_tuning_tasks"],
-        on_done=on_done,
-    )
-    summary = {
-        "task": config["task"]["name"],
-        "num_tasks": settings["num_tasks"],
-        "num_steps": settings["num_steps"],
-        "seed": seed,
-        "hardware": hardware(),
-        "optimizers": {name: summarise(curve) for name, curve in curves.items()},
-    }
-    return summary, curves
-
-
-def write_results(
-    directory: str | Path, summary: Mapping[str, Any], curves: Mapping[str, Curve]
-) -> None:
-    """Writes `summary.json` and `curves.csv` (step, and each optimizer's mean loss and 95 % CI)."""
-    directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    columns = {}
-    for name, curve in curves.items():
-        columns[f"{name}_mean"] = curve.losses.mean(axis=0)
-        columns[f"{name}_ci95_low"], columns[f"{name}_ci95_high"] = bootstrap_ci95(curve.losses)
-    lines = [",".join(["step", *columns])]
-    for step, row in enumerate(zip(*columns.values(), strict=True)):
-        lines.append(",".join([str(step), *(f"{value:.7g}" for value in row)]))
-    write_atomically(directory / "curves.csv", "\n".join(lines) + "\n")
-    write_atomically(directory / "summary.json", json.dumps(summary, indent=2) + "\n")
-
-
 def check_fields(config: Mapping[str, Any]) -> None:
     """Refuses a configuration with unknown or missing fields, naming them."""
-    unknown, missing = sorted(set(config) - set(FIELDS)), sorted(set(FIELDS) - set(config))
+    unknown = sorted(set(config) - set(FIELDS))
+    missing = sorted(set(FIELDS) - OPTIONAL - set(config))
     if unknown or missing:
         problems = [f"unknown: {', '.join(unknown)}"] * bool(unknown)
         problems += [f"missing: {', '.join(missing)}"] * bool(missing)

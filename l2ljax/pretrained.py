@@ -121,6 +121,43 @@ def load_optimizer(path: str | Path) -> tuple[LearnedOptimizer, MetaParams, dict
     return optimizer, meta_params, metadata
 
 
+def load_meta_params(source: str | Mapping[str, Any], like: MetaParams) -> MetaParams:
+    """Trained meta-parameters to start from, checked to fit.
+
+    Args:
+        source: the name of a bundled optimizer or a `.safetensors` file; for a partition a dict
+            label -> such a source, one each.
+        like: meta-parameters of the optimizer that they are for.
+
+    Raises:
+        FileNotFoundError, ValueError: if there is no such optimizer or file, or its meta-parameters
+            have another structure, naming the first leaf that differs.
+
+    Example:
+        >>> from l2ljax.optimizers import lstm
+        >>> like = lstm().init(jax.random.key(0))
+        >>> meta_params = load_meta_params("lstm-mnist", like)
+    """
+    found = _read_meta_params(source)
+    check_like(like, found, f"initial={source!r}", "it must fit the optimizer")
+    return jax.tree.map(lambda new, old: new.astype(old.dtype), found, like)
+
+
+def weights_path(name: str | Path) -> Path:
+    """The file of a bundled optimizer, or `name` itself where it ends in `.safetensors`."""
+    return Path(name) if str(name).endswith(".safetensors") else _bundled(str(name))
+
+
+def _read_meta_params(source: Any) -> MetaParams:
+    if isinstance(source, Mapping):
+        return {label: _read_meta_params(one) for label, one in source.items()}
+    if not isinstance(source, str):
+        raise ValueError(
+            f"initial must name a bundled optimizer or a .safetensors file, got {source!r}."
+        )
+    return load_optimizer(weights_path(source))[1]
+
+
 def _bundled(name: str) -> Path:
     if name not in pretrained_names():
         raise ValueError(

@@ -8,13 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from rich.box import SIMPLE
 from rich.table import Table
-
-from l2ljax.preprocess import log_sign
 
 # Dark to light as well as by hue and dash, so that curves stay apart in grey. Learned ones first.
 STYLES = (
@@ -54,16 +50,21 @@ def table(summary: Mapping[str, Any]) -> Table:
     return out
 
 
-def save_curves(directory: str | Path) -> None:
+def save_curves(directory: str | Path, title: str | None = None) -> None:
     """Draws `curves.png` from `summary.json` and `curves.csv` in `directory`.
 
     The mean loss of each optimizer over the steps, log scale, with 95 % confidence bands.
+
+    Args:
+        directory: of both files.
+        title: default: the task's name.
     """
     directory = Path(directory)
     summary = json.loads((directory / "summary.json").read_text())
     columns = np.genfromtxt(directory / "curves.csv", delimiter=",", names=True)
     pyplot = _pyplot()
-    figure, axes = pyplot.subplots(figsize=(7.0, 4.6), layout="constrained")
+    figure, panels = new_figure(size=(7.0, 4.6))
+    axes = panels[0][0]
     for (name, row), style in zip(summary["optimizers"].items(), STYLES, strict=False):
         rate = "" if row["learning_rate"] is None else f", rate {row['learning_rate']:.3g}"
         mean, low, high = (columns[f"{name}_{part}"] for part in ("mean", "ci95_low", "ci95_high"))
@@ -83,34 +84,17 @@ def save_curves(directory: str | Path) -> None:
     axes.set_ylabel("loss")
     axes.set_xlim(0, summary["num_steps"])
     axes.grid(alpha=0.25, which="both", linewidth=0.5)
-    axes.set_title(
-        f"{summary['task']}: mean of {summary['num_tasks']} optimizees, 95 % confidence bands"
-    )
+    tuned_at = summary.get("num_tuning_steps", summary["num_steps"])
+    if tuned_at < summary["num_steps"]:
+        axes.axvline(tuned_at, color="0.5", linewidth=1.0)
+        axes.annotate(
+            "trained and tuned for", (tuned_at, 0.98), xycoords=("data", "axes fraction"),
+            rotation=90, va="top", ha="right", fontsize=8, color="0.35",
+        )  # fmt: skip
+    what = title or summary["task"]
+    axes.set_title(f"{what}: mean of {summary['num_tasks']} optimizees, 95 % confidence bands")
     axes.legend(frameon=False)
-    _save(figure, directory / "curves.png")
-
-
-def save_preprocessing(path: str | Path, p_values: tuple[float, ...] = (1.0, 10.0)) -> None:
-    """The two features of `log_sign(p)` against the gradient (paper, Appendix A), as a PNG."""
-    figure, panels = _pyplot().subplots(
-        1, len(p_values), figsize=(4.2 * len(p_values), 3.6), layout="constrained", squeeze=False
-    )
-    for axes, p in zip(panels[0], p_values, strict=True):
-        magnitude = np.logspace(-(p + 3) / np.log(10), 1, 400)
-        gradient = np.concatenate([-magnitude[::-1], magnitude])
-        features = np.asarray(jax.vmap(log_sign(p))(jnp.asarray(gradient, jnp.float32)))
-        axes.plot(gradient, features[:, 0], label="log |g| / p, or -1", **STYLES[0])
-        axes.plot(gradient, features[:, 1], label="sgn g, or $e^p g$", **STYLES[1])
-        axes.set_xscale("symlog", linthresh=float(np.exp(-p)))
-        ticks = 10.0 ** np.arange(1, -p / np.log(10), -2)
-        axes.set_xticks([*-ticks, 0, *ticks], minor=False)
-        axes.minorticks_off()
-        axes.set_xlabel(f"gradient g (linear inside ±$e^{{-{p:g}}}$)")
-        axes.set_title(f"p = {p:g}")
-        axes.grid(alpha=0.25, linewidth=0.5)
-    panels[0][0].set_ylabel("feature")
-    panels[0][0].legend(frameon=False)
-    _save(figure, path)
+    save_figure(figure, directory / "curves.png")
 
 
 def _pyplot() -> Any:
@@ -126,7 +110,17 @@ def _pyplot() -> Any:
     return pyplot
 
 
-def _save(figure: Any, path: str | Path) -> None:
+def new_figure(
+    rows: int = 1, columns: int = 1, *, size: tuple[float, float], **options: Any
+) -> Any:
+    """A figure and its panels, `[rows, columns]`."""
+    return _pyplot().subplots(
+        rows, columns, figsize=size, layout="constrained", squeeze=False, **options
+    )
+
+
+def save_figure(figure: Any, path: str | Path) -> None:
+    """Writes `figure` as a PNG and forgets it."""
     figure.savefig(path, dpi=150)
     _pyplot().close(figure)
 

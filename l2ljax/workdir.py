@@ -1,8 +1,10 @@
 """The plain files of a run's directory: its configuration and its history of metrics."""
 
+import contextlib
+import fcntl
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,24 @@ def read_config(workdir: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise ValueError(f"{path} must hold a JSON object, got {type(config).__name__}.")
     return config
+
+
+@contextlib.contextmanager
+def exclusive(workdir: Path) -> Iterator[None]:
+    """Keeps this machine's other processes out of a claimed `workdir`; a killed one lets go of it.
+
+    Raises:
+        BlockingIOError: if another process is in it.
+    """
+    with (Path(workdir) / "config.json").open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BlockingIOError(
+                f"Another process is working in {workdir}; wait until it has ended, or give "
+                "another --workdir."
+            ) from error
+        yield
 
 
 class MetricsLog:

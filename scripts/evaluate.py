@@ -1,8 +1,9 @@
 """Evaluates a finished run beside tuned baselines: a table, a figure and the numbers.
 
     python scripts/evaluate.py --workdir=runs/quadratic
+    python scripts/evaluate.py --weights=lstm-mnist --task='{"hidden_sizes": [40]}' --output=runs/40
 
-Writes summary.json, curves.csv and curves.png to WORKDIR/evaluation/.
+Writes summary.json, curves.csv and curves.png to WORKDIR/evaluation/, or to OUTPUT.
 """
 
 import json
@@ -13,36 +14,50 @@ from absl import flags
 from rich.console import Console
 from rich.progress import Progress
 
-from l2ljax import experiment, report
+from l2ljax import comparison, report
 from l2ljax.evaluate import BASELINES
 
-WORKDIR = flags.DEFINE_string("workdir", None, "Directory of a finished run.", required=True)
+WORKDIR = flags.DEFINE_string("workdir", None, "Directory of a finished run.")
+WEIGHTS = flags.DEFINE_string("weights", None, "Or: a bundled optimizer, or a .safetensors file.")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS finds its data sets.")
 NUM_TASKS = flags.DEFINE_integer("num_tasks", None, "Optimizees; default: the configuration's.")
 NUM_STEPS = flags.DEFINE_integer("num_steps", None, "Inner steps; default: the configuration's.")
 SEED = flags.DEFINE_integer("seed", None, "Default: the configuration's.")
+TUNING_STEPS = flags.DEFINE_integer(
+    "num_tuning_steps", None, "Steps that learning rates are tuned for; default: all."
+)
 TASK = flags.DEFINE_string("task", "{}", "JSON: the task's arguments that differ from training.")
 OUTPUT = flags.DEFINE_string("output", None, "Directory; default: WORKDIR/evaluation.")
+flags.mark_flags_as_mutual_exclusive(["workdir", "weights"], required=True)
 
 
 def main(argv: list[str]) -> None:
     del argv
     set_up()
-    flag_values = {"num_tasks": NUM_TASKS.value, "num_steps": NUM_STEPS.value, "seed": SEED.value}
+    flag_values = {
+        "num_tasks": NUM_TASKS.value,
+        "num_steps": NUM_STEPS.value,
+        "num_tuning_steps": TUNING_STEPS.value,
+        "seed": SEED.value,
+    }
     overrides = {name: value for name, value in flag_values.items() if value is not None}
     names = ["learned", *BASELINES]
     with one_sentence_errors(), Progress() as bar:
         if TASK.value != "{}":
             overrides["task"] = json.loads(TASK.value)
+        if WEIGHTS.value and not OUTPUT.value:
+            raise ValueError("--weights needs --output=DIRECTORY for what is written.")
+        directory = Path(OUTPUT.value or Path(str(WORKDIR.value)) / "evaluation")
         task = bar.add_task("evaluating", total=len(names))
-        summary, curves = experiment.evaluate_run(
-            WORKDIR.value,
-            overrides,
-            data_dir=DATA_DIR.value,
-            on_done=lambda name: bar.update(task, advance=1, description=f"evaluated {name}"),
-        )
-    directory = Path(OUTPUT.value or Path(WORKDIR.value) / "evaluation")
-    experiment.write_results(directory, summary, curves)
+        options = {
+            "data_dir": DATA_DIR.value,
+            "on_done": lambda name: bar.update(task, advance=1, description=f"evaluated {name}"),
+        }
+        if WEIGHTS.value:
+            summary, curves = comparison.evaluate_weights(WEIGHTS.value, overrides, **options)
+        else:
+            summary, curves = comparison.evaluate_run(str(WORKDIR.value), overrides, **options)
+    comparison.write_results(directory, summary, curves)
     Console().print(report.table(summary))
     report.save_curves(directory)
     print(f"Numbers in {directory}/summary.json and curves.csv, figure in {directory}/curves.png")

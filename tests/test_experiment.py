@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from l2ljax import experiment, report
+from l2ljax import comparison, experiment, figures, report
 from l2ljax.experiment import DEFAULTS
-from l2ljax.workdir import claim
+from l2ljax.workdir import claim, exclusive
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(ROOT.glob("configs/*.py"))
@@ -54,14 +54,14 @@ def test_a_run_from_start_to_figures(tmp_path):
     assert names == {"config.json", "metrics.jsonl", "checkpoints", "meta_params.safetensors"}
     assert experiment.run(TINY, tmp_path, command="python x", progress=False) is None
 
-    summary, curves = experiment.evaluate_run(tmp_path, {"num_tasks": 4})
+    summary, curves = comparison.evaluate_run(tmp_path, {"num_tasks": 4})
     assert list(summary["optimizers"]) == ["lstm", "sgd", "rmsprop", "adam", "nag"]
     assert (summary["task"], summary["num_tasks"], summary["num_steps"]) == ("quadratic", 4, 5)
     assert summary["optimizers"]["lstm"]["learning_rate"] is None
     assert summary["optimizers"]["adam"]["learning_rate"] > 0
 
     directory = tmp_path / "evaluation"
-    experiment.write_results(directory, summary, curves)
+    comparison.write_results(directory, summary, curves)
     assert json.loads((directory / "summary.json").read_text()) == summary
     table = np.genfromtxt(directory / "curves.csv", delimiter=",", names=True)
     np.testing.assert_allclose(table["adam_mean"], curves["adam"].losses.mean(axis=0), rtol=1e-6)
@@ -113,13 +113,25 @@ def test_a_workdir_of_another_configuration_is_refused(tmp_path):
 def test_unfinished_runs_cannot_be_evaluated(tmp_path):
     """No run at all, one that is not finished, and a broken config.json."""
     with pytest.raises(FileNotFoundError, match="holds no run"):
-        experiment.evaluate_run(tmp_path, {})
+        comparison.evaluate_run(tmp_path, {})
     claim(tmp_path, TINY)
     with pytest.raises(FileNotFoundError, match="not finished"):
-        experiment.evaluate_run(tmp_path, {})
+        comparison.evaluate_run(tmp_path, {})
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ValueError, match="not valid JSON"):
-        experiment.evaluate_run(tmp_path, {})
+        comparison.evaluate_run(tmp_path, {})
+
+
+def test_a_second_process_in_a_workdir_is_refused(tmp_path):
+    """While the first is in it, in a sentence; afterwards it may go on."""
+    claim(tmp_path, TINY)
+    with (
+        exclusive(tmp_path),
+        pytest.raises(BlockingIOError, match="Another process is working in"),
+    ):
+        experiment.run(TINY, tmp_path, command="python", progress=False)
+    assert not (tmp_path / "checkpoints").exists()
+    assert experiment.run(TINY, tmp_path, command="python", progress=False) is not None
 
 
 def test_cosine_restarts():
@@ -151,10 +163,10 @@ def test_figures_without_matplotlib_say_how_to_get_it(monkeypatch, tmp_path):
 
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ModuleNotFoundError, match=r'pip install "l2ljax\[plots\]"'):
-        report.save_preprocessing(tmp_path / "p.png")
+        figures.save_preprocessing(tmp_path / "p.png")
 
 
 def test_preprocessing_figure(tmp_path):
     """The figure of the paper's appendix is drawn."""
-    report.save_preprocessing(tmp_path / "p.png")
+    figures.save_preprocessing(tmp_path / "p.png")
     assert (tmp_path / "p.png").stat().st_size > 10_000

@@ -31,7 +31,13 @@ LAYERS = [  # each imports only from those above it
     "evaluate",
     "pretrained",
     "experiment",
+    "comparison",
+    "architectures",
+    "trajectory",
     "report",
+    "figures",
+    "paper",
+    "web",
 ]
 FILES = [path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py"]
 

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 
+import jax
+
 from l2ljax.base import Task
-from l2ljax.tasks.convnet import convnet
+from l2ljax.tasks.convnet import accuracy, convnet
 from l2ljax.tasks.mlp import mlp
 from l2ljax.tasks.quadratic import quadratic
 
@@ -14,4 +16,7 @@ BUILDERS: dict[str, Callable[..., Task]] = {
 }
 """Name in configs -> builder. A new task adds its line here."""
 
-__all__ = ["BUILDERS", "convnet", "mlp", "quadratic"]
+ACCURACY: dict[str, Callable[..., jax.Array]] = {"convnet": accuracy}
+"""Name in configs -> `(params, images, labels) -> share of images classified rightly`, if any."""
+
+__all__ = ["ACCURACY", "BUILDERS", "convnet", "mlp", "quadratic"]

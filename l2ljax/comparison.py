@@ -1,0 +1,167 @@
+"""A trained optimizer beside tuned baselines: `summary.json` and `curves.csv` from its weights.
+
+The weights' own metadata say what they were trained on; an evaluation may differ from that in any
+argument of the task, in the number of steps and in the optimizees.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from l2ljax.data import load_dataset
+from l2ljax.evaluate import BASELINES, Curve, MakeTransform, bootstrap_ci95, compare, summarise
+from l2ljax.experiment import build_task, check_fields, hardware
+from l2ljax.pretrained import load_optimizer, weights_path
+from l2ljax.tasks import ACCURACY
+from l2ljax.workdir import read_config, write_atomically
+
+SETTINGS = {
+    "num_tasks": "optimizees",
+    "num_steps": "inner steps of each",
+    "num_tuning_tasks": "optimizees for each learning rate",
+    "num_tuning_steps": "inner steps that rates are tuned for; default: num_steps",
+    "task": "the task's arguments that differ from training",
+    "seed": "default: the configuration's",
+    "beside": "name -> weights of other learned optimizers to show",
+    "unseen": "data set to report the accuracy on, as load_dataset's arguments; default: none",
+    "at_once": "optimizees run side by side",
+}
+"""What an evaluation may set."""
+
+
+def evaluate_run(
+    workdir: str | Path,
+    overrides: Mapping[str, Any],
+    *,
+    data_dir: str | None = None,
+    on_done: Any = lambda name: None,
+) -> tuple[dict[str, Any], dict[str, Curve]]:
+    """Evaluates a finished run beside tuned baselines.
+
+    Args:
+        workdir: of the run.
+        overrides: entries that replace those of the configuration's `evaluation`, see `SETTINGS`.
+        data_dir: as in `load_dataset`.
+        on_done: called with each optimizer's name as it is finished.
+
+    Returns:
+        the content of `summary.json`, and the curves it summarises.
+
+    Raises:
+        FileNotFoundError: if there is no finished run in `workdir`.
+    """
+    config = read_config(Path(workdir))
+    path = Path(workdir) / "meta_params.safetensors"
+    check_fields(config)
+    if not path.exists():
+        raise FileNotFoundError(
+            f"The run in {workdir} is not finished: there is no {path.name}; "
+            "start scripts/meta_train.py on it again, it resumes."
+        )
+    return evaluate_weights(path, overrides, data_dir=data_dir, on_done=on_done)
+
+
+def evaluate_weights(
+    weights: str | Path,
+    overrides: Mapping[str, Any],
+    *,
+    baselines: Mapping[str, MakeTransform] = BASELINES,
+    data_dir: str | None = None,
+    on_done: Any = lambda name: None,
+) -> tuple[dict[str, Any], dict[str, Curve]]:
+    """Evaluates a bundled optimizer, or one in a file, beside tuned baselines.
+
+    Args:
+        weights: a name in `pretrained_names()`, or a `.safetensors` file of a run.
+        overrides: entries that replace those of its configuration's `evaluation`, see `SETTINGS`.
+        baselines: name -> function of the learning rate.
+        data_dir: as in `load_dataset`.
+        on_done: called with each optimizer's name as it is finished.
+
+    Returns:
+        the content of `summary.json`, and the curves it summarises.
+
+    Raises:
+        ValueError: for weights that do not say what they were trained on, and unknown settings.
+    """
+    path = weights_path(weights)
+    optimizer, meta_params, metadata = load_optimizer(path)
+    if "config" not in metadata:
+        raise ValueError(f"{path} does not say what it was trained on; evaluate a run's weights.")
+    config = metadata["config"]
+    check_fields(config)
+    settings = {**config["evaluation"], **overrides}
+    if unknown := sorted(set(settings) - set(SETTINGS)):
+        raise ValueError(
+            f"Unknown settings of an evaluation: {', '.join(unknown)}; there are "
+            f"{', '.join(SETTINGS)}."
+        )
+    task = build_task({**config["task"], **settings["task"]}, data_dir)
+    learned = {config["optimizer"]["name"]: optimizer.transform(meta_params)}
+    for name, source in settings.get("beside", {}).items():
+        other, other_params, _ = load_optimizer(weights_path(source))
+        learned[name] = other.transform(other_params)
+    seed = settings.get("seed", config["seed"])
+    key = jax.random.fold_in(jax.random.key(seed), 3)
+    num_steps = settings["num_steps"]
+    tuned_at = settings.get("num_tuning_steps", num_steps)
+    curves = compare(
+        task,
+        learned,
+        key,
+        num_tasks=settings["num_tasks"],
+        num_steps=num_steps,
+        num_tuning_tasks=settings["num_tuning_tasks"],
+        num_tuning_steps=tuned_at,
+        baselines=baselines,
+        accuracy=_accuracy(config["task"]["name"], settings.get("unseen"), data_dir),
+        at_once=settings.get("at_once", 64),
+        on_done=on_done,
+    )
+    summary = {
+        "task": config["task"]["name"],
+        "num_tasks": settings["num_tasks"],
+        "num_steps": num_steps,
+        "num_tuning_steps": tuned_at,
+        "seed": seed,
+        "hardware": hardware(),
+        "optimizers": {name: summarise(curve, tuned_at) for name, curve in curves.items()},
+    }
+    return summary, curves
+
+
+def _accuracy(task: str, unseen: Mapping[str, Any] | None, data_dir: str | None) -> Any:
+    if unseen is None:
+        return None
+    if task not in ACCURACY:
+        raise ValueError(
+            f"unseen asks for an accuracy, which the task {task!r} does not have; "
+            f"these have one: {', '.join(ACCURACY)}."
+        )
+    images = load_dataset(**unseen, data_dir=data_dir)
+
+    @jax.jit
+    def each(params, images):
+        return jax.lax.map(lambda p: ACCURACY[task](p, *images), params)
+
+    return lambda params: each(params, images)
+
+
+def write_results(
+    directory: str | Path, summary: Mapping[str, Any], curves: Mapping[str, Curve]
+) -> None:
+    """Writes `summary.json` and `curves.csv` (step, and each optimizer's mean loss and 95 % CI)."""
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    columns = {}
+    for name, curve in curves.items():
+        columns[f"{name}_mean"] = curve.losses.mean(axis=0)
+        columns[f"{name}_ci95_low"], columns[f"{name}_ci95_high"] = bootstrap_ci95(curve.losses)
+    lines = [",".join(["step", *columns])]
+    for step, row in enumerate(zip(*columns.values(), strict=True)):
+        lines.append(",".join([str(step), *(f"{value:.7g}" for value in row)]))
+    write_atomically(directory / "curves.csv", "\n".join(lines) + "\n")
+    write_atomically(directory / "summary.json", json.dumps(summary, indent=2) + "\n")

@@ -1,0 +1,105 @@
+"""Figures of the paper besides loss curves: preprocessing, proposed updates, architectures."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from l2ljax.preprocess import log_sign
+from l2ljax.report import LABELS, STYLES, new_figure, save_figure
+
+
+def save_preprocessing(path: str | Path, p_values: tuple[float, ...] = (1.0, 10.0)) -> None:
+    """The two features of `log_sign(p)` against the gradient (paper, Appendix A), as a PNG."""
+    figure, panels = new_figure(1, len(p_values), size=(4.2 * len(p_values), 3.6))
+    for axes, p in zip(panels[0], p_values, strict=True):
+        magnitude = np.logspace(-(p + 3) / np.log(10), 1, 400)
+        gradient = np.concatenate([-magnitude[::-1], magnitude])
+        features = np.asarray(jax.vmap(log_sign(p))(jnp.asarray(gradient, jnp.float32)))
+        axes.plot(gradient, features[:, 0], label="log |g| / p, or -1", **STYLES[0])
+        axes.plot(gradient, features[:, 1], label="sgn g, or $e^p g$", **STYLES[1])
+        axes.set_xscale("symlog", linthresh=float(np.exp(-p)))
+        ticks = 10.0 ** np.arange(1, -p / np.log(10), -2)
+        axes.set_xticks([*-ticks, 0, *ticks], minor=False)
+        axes.minorticks_off()
+        axes.set_xlabel(f"gradient g (linear inside ±$e^{{-{p:g}}}$)")
+        axes.set_title(f"p = {p:g}")
+        axes.grid(alpha=0.25, linewidth=0.5)
+    panels[0][0].set_ylabel("feature")
+    panels[0][0].legend(frameon=False)
+    save_figure(figure, path)
+
+
+def save_updates(path: str | Path, updates: Mapping[str, np.ndarray], title: str) -> None:
+    """Updates that optimizers propose for a few coordinates along one trajectory, as a PNG.
+
+    Args:
+        path: of the PNG.
+        updates: name -> `[num_steps, num_coordinates]`; the first made the trajectory.
+        title: above all panels.
+    """
+    num_coordinates = next(iter(updates.values())).shape[1]
+    rows = -(-num_coordinates // 2)
+    figure, panels = new_figure(rows, 2, size=(8.4, 2.3 * rows + 0.6), sharex=True)
+    for index, axes in enumerate(panels.flat):
+        if index >= num_coordinates:
+            axes.set_visible(False)
+            continue
+        for (name, values), style in zip(updates.items(), STYLES, strict=False):
+            thin = {**style, "linewidth": 0.7 * style["linewidth"]}
+            axes.plot(values[:, index], label=LABELS.get(name, name), **thin)
+        axes.axhline(0, color="0.6", linewidth=0.6)
+        axes.grid(alpha=0.25, linewidth=0.5)
+        axes.set_title(f"coordinate {index + 1}", fontsize=9, loc="left")
+    for axes in panels[-1]:
+        axes.set_xlabel("inner step")
+    for axes in panels[:, 0]:
+        axes.set_ylabel("update")
+    panels[0, 0].legend(frameon=False)
+    figure.suptitle(title)
+    save_figure(figure, path)
+
+
+def save_architectures(path: str | Path, trained_on: tuple[int, ...]) -> None:
+    """Final losses over network sizes, one panel a depth, drawn beside the JSON that has them.
+
+    Args:
+        path: the JSON file of `compare_architectures`; the PNG gets its name.
+        trained_on: hidden sizes of meta-training, which are marked.
+    """
+    path = Path(path)
+    found = json.loads(path.read_text())
+    depths = sorted({len(network["hidden_sizes"]) for network in found["networks"]})
+    figure, panels = new_figure(1, len(depths), size=(3.4 * len(depths) + 0.4, 3.8), sharey=True)
+    names = list(found["networks"][0]["optimizers"])
+    for axes, depth in zip(panels[0], depths, strict=True):
+        networks = [n for n in found["networks"] if len(n["hidden_sizes"]) == depth]
+        units = [network["hidden_sizes"][0] for network in networks]
+        for shift, (name, marker, style) in enumerate(zip(names, "os^", STYLES, strict=False)):
+            finals = [network["optimizers"][name]["final_loss"] for network in networks]
+            means = np.array([final["mean"] for final in finals], np.float64)
+            ends = np.array([final["ci95"] for final in finals], np.float64).T
+            axes.errorbar(
+                np.arange(len(units)) + 0.16 * shift - 0.08,
+                means,
+                yerr=np.abs(ends - means),
+                fmt=marker,
+                color=style["color"],
+                capsize=3,
+                label=f"{LABELS.get(name, name)}{', tuned for each' if shift else ' (learned)'}",
+            )
+            if list(trained_on) in [network["hidden_sizes"] for network in networks] and not shift:
+                at = units.index(trained_on[0])
+                ring = {"s": 190, "facecolors": "none", "edgecolors": "k"}
+                axes.scatter(at - 0.08, means[at], label="trained on this", **ring)
+        axes.set_xticks(range(len(units)), [str(u) for u in units])
+        axes.set_xlabel("units a layer")
+        axes.set_title(f"{depth} hidden layer{'s' * (depth > 1)}")
+        axes.grid(alpha=0.25, linewidth=0.5)
+    panels[0][0].set_ylabel(f"loss after {found['num_steps']} steps")
+    panels[0][0].legend(frameon=False)
+    figure.suptitle(f"Mean of {found['num_tasks']} optimizees, 95 % confidence intervals")
+    save_figure(figure, path.with_suffix(".png"))

@@ -1,0 +1,151 @@
+"""The paper's figures: computes one's numbers into a directory, and draws it from those.
+
+A figure is plain data, as scripts/figures.py has them: a `kind` and what that needs.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from l2ljax.architectures import compare_architectures
+from l2ljax.comparison import evaluate_weights, write_results
+from l2ljax.experiment import build_task
+from l2ljax.figures import save_architectures, save_preprocessing, save_updates
+from l2ljax.pretrained import load_optimizer, weights_path
+from l2ljax.report import save_curves
+from l2ljax.trajectory import proposed_updates
+from l2ljax.workdir import write_atomically
+
+Figure = Mapping[str, Any]
+NUM_COORDINATES = 4
+"""Coordinates whose updates are shown."""
+
+
+def compute(figure: Figure, directory: Path, *, data_dir: str | None = None) -> None:
+    """Writes the numbers of `figure` into `directory`.
+
+    Args:
+        figure: with `kind`, a name in `KINDS`, and that kind's fields.
+        directory: made if it is not there.
+        data_dir: as in `load_dataset`.
+
+    Raises:
+        ValueError: for an unknown kind, and whatever the evaluation refuses.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    _kind(figure)[0](figure, directory, data_dir)
+
+
+def draw(figure: Figure, directory: Path) -> None:
+    """Draws `figure` as a PNG from the numbers in `directory`.
+
+    Raises:
+        FileNotFoundError: if they have not been computed.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        _kind(figure)[1](figure, directory)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{directory} does not hold the figure's numbers yet (no {error.filename}); "
+            "make it without --redraw first."
+        ) from error
+
+
+def shrink(figure: Figure, sizes: Mapping[str, int]) -> dict[str, Any]:
+    """`figure` at the sizes of a smoke run.
+
+    Example:
+        >>> shrink({"kind": "curves", "evaluation": {"num_tasks": 64}}, {"num_tasks": 2})
+        {'kind': 'curves', 'evaluation': {'num_tasks': 2}}
+    """
+    small = dict(figure)
+    if "evaluation" in small:
+        small["evaluation"] = {**small["evaluation"], **sizes}
+    if "num_steps" in small:
+        small["num_steps"] = sizes["num_steps"]
+    for grid in ("layers", "units"):
+        if grid in small:
+            small[grid] = small[grid][:2]
+    return small
+
+
+def _kind(figure: Figure) -> tuple[Callable[..., None], Callable[..., None]]:
+    if figure["kind"] not in KINDS:
+        raise ValueError(
+            f"Unknown kind of figure {figure['kind']!r}; there are {', '.join(KINDS)}."
+        )
+    return KINDS[figure["kind"]]
+
+
+def _compute_curves(figure: Figure, directory: Path, data_dir: str | None) -> None:
+    summary, curves = evaluate_weights(figure["weights"], figure["evaluation"], data_dir=data_dir)
+    write_results(directory, summary, curves)
+
+
+def _draw_curves(figure: Figure, directory: Path) -> None:
+    save_curves(directory, figure["title"])
+
+
+def _compute_architectures(figure: Figure, directory: Path, data_dir: str | None) -> None:
+    compare_architectures(
+        directory / "architectures.json",
+        figure["weights"],
+        layers=figure["layers"],
+        units=figure["units"],
+        baseline=figure["baseline"],
+        overrides=figure["evaluation"],
+        data_dir=data_dir,
+    )
+
+
+def _draw_architectures(figure: Figure, directory: Path) -> None:
+    trained_on = _trained(figure["weights"])["task"]["hidden_sizes"]
+    save_architectures(directory / "architectures.json", tuple(trained_on))
+
+
+def _compute_updates(figure: Figure, directory: Path, data_dir: str | None) -> None:
+    config = _trained(figure["weights"])
+    optimizer, meta_params, _ = load_optimizer(weights_path(figure["weights"]))
+    updates, gradients, others = proposed_updates(
+        build_task(config["task"], data_dir),
+        optimizer.transform(meta_params),
+        {"adam": optax.adam(figure["learning_rate"])},
+        jax.random.fold_in(jax.random.key(config["seed"]), 4),
+        num_steps=figure["num_steps"],
+        num_coordinates=NUM_COORDINATES,
+    )
+    found = {config["optimizer"]["name"]: updates, **others, "gradient": gradients}
+    rows = {
+        name: np.asarray(values, np.float64).round(9).tolist() for name, values in found.items()
+    }
+    write_atomically(directory / "updates.json", json.dumps(rows) + "\n")
+
+
+def _draw_updates(figure: Figure, directory: Path) -> None:
+    found = json.loads((directory / "updates.json").read_text())
+    updates = {name: np.asarray(rows) for name, rows in found.items() if name != "gradient"}
+    save_updates(directory / "updates.png", updates, figure["title"])
+
+
+def _draw_preprocessing(figure: Figure, directory: Path) -> None:
+    del figure
+    save_preprocessing(directory / "preprocessing.png")
+
+
+def _trained(weights: str) -> dict[str, Any]:
+    return load_optimizer(weights_path(weights))[2]["config"]
+
+
+KINDS: dict[str, tuple[Callable[..., None], Callable[..., None]]] = {
+    "curves": (_compute_curves, _draw_curves),
+    "architectures": (_compute_architectures, _draw_architectures),
+    "updates": (_compute_updates, _draw_updates),
+    "preprocessing": (lambda figure, directory, data_dir: None, _draw_preprocessing),
+}
+"""Kind -> how to compute it, and how to draw it from what was computed."""

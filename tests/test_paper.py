@@ -1,0 +1,219 @@
+"""The paper's figures: numbers first, pictures from numbers, one page of them all."""
+
+import json
+import os
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from l2ljax import architectures, experiment, paper, web
+from l2ljax.experiment import DEFAULTS
+from l2ljax.pretrained import load_meta_params, load_optimizer, pretrained_names, save_optimizer
+from l2ljax.tasks import quadratic
+from l2ljax.trajectory import proposed_updates
+
+ROOT = Path(__file__).parents[1]
+TINY = {
+    **DEFAULTS,
+    "num_meta_updates": 1,
+    "num_tasks": 1,
+    "episode_length": 2,
+    "unroll_length": 2,
+    "task": {
+        "name": "mlp",
+        "dataset": {"name": "digits", "split": "train"},
+        "hidden_sizes": [3],
+        "batch_size": 32,
+    },
+    "optimizer": {"name": "lstm", "hidden_sizes": [4]},
+    "validation": {"num_tasks": 1, "every": 1},
+    "evaluation": {"num_tasks": 2, "num_steps": 4, "num_tuning_tasks": 2, "task": {}},
+}
+SIZES = {"num_tuning_steps": 3}
+
+
+def settings():
+    return runpy.run_path(str(ROOT / "scripts" / "figures.py"))
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run")
+    experiment.run(TINY, workdir, command="python train.py", progress=False)
+    return str(workdir / "meta_params.safetensors")
+
+
+@pytest.fixture(scope="module")
+def figures(weights):
+    common = {"weights": weights, "title": "A title", "section": "3"}
+    return {
+        "curves": {"kind": "curves", "evaluation": SIZES, **common},
+        "networks": {
+            "kind": "architectures", "layers": (1, 2), "units": (2, 3), "baseline": "adam",
+            "evaluation": SIZES, **common,
+        },
+        "updates": {"kind": "updates", "learning_rate": 0.1, "num_steps": 5, **common},
+        "features": {"kind": "preprocessing", "title": "Features", "section": "A"},
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def made(figures, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("figures")
+    for name, figure in figures.items():
+        paper.compute(figure, directory / name)
+        paper.draw(figure, directory / name)
+    return directory
+
+
+@pytest.mark.parametrize("name", ["curves", "networks", "updates", "features"])
+def test_each_kind_is_drawn(made, name):
+    """One PNG each."""
+    (picture,) = (made / name).glob("*.png")
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_curves_report_the_step_that_rates_are_tuned_for(made):
+    """Beside the last one: here after 3 of 4 steps."""
+    summary = json.loads((made / "curves" / "summary.json").read_text())
+    table = np.genfromtxt(made / "curves" / "curves.csv", delimiter=",", names=True)
+    for name, row in summary["optimizers"].items():
+        np.testing.assert_allclose(row["tuned_loss"]["mean"], table[f"{name}_mean"][3], rtol=1e-5)
+        np.testing.assert_allclose(row["final_loss"]["mean"], table[f"{name}_mean"][4], rtol=1e-5)
+
+
+def test_architectures_are_computed_once(figures, made, tmp_path, monkeypatch):
+    """What a cut-off run has written is kept; other settings start anew."""
+    path = tmp_path / "networks.json"
+    whole = json.loads((made / "networks" / "architectures.json").read_text())
+    assert [n["hidden_sizes"] for n in whole["networks"]] == [[2], [3], [2, 2], [3, 3]]
+    part = whole | {"networks": whole["networks"][:3]}
+    path.write_text(json.dumps(part))
+    asked = []
+    evaluate = architectures.evaluate_weights
+
+    def counted(weights, overrides, **options):
+        asked.append(overrides["task"]["hidden_sizes"])
+        return evaluate(weights, overrides, **options)
+
+    monkeypatch.setattr(architectures, "evaluate_weights", counted)
+    figure = figures["networks"]
+    options = {name: figure[name] for name in ("layers", "units", "baseline")}
+    found = architectures.compare_architectures(path, figure["weights"], overrides=SIZES, **options)
+    assert asked == [[3, 3]]
+    assert found == whole  # the same draws
+    architectures.compare_architectures(
+        path, figure["weights"], overrides=SIZES | {"seed": 1}, **options | {"units": (2,)}
+    )
+    assert asked == [[3, 3], [2], [2, 2]]
+    with pytest.raises(ValueError, match="Unknown baseline 'lion'"):
+        architectures.compare_architectures(
+            path, figure["weights"], overrides={}, **options | {"baseline": "lion"}
+        )
+
+
+def test_proposed_updates_follow_the_leader():
+    """Against a plain loop: the others see the leader's gradients and never move anything."""
+    task, key = quadratic(3), jax.random.key(0)
+    updates, gradients, others = proposed_updates(
+        task, optax.sgd(0.01), {"adam": optax.adam(0.3)}, key, num_steps=6, num_coordinates=3
+    )
+    np.testing.assert_allclose(updates, -0.01 * gradients, rtol=1e-6)
+    adam = optax.adam(0.3)
+    state = adam.init(jnp.zeros(3))
+    for step in range(6):  # Adam is coordinatewise: the order of coordinates does not matter
+        expected, state = adam.update(gradients[step], state)
+        np.testing.assert_allclose(others["adam"][step], expected, rtol=1e-5)
+    curvature = (gradients[1] - gradients[0]) / updates[0]
+    assert float(jnp.abs(curvature).max()) > 0  # the trajectory does move
+
+
+def test_the_page_stands_alone(figures, made):
+    """Pictures inside it, each figure's numbers and command, and nothing from elsewhere."""
+    page = web.report(figures | {"later": {"title": "Later"}}, settings()["DEVIATIONS"], made)
+    assert page.count("data:image/png;base64,") == 4
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', page)
+    assert "Not made yet: later" in page
+    summary = json.loads((made / "curves" / "summary.json").read_text())
+    assert f"{summary['optimizers']['nag']['final_loss']['mean']:.3g} [" in page
+    assert "python train.py" in page
+    assert page.count("<table>") == page.count("</table>") == 2
+
+
+def test_figures_fit_the_bundled_weights():
+    """Every figure of scripts/figures.py has weights, a training configuration and a kind."""
+    for figure in settings()["FIGURES"].values():
+        assert figure["kind"] in paper.KINDS
+        if "weights" in figure:
+            assert figure["weights"] in pretrained_names()
+            assert (ROOT / figure["train"]).exists()
+    assert all(len(row) == len(web.DEVIATION_COLUMNS) for row in settings()["DEVIATIONS"])
+
+
+def test_bad_figures_are_refused(figures, tmp_path):
+    """Unknown kinds, and pictures of numbers that are not there."""
+    with pytest.raises(ValueError, match="Unknown kind of figure 'film'"):
+        paper.draw({"kind": "film"}, tmp_path)
+    with pytest.raises(FileNotFoundError, match="does not hold the figure's numbers yet"):
+        paper.draw(figures["curves"], tmp_path)
+    with pytest.raises(ValueError, match="Unknown settings of an evaluation: steps"):
+        paper.compute(figures["curves"] | {"evaluation": {"steps": 3}}, tmp_path)
+
+
+def test_runs_start_from_trained_weights(weights, tmp_path):
+    """With a rate of 0 they end with them, too; what does not fit is refused."""
+    frozen = TINY | {
+        "initial": weights,
+        "meta_optimizer": TINY["meta_optimizer"] | {"learning_rate": 0.0},
+        "seed": 5,
+    }
+    result = experiment.run(frozen, tmp_path / "run", command="python", progress=False)
+    jax.tree.map(np.testing.assert_array_equal, result.meta_params, load_optimizer(weights)[1])
+    for initial, words in {
+        "lstm-mnist": "has shape .* expected",
+        "adam-mnist": "There is no bundled optimizer 'adam-mnist'",
+        "no.safetensors": "There is no weights file",
+        3: "initial must name a bundled optimizer",
+    }.items():
+        with pytest.raises((ValueError, FileNotFoundError), match=words):
+            experiment.run(frozen | {"initial": initial}, tmp_path / "no", command="python")
+
+
+def test_a_partition_starts_from_one_source_a_label(weights):
+    """Each label its own."""
+    _, meta_params, _ = load_optimizer(weights)
+    both = {"conv": meta_params, "fc": meta_params}
+    found = load_meta_params({"conv": weights, "fc": weights}, like=both)
+    jax.tree.map(np.testing.assert_array_equal, found, both)
+    with pytest.raises(ValueError, match="lacks the leaf fc"):
+        load_meta_params({"conv": weights}, like=both)
+
+
+def test_weights_without_a_configuration_cannot_be_evaluated(tmp_path, weights):
+    """The sentence says what to give instead."""
+    _, meta_params, metadata = load_optimizer(weights)
+    path = tmp_path / "bare.safetensors"
+    save_optimizer(path, metadata["optimizer"], meta_params)
+    with pytest.raises(ValueError, match="does not say what it was trained on"):
+        paper.compute({"kind": "curves", "weights": str(path), "evaluation": {}}, tmp_path)
+
+
+@pytest.mark.slow
+def test_every_figure_is_made_in_a_smoke_run(tmp_path):
+    """`reproduce.py --all --quick` on real data, and again from its numbers alone."""
+    data_dir = Path(os.environ.get("TFDS_DATA_DIR") or ROOT.parent / "shared" / "tfds")
+    if not (data_dir / "mnist").exists():
+        pytest.skip(f"There is no MNIST in {data_dir}.")
+    command = [sys.executable, "scripts/reproduce.py", "--all", "--quick"]
+    options = [f"--output={tmp_path}", f"--data_dir={data_dir}"]
+    for extra in ([], ["--redraw"]):
+        subprocess.run([*command, *options, *extra], cwd=ROOT, check=True, timeout=900)
+        assert "Not made yet" not in (tmp_path / "report.html").read_text()
