@@ -102,7 +102,11 @@ def is_number(value: Any) -> bool:
     """Whether `value` is a finite real number that float32 can hold; a bool is none."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return False
-    return bool(abs(value) <= float(jnp.finfo(jnp.float32).max))
+    try:
+        value = float(value)
+    except OverflowError:
+        return False
+    return abs(value) <= float(jnp.finfo(jnp.float32).max)
 
 
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:

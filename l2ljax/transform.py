@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from l2ljax.base import MetaParams, PyTree
-from l2ljax.blocks import in_blocks
+from l2ljax.blocks import Step, in_blocks
 from l2ljax.checks import (
     check_choice,
     check_like,
@@ -163,7 +163,7 @@ def scale_by_lstm(
 
 
 def _skipping(
-    step: Any, dtype: Any, carry: PyTree, gradient: jax.Array
+    step: Step, dtype: Any, carry: PyTree, gradient: jax.Array
 ) -> tuple[PyTree, jax.Array]:
     """`step`, whose coordinates stand still where the gradient or the output is not finite."""
     fine = jnp.isfinite(gradient.astype(dtype))

@@ -42,7 +42,7 @@ def lstm(
         state_dtype: of the state between steps; `None`: `dtype`. "bfloat16" halves its memory.
         block_size: coordinates of one parameter updated at once, see `scale_by_lstm`.
         max_update: largest size of a coordinate's update; `None`: no bound. See `scale_by_lstm`.
-        nonfinite: "propagate" or "skip" what a non-finite gradient does to its coordinate, as there.
+        nonfinite: "propagate" or "skip", what a non-finite gradient does to its coordinate.
 
     Returns:
         a coordinatewise `LearnedOptimizer`; its meta-parameters are flax variables,
