@@ -1,5 +1,8 @@
 """Errors at the door: what several modules refuse, each in one sentence."""
 
+import math
+import numbers
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -7,21 +10,143 @@ import jax.numpy as jnp
 
 from l2ljax.base import PyTree
 
+LARGEST_INT = 2**31 - 1
+"""Counters on a device are int32."""
+
+MOST_LAYERS = 64
+"""Of any network: each is traced and compiled by itself."""
+
 
 def path_name(path: tuple) -> str:
     """A leaf's key path as a person writes it: `params/kernel_0`; the root is `(root)`."""
     return jax.tree_util.keystr(path, simple=True, separator="/") or "(root)"
 
 
-def check_positive_int(name: str, value: Any, *, minimum: int = 1) -> int:
-    """`value` as an int of at least `minimum`; bools, floats and tracers are refused.
+def check_positive_int(
+    name: str, value: Any, *, minimum: int = 1, maximum: int = LARGEST_INT
+) -> int:
+    """`value` as an int from `minimum` to `maximum`; bools, floats and tracers are refused.
+
+    Raises:
+        ValueError: naming the argument, what was given and what was expected.
+
+    Example:
+        >>> check_positive_int("num_tasks", 3)
+        3
+        >>> check_positive_int("num_tasks", 2**40)
+        Traceback (most recent call last):
+        ValueError: num_tasks must be an integer of at most 2147483647, got 1099511627776.
+    """
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise ValueError(f"{name} must be an integer of at least {minimum}, got {short(value)}.")
+    try:
+        number = value.__index__()
+    except TypeError as error:  # an array of floats or of several numbers has the method too
+        raise ValueError(
+            f"{name} must be an integer of at least {minimum}, got {short(value)}."
+        ) from error
+    if number < minimum:
+        raise ValueError(f"{name} must be an integer of at least {minimum}, got {short(value)}.")
+    if number > maximum:
+        raise ValueError(f"{name} must be an integer of at most {maximum}, got {short(value)}.")
+    return number
+
+
+def check_sizes(name: str, value: Any) -> tuple[int, ...]:
+    """`value` as positive ints, one a layer; a string or a lone number is refused.
+
+    Raises:
+        ValueError: naming the argument, what was given and what was expected.
+
+    Example:
+        >>> check_sizes("hidden_sizes", [20, 20])
+        (20, 20)
+    """
+    fits = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+    if fits and len(value) > MOST_LAYERS:
+        raise ValueError(f"{name} must have at most {MOST_LAYERS} layers, got {len(value)}.")
+    try:
+        if fits:
+            return tuple(check_positive_int(name, size) for size in value)
+    except ValueError:
+        pass
+    raise ValueError(
+        f"{name} must be positive integers, one a layer, such as (20, 20), got {short(value)}."
+    )
+
+
+def check_number(name: str, value: Any, *, above: float = -math.inf, what: str = "") -> None:
+    """Refuses what is no finite real number greater than `above`.
+
+    Arrays of JAX pass, traced ones too (`optax.inject_hyperparams`), if they are real scalars.
+
+    Args:
+        name: of the argument.
+        value: what was given.
+        above: the largest number that is too small.
+        what: what is expected; default: made from `above`.
 
     Raises:
         ValueError: naming the argument, what was given and what was expected.
     """
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < minimum:
-        raise ValueError(f"{name} must be an integer of at least {minimum}, got {value!r}.")
-    return value.__index__()
+    if isinstance(value, jax.Array):
+        fits = value.shape == () and not jnp.issubdtype(value.dtype, jnp.complexfloating)
+    else:
+        fits = is_number(value) and value > above
+    if not fits:
+        expected = what or "a finite number" + (f" above {above:g}" if above > -math.inf else "")
+        raise ValueError(f"{name} must be {expected}, got {short(value)}.")
+
+
+def is_number(value: Any) -> bool:
+    """Whether `value` is a finite real number that float32 can hold; a bool is none."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return False
+    try:
+        value = float(value)
+    except OverflowError:
+        return False
+    return abs(value) <= float(jnp.finfo(jnp.float32).max)
+
+
+def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
+    """Refuses what is not one of the names in `choices`.
+
+    Raises:
+        ValueError: listing them.
+    """
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name} must be one of {list(choices)}, got {short(value)}.")
+
+
+def check_float_dtype(name: str, value: Any) -> None:
+    """Refuses what is no real floating dtype, nor the name of one.
+
+    Raises:
+        ValueError: naming the argument and what was given.
+    """
+    try:
+        fits = jnp.issubdtype(jnp.dtype(value), jnp.floating)
+    except (TypeError, ValueError):
+        fits = False
+    if value is None or not fits:
+        raise ValueError(
+            f'{name} must be a real floating dtype such as "float32", got {short(value)}.'
+        )
+
+
+def short(value: Any, length: int = 80) -> str:
+    """`repr(value)` for a sentence: on one line, cut where it gets long.
+
+    Example:
+        >>> short("x" * 200, length=10)
+        "'xxxxxx..."
+    """
+    try:
+        text = " ".join(repr(value).split())
+    except (ValueError, RecursionError):  # an integer of thousands of digits has no repr
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= length else text[: length - 3] + "..."
 
 
 def check_real_floating(tree: PyTree, what: str) -> None:

@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from l2ljax.checks import check_float_dtype, check_number, check_sizes, short
 from l2ljax.preprocess import Preprocess, log_sign
 
 
@@ -48,13 +49,17 @@ class CoordinatewiseLSTM(nn.Module):
     state_dtype: jax.typing.DTypeLike | None = None
 
     def __post_init__(self):
-        sizes = self.hidden_sizes
-        if not isinstance(sizes, Sequence) or any(type(n) is not int or n <= 0 for n in sizes):
+        # a tuple, as a list would make the module unhashable
+        self.hidden_sizes = check_sizes("hidden_sizes", self.hidden_sizes)
+        if not callable(self.preprocess) or not hasattr(self.preprocess, "num_features"):
             raise ValueError(
-                f"hidden_sizes must be positive integers, one an LSTM layer, got {sizes!r}; "
-                "for example (20, 20)."
+                f"preprocess must be log_sign(p) or identity(), got {short(self.preprocess)}."
             )
-        self.hidden_sizes = tuple(sizes)  # a list would make the module unhashable
+        check_number("output_scale", self.output_scale)
+        check_number("forget_bias", self.forget_bias)
+        check_float_dtype("dtype", self.dtype)
+        if self.state_dtype is not None:
+            check_float_dtype("state_dtype", self.state_dtype)
         super().__post_init__()
 
     @nn.compact

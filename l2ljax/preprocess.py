@@ -87,7 +87,7 @@ def log_sign(p: float = 10.0) -> Preprocess:
         >>> [round(float(feature), 3) for feature in log_sign(10.0)(jnp.array(-1.0e-2))]
         [-0.461, -1.0]
     """
-    if not (isinstance(p, int | float) and 0 < p <= 80):
+    if not (isinstance(p, int | float) and not isinstance(p, bool) and 0 < p <= 80):
         raise ValueError(
             f"log_sign needs a number p with 0 < p <= 80, got p={p!r}; use p=10 as the paper does."
         )

@@ -5,19 +5,29 @@ parameter tree (Andrychowicz et al. 2016, section 2): one set of weights, one st
 """
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from l2ljax.base import MetaParams, PyTree
-from l2ljax.blocks import in_blocks
-from l2ljax.checks import check_like, check_positive_int, check_real_floating
+from l2ljax.blocks import Step, in_blocks
+from l2ljax.checks import (
+    check_choice,
+    check_like,
+    check_number,
+    check_positive_int,
+    check_real_floating,
+    short,
+)
 from l2ljax.networks import CoordinatewiseLSTM, LSTMCarry
 
 DEFAULT_BLOCK_SIZE = 65_536
 """Coordinates: some 80 MiB of temporaries for two layers of 20."""
+
+NonFinite = Literal["propagate", "skip"]
+"""What a coordinate does whose gradient is not finite, see `scale_by_lstm`."""
 
 
 class ScaleByLSTMState(NamedTuple):
@@ -38,14 +48,19 @@ def scale_by_lstm(
     network: CoordinatewiseLSTM,
     *,
     block_size: int | None = DEFAULT_BLOCK_SIZE,
+    max_update: float | jax.Array | None = None,
+    nonfinite: NonFinite = "propagate",
 ) -> optax.GradientTransformationExtraArgs:
     """Replaces gradients by the updates that a coordinatewise LSTM proposes.
 
     The updates are additive: `optax.apply_updates(params, updates)`, with no sign flip and no
     learning rate behind it. Updates keep each gradient's dtype; the network computes, and its state
     is held, in `network.dtype`. A parameter's own axes are never reshaped, so a sharded parameter
-    keeps its sharding and its state has the same. A NaN gradient makes its own coordinate NaN and
-    no other; `optax.apply_if_finite` around the transform skips such steps.
+    keeps its sharding and its state has the same.
+
+    A gradient that is not finite concerns its own coordinate and no other. By default it makes that
+    coordinate's update and state NaN, and `optax.apply_if_finite` around the transform skips such
+    steps for all coordinates; `nonfinite="skip"` skips them for that coordinate alone.
 
     Args:
         meta_params: what `network.init` (or `l2ljax.lstm(...).init`) returns.
@@ -54,12 +69,21 @@ def scale_by_lstm(
             block by block, which bounds temporary memory (about 1.3 kB a coordinate of a block,
             for two layers of 20). `None`: all at once. See `l2ljax.blocks` for how a sharded
             parameter stays so.
+        max_update: largest size of an update, for each coordinate and step: a larger one is cut to
+            it (up to its rounding to the gradient's dtype), a smaller one stays as it is to the
+            last bit. A cut update has a derivative of 0 with respect to `meta_params`, so
+            meta-train with a bound well above useful updates, or with none and add it afterwards.
+            A positive number; `None`: no bound.
+        nonfinite: "propagate", or "skip": a coordinate whose gradient is not finite in the
+            network's dtype, or so large that the network's output is not, has an update of 0 and
+            keeps its state. `count` counts such steps too.
 
     Returns:
         an Optax transformation; `params` and unknown extra arguments are ignored.
 
     Raises:
         ValueError: if `meta_params` does not fit `network`; it names the first leaf that differs.
+            For a `max_update` that is no positive number, or an unknown `nonfinite`.
         TypeError: from `init` and `update`, if a leaf is not of a real floating dtype.
 
     Example:
@@ -73,8 +97,9 @@ def scale_by_lstm(
         >>> jax.tree.map(jnp.shape, updates)
         {'b': (2,), 'w': (3, 2)}
     """
-    if block_size is not None:
-        check_positive_int("block_size", block_size)
+    check_update_options(block_size, max_update, nonfinite)
+    if not isinstance(network, CoordinatewiseLSTM):
+        raise TypeError(f"network must be a CoordinatewiseLSTM, got {short(network)}.")
     # Shapes do not depend on the factors, which may be arrays (`optax.inject_hyperparams`).
     check_like(
         _meta_params_like(network.clone(output_scale=1.0, forget_bias=1.0)),  # pyright: ignore
@@ -116,12 +141,15 @@ def scale_by_lstm(
         ] or [network.initial_carry()] * len(gradients)
 
         step: Any = functools.partial(network.apply, meta_params)
+        if nonfinite == "skip":
+            step = functools.partial(_skipping, step, network.dtype)
         stepped: list[Any] = [
             in_blocks(step, carry, jnp.asarray(gradient), block_size)
             for carry, gradient in zip(carries, gradients, strict=True)
         ]
         outputs = [
-            output.astype(jnp.result_type(gradient))  # a Python float has no dtype
+            # a Python float has no dtype
+            _bounded(output, max_update).astype(jnp.result_type(gradient))
             for (_, output), gradient in zip(stepped, gradients, strict=True)
         ]
         next_leaves = [jax.tree.leaves(carry) for carry, _ in stepped]
@@ -132,6 +160,35 @@ def scale_by_lstm(
         )
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _skipping(
+    step: Step, dtype: Any, carry: PyTree, gradient: jax.Array
+) -> tuple[PyTree, jax.Array]:
+    """`step`, whose coordinates stand still where the gradient or the output is not finite."""
+    fine = jnp.isfinite(gradient.astype(dtype))
+    # The network sees 0 there: a derivative through the branch that is not used stays finite.
+    stepped, output = step(carry, jnp.where(fine, gradient, 0))
+    fine &= jnp.isfinite(output)
+    kept = jax.tree.map(lambda new, old: jnp.where(fine, new, old), stepped, carry)
+    return kept, jnp.where(fine, output, 0)
+
+
+def _bounded(update: jax.Array, max_update: float | jax.Array | None) -> jax.Array:
+    return update if max_update is None else jnp.clip(update, -max_update, max_update)
+
+
+def check_update_options(block_size: Any, max_update: Any, nonfinite: Any) -> None:
+    """Refuses options of `scale_by_lstm` that are not of their kinds.
+
+    Raises:
+        ValueError: naming the argument, what was given and what was expected.
+    """
+    if block_size is not None:
+        check_positive_int("block_size", block_size)
+    if max_update is not None:
+        check_number("max_update", max_update, above=0)
+    check_choice("nonfinite", nonfinite, get_args(NonFinite))
 
 
 def init_meta_params(network: CoordinatewiseLSTM, key: jax.Array) -> MetaParams:

@@ -28,6 +28,8 @@ CASES = {
     "lstm-no-layer": lstm(()),
     "lstm-bfloat16-state": lstm((4,), state_dtype=jnp.bfloat16),
     "lstm-blocks": lstm((4,), block_size=24),  # the matrix in two blocks
+    "lstm-bounded": lstm((4,), output_scale=1.0, max_update=0.01),
+    "lstm-skip": lstm((4,), nonfinite="skip", block_size=24),
     "partition": partition({"matrix": lstm((4,), identity()), "vector": lstm((4,))}, by_rank),
 }
 

@@ -228,12 +228,15 @@ def test_permuting_coordinates_permutes_updates(optimizer):
 
 @every_optimizer
 def test_a_nan_gradient_stays_in_its_coordinate(optimizer):
-    """Coordinates are independent: the others' updates are the same to the last bit."""
+    """Coordinates are independent: the others' updates are the same to the last bit.
+
+    Its own update is NaN, or 0 for an optimizer that is told to skip such coordinates.
+    """
     update, state = jitted_update(optimizer), fresh(optimizer).init(draw(0))
     sick = draw(1)._replace(vector=draw(1).vector.at[2].set(jnp.nan))
     healthy, _ = run(update, state, [draw(1), draw(2)])
     infected, _ = run(update, state, [sick, draw(2)])
-    assert np.isnan(infected[0].vector[2])
+    assert np.isnan(infected[0].vector[2]) or infected[0].vector[2] == 0
     for one, other in zip(infected, healthy, strict=True):
         other = other._replace(vector=other.vector.at[2].set(one.vector[2]))
         jax.tree.map(np.testing.assert_array_equal, one, other)

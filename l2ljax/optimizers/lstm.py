@@ -9,7 +9,13 @@ import jax.numpy as jnp
 from l2ljax.base import CoordinateGroup, LearnedOptimizer, Params
 from l2ljax.networks import CoordinatewiseLSTM
 from l2ljax.preprocess import Preprocess, log_sign
-from l2ljax.transform import DEFAULT_BLOCK_SIZE, init_meta_params, scale_by_lstm
+from l2ljax.transform import (
+    DEFAULT_BLOCK_SIZE,
+    NonFinite,
+    check_update_options,
+    init_meta_params,
+    scale_by_lstm,
+)
 
 PAPER_PREPROCESS = log_sign(p=10.0)
 
@@ -22,6 +28,8 @@ def lstm(
     dtype: jax.typing.DTypeLike = jnp.float32,
     state_dtype: jax.typing.DTypeLike | None = None,
     block_size: int | None = DEFAULT_BLOCK_SIZE,
+    max_update: float | None = None,
+    nonfinite: NonFinite = "propagate",
 ) -> LearnedOptimizer:
     """The paper's optimizer: a small LSTM that sees one coordinate's gradient at a time.
 
@@ -33,11 +41,16 @@ def lstm(
         dtype: of computation, whatever the gradients' dtype.
         state_dtype: of the state between steps; `None`: `dtype`. "bfloat16" halves its memory.
         block_size: coordinates of one parameter updated at once, see `scale_by_lstm`.
+        max_update: largest size of a coordinate's update; `None`: no bound. See `scale_by_lstm`.
+        nonfinite: "propagate" or "skip", what a non-finite gradient does to its coordinate.
 
     Returns:
         a coordinatewise `LearnedOptimizer`; its meta-parameters are flax variables,
         `{"params": {"kernel_0": [4 H_0, F + H_0], "bias_0": [4 H_0], ..., "readout": [H_last],
         "readout_bias": []}}`.
+
+    Raises:
+        ValueError: for an argument that is not of these kinds, naming it.
 
     Example:
         >>> optimizer = lstm(hidden_sizes=(8,))
@@ -45,6 +58,7 @@ def lstm(
         >>> meta_params["params"]["kernel_0"].shape
         (32, 10)
     """
+    check_update_options(block_size, max_update, nonfinite)
     network = CoordinatewiseLSTM(
         hidden_sizes=hidden_sizes,
         preprocess=preprocess,
@@ -53,7 +67,13 @@ def lstm(
         dtype=dtype,
         state_dtype=state_dtype,
     )
-    transform = functools.partial(scale_by_lstm, network=network, block_size=block_size)
+    transform = functools.partial(
+        scale_by_lstm,
+        network=network,
+        block_size=block_size,
+        max_update=max_update,
+        nonfinite=nonfinite,
+    )
 
     def coordinate_groups(params: Params) -> tuple[CoordinateGroup, ...]:
         everything = tuple(range(len(jax.tree.leaves(params))))

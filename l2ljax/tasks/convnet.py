@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from l2ljax.base import Batch, Instance, Key, Params, PyTree, Task
-from l2ljax.checks import check_positive_int
+from l2ljax.checks import check_positive_int, check_sizes
 from l2ljax.tasks.classification import check_classes, cross_entropy, scaled_normal
 from l2ljax.tasks.layers import batch_normalise, convolve, max_pool
 from l2ljax.tasks.minibatch import as_float, random_minibatch
@@ -62,8 +62,8 @@ def convnet(
         >>> float(task.loss(params, task.batch(task.data, (), jax.random.key(1)))) > 0
         True
     """
-    channels = [check_positive_int("channels", size) for size in channels]
-    hidden_sizes = [check_positive_int("hidden_sizes", size) for size in hidden_sizes]
+    channels = check_sizes("channels", channels)
+    hidden_sizes = check_sizes("hidden_sizes", hidden_sizes)
     check_positive_int("kernel_size", kernel_size)
     check_positive_int("batch_size", batch_size, minimum=2)
     data, num_classes = check_classes(dataset, num_classes)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from l2ljax.base import Batch, Instance, Key, Params, PyTree, Task
-from l2ljax.checks import check_positive_int
+from l2ljax.checks import check_choice, check_positive_int, check_sizes
 from l2ljax.tasks.classification import check_classes, cross_entropy, scaled_normal
 from l2ljax.tasks.minibatch import random_minibatch
 
@@ -55,9 +55,8 @@ def mlp(
         >>> float(task.loss(task.init((), jax.random.key(1)), batch)) > 0
         True
     """
-    if activation not in ACTIVATIONS:
-        raise ValueError(f"activation must be one of {sorted(ACTIVATIONS)}, got {activation!r}.")
-    hidden_sizes = [check_positive_int("hidden_sizes", size) for size in hidden_sizes]
+    check_choice("activation", activation, sorted(ACTIVATIONS))
+    hidden_sizes = check_sizes("hidden_sizes", hidden_sizes)
     check_positive_int("batch_size", batch_size)
     data, num_classes = check_classes(dataset, num_classes)
     sizes = [math.prod(data.images.shape[1:]), *hidden_sizes, num_classes]

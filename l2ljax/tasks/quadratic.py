@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from l2ljax.base import Batch, Key, Params, PyTree, Task
-from l2ljax.checks import check_positive_int
+from l2ljax.checks import check_number, check_positive_int
 
 
 class Quadratic(NamedTuple):
@@ -34,6 +34,9 @@ def quadratic(
         a `Task` with params `[dim]` float32, an instance `Quadratic`, and no data. The loss is the
         sum of squares, without minibatches: every step sees the whole function.
 
+    Raises:
+        ValueError: for a `dim` that is no positive integer or a scale that is no finite number.
+
     Example:
         >>> task = quadratic(dim=3)
         >>> instance = task.sample(task.data, jax.random.key(0))
@@ -42,6 +45,13 @@ def quadratic(
         ((3, 3), (3,), ())
     """
     dim = check_positive_int("dim", dim)
+    scales = {
+        "matrix_scale": matrix_scale,
+        "target_scale": target_scale,
+        "init_scale": init_scale,
+    }
+    for name, scale in scales.items():
+        check_number(name, scale)
 
     def sample(data: PyTree, key: Key) -> Quadratic:
         del data
