@@ -21,7 +21,14 @@ STYLES = (
     {"color": "#e08214", "linestyle": (0, (5, 1, 1, 1, 1, 1)), "linewidth": 1.6},
     {"color": "#7b3294", "linestyle": (0, (8, 2)), "linewidth": 1.6},
 )
-LABELS = {"sgd": "SGD", "rmsprop": "RMSprop", "adam": "Adam", "nag": "NAG", "lstm": "LSTM"}
+LABELS = {
+    "sgd": "SGD",
+    "rmsprop": "RMSprop",
+    "adam": "Adam",
+    "nag": "NAG",
+    "lstm": "LSTM",
+    "partition": "LSTMs",
+}
 
 
 def table(summary: Mapping[str, Any]) -> Table:

@@ -1,0 +1,49 @@
+"""Training a convolutional network on CIFAR-10 (Andrychowicz et al. 2016, section 3.3).
+
+Two LSTMs, one for convolutional and one for fully connected parameters, that both start from the
+one trained on MNIST. `configs/cifar10_single.py` has one LSTM for all. For LSTM-sub give the labels
+that the subset leaves out: `--config.task.dataset.labels="(5,6,7,8,9)"`.
+
+Optimizees of an evaluation are trained on the test images, which meta-training never saw; their
+accuracy is measured on training images, which they never saw.
+"""
+
+import ml_collections
+
+from l2ljax.experiment import DEFAULTS
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = ml_collections.ConfigDict(DEFAULTS)
+    config.num_meta_updates = 2000
+    config.num_tasks = 1
+    config.unroll_length = 100
+    config.task = {
+        "name": "convnet",
+        "dataset": {"name": "cifar10", "split": "train", "labels": tuple(range(10))},
+        "batch_size": 128,
+    }
+    lstm = {
+        "name": "lstm",
+        "hidden_sizes": (20, 20),
+        "preprocess": {"name": "log_sign", "p": 10.0},
+        "output_scale": 0.1,
+    }
+    config.optimizer = {
+        "name": "partition",
+        "optimizers": {"conv": lstm, "fc": lstm},
+        "labels": "conv_fc",
+    }
+    config.initial = {"conv": "lstm-mnist", "fc": "lstm-mnist"}
+    config.estimator = DEFAULTS["estimator"] | {"coordinate_share": 0.125}
+    config.validation = {"num_tasks": 4, "every": 100}
+    config.checkpoint_every = 25
+    config.evaluation = {
+        "num_tasks": 32,
+        "num_steps": 100,
+        "num_tuning_tasks": 4,
+        "at_once": 8,
+        "task": {"dataset": {"name": "cifar10", "split": "test"}},
+        "unseen": {"name": "cifar10", "split": "train[:2000]"},
+    }
+    return config
