@@ -99,7 +99,9 @@ def save_curves(directory: str | Path, title: str | None = None) -> None:
             rotation=90, va="top", ha="right", fontsize=8, color="0.35",
         )  # fmt: skip
     what = title or summary["task"]
-    axes.set_title(f"{what}: mean of {summary['num_tasks']} optimizees, 95 % confidence bands")
+    how = f"mean of {summary['num_tasks']} optimizees, 95 % confidence bands"
+    axes.set_title(f"{what}\n", fontsize=12)
+    axes.annotate(how, (0.5, 1.015), xycoords="axes fraction", ha="center", va="bottom", fontsize=9)
     axes.legend(frameon=False)
     save_figure(figure, directory / "curves.png")
 
