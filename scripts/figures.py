@@ -86,8 +86,6 @@ FIGURES = {
 QUICK = {"num_tasks": 3, "num_tuning_tasks": 1, "num_steps": 6, "num_tuning_steps": 4}
 """Sizes of a smoke run: every program is compiled and every figure drawn, none means anything."""
 
-QUICK_UNITS, QUICK_LAYERS = (5, 20), (1, 2)
-
 DEVIATIONS = [
     (
         "windows of the unroll",
@@ -143,7 +141,7 @@ DEVIATIONS = [
         "best of the validation runs",
         "best of the evaluations",
         "best on a fixed validation batch",
-        "none",
+        "not measured yet",
     ),
 ]
 """What, in the paper, in DeepMind's released code, here (and how to switch), and what that does."""
