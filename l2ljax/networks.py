@@ -24,6 +24,54 @@ class LSTMCarry(NamedTuple):
     cell: jax.Array
 
 
+@jax.custom_jvp
+def lstm_cell(gates: jax.Array, cell: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """What an LSTM does to its gates, coordinate by coordinate (Hochreiter & Schmidhuber 1997).
+
+    c' = sigmoid(f) c + sigmoid(i) tanh(z) and h' = sigmoid(o) tanh(c'). The derivative is written
+    out, so that a backward pass keeps six factors a unit and nothing else; what automatic
+    differentiation would keep instead takes it a fifth longer (docs/performance.md).
+
+    Args:
+        gates: `[4 * hidden, *shape]`: i, f, z and o before their activations.
+        cell: `[hidden, *shape]`.
+
+    Returns:
+        h' and c', each `[hidden, *shape]`.
+
+    Example:
+        >>> hidden, cell = lstm_cell(jnp.zeros((4, 1)), jnp.full((1, 1), 2.0))
+        >>> float(cell[0, 0])  # half remembered, nothing new
+        1.0
+    """
+    *_, output_gate, next_cell, squashed = _activations(gates, cell)
+    return output_gate * squashed, next_cell
+
+
+@lstm_cell.defjvp
+def _lstm_cell_jvp(primals, tangents):
+    (gates, cell), (d_gates, d_cell) = primals, tangents
+    i, f, z, o, next_cell, squashed = _activations(gates, cell)
+    d_i, d_f, d_z, d_o = jnp.split(d_gates, 4)
+    d_next = f * d_cell + (cell * f * (1 - f)) * d_f
+    d_next += (z * i * (1 - i)) * d_i + (i * (1 - z * z)) * d_z
+    d_hidden = (squashed * o * (1 - o)) * d_o + (o * (1 - squashed * squashed)) * d_next
+    return (o * squashed, next_cell), (d_hidden, d_next)
+
+
+def _activations(gates: jax.Array, cell: jax.Array) -> tuple[jax.Array, ...]:
+    """The four gates after their activations, the next cell, and its tanh."""
+    i, f, z, o = jnp.split(gates, 4)
+    i, f, z, o = _logistic(i), _logistic(f), jnp.tanh(z), _logistic(o)
+    next_cell = f * cell + i * z
+    return i, f, z, o, next_cell, jnp.tanh(next_cell)
+
+
+def _logistic(x: jax.Array) -> jax.Array:
+    # On CPU a tanh takes less time than the exponential and the division of nn.sigmoid.
+    return 0.5 * jnp.tanh(0.5 * x) + 0.5
+
+
 class CoordinatewiseLSTM(nn.Module):
     """A stacked LSTM that maps one coordinate's gradient to its update.
 
@@ -91,9 +139,7 @@ class CoordinatewiseLSTM(nn.Module):
             # The bias as one more column: the matrix product adds it, in no pass of its own.
             weights = jnp.concatenate([kernel, bias[:, None]], axis=1).astype(self.dtype)
             gates = jnp.tensordot(weights, jnp.concatenate([inputs, hidden, one]), axes=1)
-            input_gate, forget_gate, candidate, output_gate = jnp.split(gates, 4)
-            cell = nn.sigmoid(forget_gate) * cell + nn.sigmoid(input_gate) * jnp.tanh(candidate)
-            inputs = nn.sigmoid(output_gate) * jnp.tanh(cell)
+            inputs, cell = lstm_cell(gates, cell)
             held = self.state_dtype or self.dtype
             next_carry.append(LSTMCarry(inputs.astype(held), cell.astype(held)))
         readout = self.param("readout", nn.initializers.normal(0.01), (inputs.shape[0],))

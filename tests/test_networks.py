@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from l2ljax.networks import CoordinatewiseLSTM, LSTMCarry
+from l2ljax.networks import CoordinatewiseLSTM, LSTMCarry, lstm_cell
 from l2ljax.preprocess import identity, log_sign
 from l2ljax.transform import init_meta_params
 
@@ -138,3 +138,27 @@ def test_a_list_of_hidden_sizes_is_a_tuple():
     """So that the module can be hashed, as a static argument must be."""
     assert hash(CoordinatewiseLSTM([3, 2])) == hash(CoordinatewiseLSTM((3, 2)))
     assert CoordinatewiseLSTM([3, 2]) == CoordinatewiseLSTM((3, 2))
+
+
+def test_the_cell_derivative_is_that_of_its_formula():
+    """Jacobian-vector products of `lstm_cell` against automatic ones of the plain formula."""
+
+    def plain(gates, cell):
+        i, f, z, o = jnp.split(gates, 4)
+        cell = jax.nn.sigmoid(f) * cell + jax.nn.sigmoid(i) * jnp.tanh(z)
+        return jax.nn.sigmoid(o) * jnp.tanh(cell), cell
+
+    keys = jax.random.split(jax.random.key(0), 4)
+    with jax.enable_x64(True):
+        primals = (
+            3 * jax.random.normal(keys[0], (12, 2, 2), jnp.float64),
+            2 * jax.random.normal(keys[1], (3, 2, 2), jnp.float64),
+        )
+        tangents = (
+            jax.random.normal(keys[2], (12, 2, 2), jnp.float64),
+            jax.random.normal(keys[3], (3, 2, 2), jnp.float64),
+        )
+        ours = jax.jvp(lstm_cell, primals, tangents)
+        expected = jax.jvp(plain, primals, tangents)
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)

@@ -1,14 +1,16 @@
 """`truncated_bptt`: the paper's meta-gradient, against a Python loop and finite differences."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from l2ljax.base import LearnedOptimizer, Task
+from l2ljax.base import CoordinateGroup, LearnedOptimizer, Task
 from l2ljax.estimators import truncated_bptt
-from l2ljax.estimators.recorded import plan_chunks, recorded_meta_gradient
+from l2ljax.estimators.recorded import recorded_meta_gradient
 from l2ljax.estimators.truncated_bptt import sample_batch
 from l2ljax.optimizers import lstm, partition
 from l2ljax.preprocess import identity
@@ -20,11 +22,43 @@ NOISY_BOWL = Task(
     batch=lambda data, target, key: target + 0.1 * jax.random.normal(key, (3,)),
     loss=lambda p, x: jnp.sum((x @ p["w"] + p["b"] - 1.0) ** 2) + 0.1 * jnp.sum(p["w"] ** 4),
 )
+
+
+class FirstMoment(NamedTuple):
+    decay: jax.Array  # of the whole optimizer, no coordinate's
+    moment: optax.Params
+
+
+def _learned_start(phi):
+    def init(params):
+        return FirstMoment(phi["decay"] ** 2, jax.tree.map(lambda p: phi["start"] + 0 * p, params))
+
+    def update(gradients, state, params=None, **extra):
+        del params, extra
+        moment = jax.tree.map(lambda m, g: state.decay * m + jnp.tanh(g), state.moment, gradients)
+        updates = jax.tree.map(lambda m: -phi["rate"] * m, moment)
+        return updates, state._replace(moment=moment)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+LEARNED_START = LearnedOptimizer(  # its first state depends on the meta-parameters
+    init=lambda key: {
+        "start": 0.3 * jnp.ones(()),
+        "decay": 0.8 * jnp.ones(()),
+        "rate": jnp.ones(()),
+    },
+    transform=_learned_start,
+    coordinate_groups=lambda params: (
+        CoordinateGroup(tuple(range(len(jax.tree.leaves(params)))), _learned_start),
+    ),
+)
 LABELS = {"w": "first", "b": "second"}
 COORDINATEWISE = {
     "lstm": lstm((5, 4)),
     "identity": lstm((3,), preprocess=identity()),
     "partition": partition({"first": lstm((4,)), "second": lstm((3, 3))}, LABELS),
+    "learned_start": LEARNED_START,
 }
 LEARNED_SGD = LearnedOptimizer(
     init=lambda key: {"log_rate": jnp.log(0.05), "log_decay": jnp.log(0.5)},
@@ -152,18 +186,6 @@ def test_what_is_kept_changes_nothing(backward, remat):
         state = estimator.init(jax.random.key(1), meta_params)
         results.append(ESTIMATE(estimator, meta_params, state, jax.random.key(2)))
     assert_close(results[0][:2], results[1][:2])
-
-
-def test_chunks_keep_to_their_budget():
-    """80 floats a coordinate and kept step; segments for long windows, then smaller chunks."""
-    start = lstm((20, 20)).transform(lstm().init(jax.random.key(0))).init(jnp.zeros(10_000))
-    assert plan_chunks(start, 20, None, "auto") == (4096, "step")
-    assert plan_chunks(start, 100, None, "auto") == (4096, "nested")
-    assert plan_chunks(start, 100, 500, "auto") == (500, "step")
-    for steps, remat, kept in ((100, "step", 100), (400, "nested", 40)):
-        size, _ = plan_chunks(start, steps, None, remat)
-        assert size * kept * 80 * 4 <= 25 * 2**20 < (size + 1) * kept * 80 * 4
-    assert plan_chunks(start, 10**6, None, "step") == (256, "step")  # no chunk is slower than this
 
 
 def test_recorded_keeps_each_leaf_dtype():

@@ -11,7 +11,6 @@ of the later gradients as cotangents. It is exact, needs no second pass through 
 over chunks of coordinates that fit the cache, and can visit a random share of the coordinates.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -21,17 +20,10 @@ import optax
 from jax.sharding import PartitionSpec as P
 
 from l2ljax.base import CoordinateGroup, Key, LearnedOptimizer, MetaParams, Params, PyTree, Task
+from l2ljax.estimators.chunks import plan_chunks, scan_with_snapshots, vjp_over_chunks
 from l2ljax.parallel import ONE_PART, TASKS, Parts
-from l2ljax.remat import Remat, checkpointed_scan, steps_kept
+from l2ljax.remat import Remat
 from l2ljax.unroll import OptimizeeState, loss_and_gradients
-
-# The states that the backward pass over one chunk keeps: 4,096 coordinates of two layers of 20 over
-# 20 steps. Smaller chunks cost more, as every operation has its own overhead; larger ones leave the
-# processor's cache and gain nothing. Where each core is a device of its own, operations are not
-# handed to threads, and chunks that fit the core's own cache are best (docs/performance.md).
-CHUNK_BYTES = 25 * 2**20
-LARGEST_CHUNK = 4096
-LARGEST_CHUNK_OF_PARTS = 1536
 
 
 def init_group_states(
@@ -149,33 +141,46 @@ def recorded_meta_gradient(
         return (params, tuple(state for _, state in stepped)), (losses, record(matrices))
 
     step_keys = jax.vmap(lambda k: jax.random.split(k, num_steps + 1), out_axes=1)(keys)
-    (params, states), (losses, recorded) = jax.lax.scan(
-        inner_step, (optimizees.params, start_states), step_keys[:-1]
+
+    def of_chosen(carry):
+        return tuple(
+            optax.tree.map_params(
+                tx,
+                lambda leaf, c=chosen: take_coordinates(leaf, c).reshape(*leaf.shape[:-2], -1),
+                state,
+            )
+            for tx, state, (chosen, _) in zip(transforms, carry[1], samples, strict=True)
+        )
+
+    visited = jax.eval_shape(of_chosen, (None, start_states))
+    plan = plan_chunks(visited, num_steps, chunk_size, remat, parts.number)
+    (params, states), (losses, recorded), snapshots = scan_with_snapshots(
+        inner_step,
+        (optimizees.params, start_states),
+        step_keys[:-1],
+        plan.segment_length,
+        of_chosen,
     )
     last_losses, last_gradients = loss_and_grads(params, step_keys[-1])
     losses = jnp.concatenate([losses, last_losses[None]]).astype(jnp.float32).T
 
     last = record(own_gradients(last_gradients))
-    largest = LARGEST_CHUNK if parts.number == 1 else LARGEST_CHUNK_OF_PARTS
     meta_grads = jax.tree.map(jnp.zeros_like, meta_params)
-    for group, tx, start, gradients, after, (chosen, share_weights) in zip(
-        groups, transforms, start_states, recorded, last, samples, strict=True
+    for i, (group, kept, gradients, after, (_, share_weights)) in enumerate(
+        zip(groups, snapshots, recorded, last, samples, strict=True)
     ):
-        start = optax.tree.map_params(
-            tx,
-            lambda leaf, c=chosen: take_coordinates(leaf, c).reshape(*leaf.shape[:-2], -1),
-            start,
-        )
-        group_grads = _vjp_over_chunks(
+        later = jnp.concatenate([gradients[1:], after[None]]) * weights[:, None]
+        suffix_sums = jax.lax.cumsum(later, axis=0, reverse=True)
+        group_grads = vjp_over_chunks(
             group,
             meta_params,
-            start,
+            kept,
             restart,
             gradients,
-            after,
-            weights,
-            share_weights.reshape(-1) / keys.shape[0],
-            *plan_chunks(start, num_steps, chunk_size, remat, largest),
+            suffix_sums * (share_weights.reshape(-1) / keys.shape[0]),
+            segment_length=plan.segment_length,
+            chunk_size=plan.chunk_sizes[i],
+            remat=plan.remats[i],
         )
         meta_grads = jax.tree.map(jnp.add, meta_grads, group_grads)
     # Whole states between windows: then a run may go on with another number of parts.
@@ -184,94 +189,6 @@ def recorded_meta_gradient(
         for tx, state, width in zip(transforms, states, widths, strict=True)
     )
     return parts.sum(meta_grads), OptimizeeState(optimizees.instance, params, states), losses
-
-
-def _vjp_over_chunks(
-    group: CoordinateGroup,
-    meta_params: MetaParams,
-    start: PyTree,
-    restart: jax.Array,
-    gradients: jax.Array,
-    last: jax.Array,
-    weights: jax.Array,
-    share_weights: jax.Array,
-    chunk_size: int,
-    remat: Remat,
-) -> MetaParams:
-    """sum_{s, i} share_weights[i] * A_{s,i} * d u_{s,i} / dphi, a chunk of coordinates at a time.
-
-    `gradients` are those of the window's steps, `[num_steps, num_coordinates]`, `last` those after
-    it, `[num_coordinates]`; the suffix sums A are made of both.
-    """
-    num_coordinates = gradients.shape[1]
-    num_chunks = max(1, -(-num_coordinates // chunk_size))
-    size = -(-num_coordinates // num_chunks)
-    tx = group.transform(meta_params)
-
-    def updates_of(meta_params, start, gradients):
-        tx = group.transform(meta_params)
-        start = jax.tree.map(
-            lambda fresh, given: jnp.where(restart, fresh, given), tx.init(gradients[0]), start
-        )
-
-        def step(state, gradient):
-            update, state = tx.update(gradient, state)
-            return state, update
-
-        return checkpointed_scan(step, start, gradients, remat=remat)[1]
-
-    def one_chunk(total, index):
-        # The last chunk ends where the coordinates do, and leaves out those it shares with the one
-        # before.
-        first = jnp.minimum(index * size, num_coordinates - size)
-        is_new = first + jnp.arange(size) >= index * size
-
-        def cut(leaf):
-            return jax.lax.dynamic_slice_in_dim(leaf, first, size, axis=-1)
-
-        chunk = cut(gradients)
-        later = jnp.concatenate([chunk[1:], cut(last)[None]]) * weights[:, None]
-        suffix_sums = jax.lax.cumsum(later, axis=0, reverse=True)
-        cotangents = suffix_sums * jnp.where(is_new, cut(share_weights), 0)
-        start_chunk = optax.tree.map_params(tx, cut, start)
-        updates, vjp = jax.vjp(lambda phi: updates_of(phi, start_chunk, chunk), meta_params)
-        (chunk_grads,) = vjp(cotangents.astype(updates.dtype))
-        return jax.tree.map(jnp.add, total, chunk_grads), None
-
-    zeros = jax.tree.map(jnp.zeros_like, meta_params)
-    total, _ = jax.lax.scan(one_chunk, zeros, jnp.arange(num_chunks))
-    return total
-
-
-def plan_chunks(
-    start: PyTree,
-    num_steps: int,
-    chunk_size: int | None,
-    remat: Remat | Literal["auto"],
-    largest: int = LARGEST_CHUNK,
-) -> tuple[int, Remat]:
-    """Fills in what is left open of `(chunk_size, remat)`, to keep about `CHUNK_BYTES` a chunk.
-
-    Long windows are rematerialised in segments before their chunks are made smaller, which is
-    faster.
-
-    Args:
-        start: an optimizer state over coordinates, `[..., num_coordinates]`; leaves without that
-            axis count for nothing.
-        num_steps: of the window.
-        chunk_size: coordinates; `None` to choose.
-        remat: "auto" to choose between "step" and "nested".
-        largest: chunk to choose, in coordinates.
-    """
-    state_leaves = [leaf for leaf in jax.tree.leaves(start) if leaf.ndim]
-    bytes_each = sum(x.dtype.itemsize * math.prod(x.shape[:-1]) for x in state_leaves)
-    num_coordinates = state_leaves[0].shape[-1] if state_leaves else LARGEST_CHUNK
-    budget = CHUNK_BYTES // max(1, bytes_each)  # coordinates times steps kept
-    if remat == "auto":
-        wanted = min(num_coordinates, chunk_size or largest)
-        remat = "step" if wanted * num_steps <= budget else "nested"
-    fitting = max(LARGEST_CHUNK // 16, budget // steps_kept(num_steps, remat))
-    return chunk_size or min(largest, fitting), remat
 
 
 def sample_coordinates(

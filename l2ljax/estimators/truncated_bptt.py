@@ -224,10 +224,11 @@ def truncated_bptt(
         coordinate_share: share of the coordinates, in (0, 1], that the recorded backward pass
             visits: a stratified random sample, drawn anew for each meta-gradient, which stays
             unbiased.
-        chunk_size: coordinates that the recorded backward pass handles at once; default: as many
-            as keep its states within 25 MiB, and 4,096 at most.
+        chunk_size: coordinates that the recorded backward pass handles at once; default: what
+            `l2ljax.estimators.chunks.plan_chunks` finds to fit.
         remat: what the backward pass keeps, "none", "step" or "nested", see `l2ljax.unroll`.
-            "auto" is "step" for the scan, and what suits the chunks for the recorded pass.
+            "auto" is "step" for the scan; for the recorded pass it is what fits, in each of the
+            segments of the window that start from a state the rollout kept.
         mesh: devices to spread the tasks over: a mesh with an axis "tasks" whose size divides
             `num_tasks`. The meta-gradient is that of one device up to the order of sums. Devices
             along an axis "coordinates" share the learned optimizer's work on the same tasks (only

@@ -1,0 +1,223 @@
+"""The backward pass over recorded gradients: chunks of coordinates, segments of steps.
+
+A rollout keeps snapshots of the optimizer's states, one at the start of each segment of steps. The
+backward pass then takes one chunk of coordinates at a time through the segments, last to first, and
+carries the states' cotangents from each to the one before (Griewank & Walther 2000: checkpoints
+that the forward pass leaves cost no forward pass of their own).
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from l2ljax.base import CoordinateGroup, MetaParams, PyTree
+from l2ljax.remat import Remat, checkpointed_scan, steps_kept
+
+SNAPSHOT_BYTES = 20 * 2**20
+"""States that the rollout may keep, on all devices that share its coordinates together."""
+
+CHUNK_BYTES = 8 * 2**20
+"""What the backward pass over a segment of one chunk may keep: part of a processor's last cache."""
+
+ACTIVATIONS = 4
+"""Bytes that an LSTM's backward pass keeps of one step, for each byte of its state."""
+
+LEAST_CHUNK = 256
+LARGEST_CHUNK = 2048
+LARGEST_CHUNK_OF_PARTS = 512
+"""Coordinates. Each operation has its own overhead; where a core is a device of its own, operations
+are not handed to threads, and it is small (docs/performance.md)."""
+
+
+class Plan(NamedTuple):
+    """How the backward pass goes.
+
+    Attributes:
+        segment_length: inner steps between two snapshots.
+        chunk_sizes: coordinates at once, for each coordinate group.
+        remats: what the backward pass over a segment keeps, for each group, see `l2ljax.remat`.
+    """
+
+    segment_length: int
+    chunk_sizes: tuple[int, ...]
+    remats: tuple[Remat, ...]
+
+
+def plan_chunks(
+    states: tuple[PyTree, ...],
+    num_steps: int,
+    chunk_size: int | None = None,
+    remat: Remat | Literal["auto"] = "auto",
+    num_parts: int = 1,
+) -> Plan:
+    """As many snapshots as `SNAPSHOT_BYTES` hold, and chunks that keep about `CHUNK_BYTES`.
+
+    Args:
+        states: of each group, over the coordinates that the backward pass visits,
+            `[..., num_coordinates]`; leaves without that axis count for nothing. May be shapes.
+        num_steps: of the window.
+        chunk_size: coordinates; `None` to choose.
+        remat: "auto" to choose: every activation, else every step's state, else nested segments.
+        num_parts: devices that share the coordinates.
+    """
+    leaves = [[leaf for leaf in jax.tree.leaves(state) if leaf.ndim] for state in states]
+    total = sum(leaf.size * leaf.dtype.itemsize for group in leaves for leaf in group)
+    snapshots = min(num_steps, max(1, SNAPSHOT_BYTES // (num_parts * max(1, total))))
+    length = -(-num_steps // snapshots)
+    largest = LARGEST_CHUNK if num_parts == 1 else LARGEST_CHUNK_OF_PARTS
+
+    def plan_group(leaves: list[Any]) -> tuple[int, Remat]:
+        bytes_each = sum(x.dtype.itemsize * math.prod(x.shape[:-1]) for x in leaves) or 1
+        kept: dict[Remat, int] = {  # bytes a coordinate
+            "none": length * ACTIVATIONS * bytes_each,
+            "step": length * bytes_each,
+            "nested": steps_kept(length, "nested") * bytes_each,
+        }
+        choice: Remat = "nested"
+        for name in reversed(kept):
+            if kept[name] * (chunk_size or LEAST_CHUNK) <= CHUNK_BYTES:
+                choice = name
+        if remat != "auto":
+            choice = remat
+        fitting = max(LEAST_CHUNK, CHUNK_BYTES // kept[choice])
+        return chunk_size or min(largest, fitting), choice
+
+    sizes, remats = zip(*map(plan_group, leaves), strict=True) if states else ((), ())
+    return Plan(length, sizes, remats)
+
+
+def scan_with_snapshots(
+    step: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]],
+    init: PyTree,
+    xs: PyTree,
+    length: int,
+    snapshot: Callable[[PyTree], PyTree],
+) -> tuple[PyTree, PyTree, PyTree]:
+    """`jax.lax.scan(step, init, xs)`, and `snapshot(carry)` before each segment of `length` steps.
+
+    Returns:
+        the last carry, the stacked ys, and the stacked snapshots, one a segment; the last segment
+        may be shorter.
+    """
+    num_steps = jax.tree.leaves(xs)[0].shape[0]
+    whole = num_steps // length * length
+
+    def segment(carry, xs):
+        kept = snapshot(carry)
+        carry, ys = jax.lax.scan(step, carry, xs)
+        return carry, (ys, kept)
+
+    def joined(a, b):
+        return jax.tree.map(lambda x, y: jnp.concatenate([x, y]), a, b)
+
+    segments = jax.tree.map(lambda x: x[:whole].reshape(-1, length, *x.shape[1:]), xs)
+    carry, (ys, kept) = jax.lax.scan(segment, init, segments)
+    ys = jax.tree.map(lambda y: y.reshape(whole, *y.shape[2:]), ys)
+    if whole < num_steps:
+        carry, (last_ys, last) = segment(carry, jax.tree.map(lambda x: x[whole:], xs))
+        ys, kept = joined(ys, last_ys), joined(kept, jax.tree.map(lambda x: x[None], last))
+    return carry, ys, kept
+
+
+def vjp_over_chunks(
+    group: CoordinateGroup,
+    meta_params: MetaParams,
+    snapshots: PyTree,
+    restart: jax.Array,
+    gradients: jax.Array,
+    cotangents: jax.Array,
+    *,
+    segment_length: int,
+    chunk_size: int,
+    remat: Remat,
+) -> MetaParams:
+    """sum_{s, i} cotangents[s, i] * d u_{s,i} / dphi, a chunk of coordinates at a time.
+
+    Args:
+        group: whose updates u these are.
+        meta_params: [phi].
+        snapshots: the group's states before steps 0, `segment_length`, ..., stacked; coordinates'
+            leaves are `[num_segments, ..., num_coordinates]`.
+        restart: bool scalar; the first snapshot is a fresh state, which may depend on phi.
+        gradients: `[num_steps, num_coordinates]`, what the updates were made from.
+        cotangents: `[num_steps, num_coordinates]`, of the updates.
+        segment_length, chunk_size, remat: see `Plan`.
+    """
+    num_steps, num_coordinates = gradients.shape
+    num_chunks = -(-num_coordinates // chunk_size)
+    size = -(-num_coordinates // num_chunks)
+    num_segments = -(-num_steps // segment_length)
+    missing = num_segments * segment_length - num_steps
+    tx = group.transform(meta_params)
+
+    def in_segments(chunk):
+        # Steps are added to the last segment whose cotangents are 0: they change nothing.
+        chunk = jnp.pad(chunk, [(0, missing), (0, 0)])
+        return chunk.reshape(num_segments, segment_length, size)
+
+    def segment_outputs(meta_params, floats, others, gradients):
+        tx = group.transform(meta_params)
+
+        def step(state, gradient):
+            update, state = tx.update(gradient, state)
+            return state, update
+
+        start = _joined(floats, others)
+        state, updates = checkpointed_scan(step, start, gradients, remat=remat)
+        return _floats(state), updates
+
+    def one_segment(carry, segment):
+        total, state_cotangents = carry
+        state, gradients, cotangents = segment
+        (_, updates), vjp = jax.vjp(
+            lambda phi, floats: segment_outputs(phi, floats, state, gradients),
+            meta_params,
+            _floats(state),
+        )
+        grads, state_cotangents = vjp((state_cotangents, cotangents.astype(updates.dtype)))
+        return (jax.tree.map(jnp.add, total, grads), state_cotangents), None
+
+    def one_chunk(total, index):
+        # The last chunk ends where the coordinates do, and leaves out those it shares with the one
+        # before.
+        first = jnp.minimum(index * size, num_coordinates - size)
+        is_new = first + jnp.arange(size) >= index * size
+
+        def cut(leaf):
+            return jax.lax.dynamic_slice_in_dim(leaf, first, size, axis=-1)
+
+        states, chunk = optax.tree.map_params(tx, cut, snapshots), cut(gradients)
+        segments = (
+            states,
+            in_segments(chunk),
+            in_segments(jnp.where(is_new, cut(cotangents), 0)),
+        )
+        nothing = [jnp.zeros_like(leaf[0]) for leaf in _floats(states)]
+        (total, state_cotangents), _ = jax.lax.scan(
+            one_segment, (total, nothing), segments, reverse=True
+        )
+        _, vjp = jax.vjp(lambda phi: _floats(group.transform(phi).init(chunk[0])), meta_params)
+        (grads,) = vjp([jnp.where(restart, ct, 0) for ct in state_cotangents])
+        return jax.tree.map(jnp.add, total, grads), None
+
+    zeros = jax.tree.map(jnp.zeros_like, meta_params)
+    return jax.lax.scan(one_chunk, zeros, jnp.arange(num_chunks))[0]
+
+
+def _is_float(leaf: jax.Array) -> bool:
+    return jnp.issubdtype(leaf.dtype, jnp.floating)
+
+
+def _floats(state: PyTree) -> list[jax.Array]:
+    """The leaves that have a derivative: counters have none."""
+    return [leaf for leaf in jax.tree.leaves(state) if _is_float(leaf)]
+
+
+def _joined(floats: list[jax.Array], state: PyTree) -> PyTree:
+    """`state` with `floats` as its floating leaves."""
+    following = iter(floats)
+    return jax.tree.map(lambda leaf: next(following) if _is_float(leaf) else leaf, state)
