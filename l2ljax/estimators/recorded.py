@@ -160,9 +160,11 @@ def recorded_meta_gradient(
 
     last = record(own_gradients(last_gradients))
     fine = all_finite(losses)
-    for gradients, after in zip(recorded, last, strict=True):
-        by_task = jnp.vstack([gradients, after]).reshape(num_steps + 1, keys.shape[0], -1)
-        fine &= parts.sum(~all_finite(by_task.swapaxes(0, 1))) == 0
+    for matrices in zip(recorded, last, strict=True):
+        by_task = [
+            jnp.moveaxis(x.reshape(*x.shape[:-1], keys.shape[0], -1), -2, 0) for x in matrices
+        ]
+        fine &= parts.sum(~all_finite(by_task)) == 0
     largest = LARGEST_CHUNK if parts.number == 1 else LARGEST_CHUNK_OF_PARTS
     meta_grads = jax.tree.map(jnp.zeros_like, meta_params)
     for group, tx, start, gradients, after, (chosen, share_weights) in zip(
@@ -173,8 +175,6 @@ def recorded_meta_gradient(
             lambda leaf, c=chosen: take_coordinates(leaf, c).reshape(*leaf.shape[:-2], -1),
             start,
         )
-        counted = jnp.repeat(fine, gradients.shape[1] // keys.shape[0])
-        gradients, after = (jnp.where(counted, x, 0) for x in (gradients, after))
         share_weights = jnp.where(fine[:, None], share_weights, 0)
         group_grads = _vjp_over_chunks(
             group,
@@ -258,8 +258,10 @@ def _vjp_over_chunks(
         def cut(leaf):
             return jax.lax.dynamic_slice_in_dim(leaf, first, size, axis=-1)
 
-        chunk = cut(gradients)
-        later = jnp.concatenate([chunk[1:], cut(last)[None]]) * weights[:, None]
+        counts = cut(share_weights) != 0  # 0 is a diverged task's, whose gradients may be NaN
+        chunk = jnp.where(counts, cut(gradients), 0)
+        later = jnp.concatenate([chunk[1:], jnp.where(counts, cut(last), 0)[None]])
+        later *= weights[:, None]
         suffix_sums = jax.lax.cumsum(later, axis=0, reverse=True)
         cotangents = suffix_sums * jnp.where(is_new, cut(share_weights), 0)
         start_chunk = optax.tree.map_params(tx, cut, start)

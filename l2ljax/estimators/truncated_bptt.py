@@ -17,12 +17,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from l2ljax.base import GradientEstimator, Key, LearnedOptimizer, MetaParams, PyTree, Task
 from l2ljax.checks import check_positive_int
-from l2ljax.estimators.divergence import (
-    all_finite,
-    diverged_at,
-    keep_tasks,
-    mean_of_finite,
-)
+from l2ljax.estimators.divergence import all_finite, diverged_at, keep_tasks, mean_of_finite
 from l2ljax.estimators.recorded import (
     group_state_specs,
     init_group_states,
@@ -34,6 +29,7 @@ from l2ljax.parallel import (
     WHOLE,
     check_mesh,
     coordinate_parts,
+    gathered,
     mean_over_tasks,
     over_tasks,
     place_data,
@@ -118,6 +114,7 @@ class TruncatedBPTT(GradientEstimator):
         meta_grads, losses, fine, optimizees = window(
             self.task, meta_params, state.optimizees, tuple(keys), weights, state.position == 0
         )
+        losses, fine = gathered((losses, fine), self.mesh)
         # The tasks that diverged added 0 to a mean over all.
         share = fine.mean(dtype=jnp.float32)
         meta_grads = jax.tree.map(lambda g: g / share.astype(g.dtype), meta_grads)
