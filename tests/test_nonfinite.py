@@ -8,10 +8,11 @@ import jax.numpy as jnp
 from l2ljax import experiment
 from l2ljax.base import GradientEstimator
 from l2ljax.estimators import truncated_bptt
-from l2ljax.meta_train import Validation, meta_train
+from l2ljax.meta_train import meta_train
 from l2ljax.optimizers import lstm
 from l2ljax.preprocess import identity
 from l2ljax.tasks import quadratic
+from l2ljax.validation import Validation
 
 NUM_META_UPDATES = 400
 
