@@ -1,5 +1,7 @@
 """Optimizees that diverge: left out of the meta-gradient, reported, and started anew."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from l2ljax.base import CoordinateGroup, LearnedOptimizer, Task
 from l2ljax.estimators import truncated_bptt
 from l2ljax.estimators.divergence import diverged_at, mean_of_finite
+from l2ljax.meta_train import meta_train
 
 # f(theta) = c sum theta^2. At c = 1e6 and a rate of 0.4 each step multiplies theta by about -1e6
 # and f by 1e12: from f(theta_0) = 1e6 or so, f(theta_3) overflows float32. Near c = 1 it is tame.
@@ -107,6 +110,25 @@ def test_a_sample_of_coordinates_leaves_it_out_too():
     _, grads, _, metrics = ESTIMATE(estimator, META_PARAMS, state, jax.random.key(2))
     assert metrics["diverged_at"].tolist() == [7, -1]
     assert np.isfinite([*grads.values()]).all()
+
+
+def test_meta_training_goes_on_without_them():
+    """Of 8 optimizees a quarter is untrainable; each of those is counted and no update is lost."""
+
+    def sample(data, key):
+        return jnp.where(jax.random.bernoulli(key, 0.25), 1e6, 1.0)
+
+    estimator = truncated_bptt(
+        dataclasses.replace(BOWL, sample=sample), MOMENTUM, num_tasks=8, episode_length=4,
+        unroll_length=4,
+    )  # fmt: skip
+    result = meta_train(
+        estimator, optax.adam(0.01), META_PARAMS, jax.random.key(0), num_meta_updates=20
+    )
+    # 40 expected, within four standard deviations of the binomial
+    assert 40 - 22 <= result.num_diverged <= 40 + 22
+    assert result.num_skipped == 0
+    assert np.isfinite([*result.meta_params.values()]).all()
 
 
 def test_the_step_of_a_divergence():

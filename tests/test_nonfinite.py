@@ -55,6 +55,8 @@ def test_nan_meta_gradients_are_skipped():
             log_every=1,
         )
         faulty = sum(record.get("faulty", False) for record in result.history)
+        assert result.num_skipped == faulty
+        print(f"{faulty} of {NUM_META_UPDATES} skipped: validation loss {result.best_score:.4f}")
         # 20 expected, within four standard deviations of the binomial
         assert faulty == 0 if share == 0 else 3 <= faulty <= 37
         scores.append(result.best_score)
