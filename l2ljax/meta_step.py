@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from l2ljax.base import GradientEstimator, Key, MetaParams, PyTree
+from l2ljax.estimators.divergence import select
 from l2ljax.faults import (
     DEFAULT_LIMITS,
     Faults,
@@ -137,7 +138,6 @@ def validate(validation: Validation, state: MetaTrainState) -> tuple[MetaTrainSt
     """Scores the meta-parameters and keeps the best. `state` is donated: use the one returned."""
     score = validation.score(state.meta_params)
     better = score < state.best_score
-
     return (
         state._replace(
             best_meta_params=select(better, state.meta_params, state.best_meta_params),
@@ -146,8 +146,3 @@ def validate(validation: Validation, state: MetaTrainState) -> tuple[MetaTrainSt
         ),
         score,
     )
-
-
-def select(condition: jax.Array, yes: PyTree, no: PyTree) -> PyTree:
-    """`yes` where the scalar `condition` holds, else `no`, leaf by leaf."""
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)

@@ -24,6 +24,11 @@ def keep_tasks(fine: jax.Array, tree: PyTree, other: PyTree) -> PyTree:
     return jax.tree.map(keep, tree, other)
 
 
+def select(condition: jax.Array, yes: PyTree, no: PyTree) -> PyTree:
+    """`yes` where the scalar `condition` holds, else `no`, leaf by leaf."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
+
+
 def mean_of_finite(values: jax.Array, fine: jax.Array) -> jax.Array:
     """`[num_tasks, ...]` -> `[...]`: the mean over tasks that are `fine`; NaN where none is."""
     kept = keep_tasks(fine, values, jnp.zeros_like(values))

@@ -17,7 +17,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from l2ljax.base import GradientEstimator, Key, LearnedOptimizer, MetaParams, PyTree, Task
 from l2ljax.checks import check_positive_int
-from l2ljax.estimators.divergence import all_finite, diverged_at, keep_tasks, mean_of_finite
+from l2ljax.estimators.divergence import all_finite, diverged_at, keep_tasks, mean_of_finite, select
 from l2ljax.estimators.recorded import (
     group_state_specs,
     init_group_states,
@@ -369,8 +369,3 @@ def step_weights(weights: Weights | None, episode_length: int) -> tuple[float, .
             f"{array.min()} to {array.max()}."
         )
     return tuple(array.tolist())
-
-
-def select(condition: jax.Array, yes: PyTree, no: PyTree) -> PyTree:
-    """`yes` where the scalar `condition` holds, else `no`, leaf by leaf."""
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
