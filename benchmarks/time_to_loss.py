@@ -17,7 +17,8 @@ from absl import app, flags
 
 from l2ljax import estimators, optimizers, tasks
 from l2ljax.data import load_dataset
-from l2ljax.meta_train import Validation, init_state, meta_step
+from l2ljax.meta_step import init_state, meta_step
+from l2ljax.validation import Validation
 
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS finds MNIST.")
 SECONDS = flags.DEFINE_float("seconds", 120.0, "Training time of each variant.")

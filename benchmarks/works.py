@@ -18,7 +18,7 @@ from hidden_last import lstm_hidden_last
 from l2ljax import estimators, optimizers, tasks
 from l2ljax.base import LearnedOptimizer, Task
 from l2ljax.data import Images
-from l2ljax.meta_train import init_state, meta_step
+from l2ljax.meta_step import init_state, meta_step
 from l2ljax.parallel import task_mesh
 from l2ljax.preprocess import identity
 

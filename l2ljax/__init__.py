@@ -9,7 +9,9 @@ from l2ljax.base import CoordinateGroup, GradientEstimator, LearnedOptimizer, Ta
 from l2ljax.data import Images, load_dataset
 from l2ljax.estimators import truncated_bptt
 from l2ljax.evaluate import BASELINES, LEARNING_RATES, compare, evaluate, tune
-from l2ljax.meta_train import MetaTrainResult, MetaTrainState, Validation, meta_train
+from l2ljax.faults import DivergenceError
+from l2ljax.meta_step import MetaTrainState
+from l2ljax.meta_train import MetaTrainResult, meta_train
 from l2ljax.networks import CoordinatewiseLSTM, LSTMCarry
 from l2ljax.optimizers import lstm, partition
 from l2ljax.parallel import task_mesh
@@ -23,6 +25,7 @@ from l2ljax.pretrained import (
 )
 from l2ljax.transform import ScaleByLSTMState, scale_by_lstm
 from l2ljax.unroll import OptimizeeState, init_optimizee, unroll
+from l2ljax.validation import Validation
 
 __version__ = "0.1.0"
 
@@ -31,6 +34,7 @@ __all__ = [
     "LEARNING_RATES",
     "CoordinateGroup",
     "CoordinatewiseLSTM",
+    "DivergenceError",
     "GradientEstimator",
     "Images",
     "LSTMCarry",

@@ -135,5 +135,6 @@ class GradientEstimator(abc.ABC):
         Returns:
             `(meta_loss, meta_grads, state, metrics)`: a float32 scalar [L(phi)], a tree like
             `meta_params`, the next state (same shapes and dtypes as the given one), and a dict of
-            arrays to log.
+            arrays to log. An int32 array `diverged_at` `[num_tasks]` among them, the inner step at
+            which each optimizee diverged or -1, is counted instead.
         """

@@ -14,7 +14,7 @@ from l2ljax.checks import path_name
 if TYPE_CHECKING:  # Orbax is slow to import: each function does it when called
     import orbax.checkpoint as ocp
 
-FORMAT = 1  # raised when a checkpoint's content changes; others are refused
+FORMAT = 2  # raised when a checkpoint's content changes; others are refused
 
 
 @contextlib.contextmanager

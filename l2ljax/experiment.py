@@ -20,10 +20,12 @@ from jax.sharding import Mesh
 from l2ljax import estimators, optimizers, tasks
 from l2ljax.base import GradientEstimator, LearnedOptimizer, Task
 from l2ljax.data import load_dataset
-from l2ljax.meta_train import MetaTrainResult, Validation, meta_train
+from l2ljax.faults import Limits, check_limits
+from l2ljax.meta_train import MetaTrainResult, meta_train
 from l2ljax.parallel import first_process_first, replicate, task_mesh
 from l2ljax.pretrained import load_meta_params, save_optimizer
 from l2ljax.specification import call_with
+from l2ljax.validation import Validation
 from l2ljax.workdir import claim, exclusive
 
 FIELDS = {
@@ -42,8 +44,11 @@ FIELDS = {
     "evaluation": "num_tasks, num_steps, num_tuning_tasks, task (arguments that differ)",
     "initial": "weights to start from (a bundled optimizer's name or a file; a dict of them for a "
     "partition), or null; may be left out",
+    "max_consecutive_skips": "skipped meta-updates in a row after which training goes back to the "
+    "best meta-parameters with half the step; may be left out",
+    "max_restores": "times that it goes back before it stops; may be left out",
 }
-OPTIONAL = {"initial"}
+OPTIONAL = {"initial", "max_consecutive_skips", "max_restores"}
 
 DEFAULTS: dict[str, Any] = {
     "seed": 0,
@@ -60,6 +65,8 @@ DEFAULTS: dict[str, Any] = {
     },
     "checkpoint_every": 500,
     "initial": None,
+    "max_consecutive_skips": 10,
+    "max_restores": 3,
 }
 """What most experiments share; `configs/` start from these fields."""
 
@@ -82,7 +89,7 @@ def adam(
     schedule: str = "cosine",
     restarts: Sequence[int] = (),
 ) -> optax.GradientTransformation:
-    """Adam behind clipping by global norm; a non-finite meta-gradient skips its update.
+    """Adam behind clipping by global norm.
 
     Args:
         num_meta_updates: length of the schedule.
@@ -113,10 +120,7 @@ def adam(
         rate = optax.constant_schedule(learning_rate)
     else:
         raise ValueError(f'schedule must be "cosine" or "constant", got {schedule!r}.')
-    return optax.apply_if_finite(
-        optax.chain(optax.clip_by_global_norm(clip_norm), optax.adam(rate)),
-        max_consecutive_errors=10**6,
-    )
+    return optax.chain(optax.clip_by_global_norm(clip_norm), optax.adam(rate))
 
 
 META_OPTIMIZERS = {"adam": adam}
@@ -219,6 +223,7 @@ def run(
 
     Raises:
         ValueError: for a bad configuration, or a workdir that holds another one's run.
+        DivergenceError: see `meta_train`.
     """
     workdir = Path(workdir)
     experiment = build(config, data_dir, num_devices)
@@ -239,6 +244,7 @@ def run(
             num_meta_updates=config["num_meta_updates"],
             validation=experiment.validation,
             validate_every=config["validation"]["every"],
+            **limits(config)._asdict(),
             workdir=workdir,
             checkpoint_every=config["checkpoint_every"],
             progress=progress,
@@ -269,6 +275,12 @@ def check_fields(config: Mapping[str, Any]) -> None:
         )
     if config["weights"] not in WEIGHTS:
         raise ValueError(f'weights must be "all" or "last", got {config["weights"]!r}.')
+    limits(config)
+
+
+def limits(config: Mapping[str, Any]) -> Limits:
+    """How many meta-updates that are not finite the run takes, as `meta_train` has them."""
+    return check_limits(*(config.get(name, DEFAULTS[name]) for name in Limits._fields))
 
 
 def hardware() -> str:

@@ -1,13 +1,11 @@
 """The outer loop: a meta-optimizer descends the estimated meta-gradient.
 
-The whole state of a run is one pytree and one jitted, buffer-donating function moves it on. The
-loop around it keeps the best meta-parameters by a fixed validation batch of episodes, because
-meta-losses jump from episode to episode, and can log, checkpoint and resume in a directory.
+The loop around the compiled step keeps the best meta-parameters by a fixed validation batch of
+episodes, because meta-losses jump from episode to episode, and can log, checkpoint and resume in a
+directory.
 """
 
 import contextlib
-import dataclasses
-import functools
 import signal
 import threading
 import time
@@ -16,58 +14,33 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh
 
 from l2ljax import checkpoint
-from l2ljax.base import GradientEstimator, Key, LearnedOptimizer, MetaParams, PyTree, Task
+from l2ljax.base import GradientEstimator, Key, MetaParams
 from l2ljax.checks import check_positive_int
-from l2ljax.parallel import (
-    SPLIT,
-    WHOLE,
-    any_process,
-    check_mesh,
-    mean_over_tasks,
-    over_tasks,
-    replicate,
-)
-from l2ljax.unroll import init_optimizee, unroll
+from l2ljax.faults import DivergenceError, check_limits, given_up, why_given_up
+from l2ljax.meta_step import init_state, meta_step, validate
+from l2ljax.parallel import any_process
+from l2ljax.progress import progress_bar
+from l2ljax.validation import Validation
 from l2ljax.workdir import MetricsLog
-
-
-class MetaTrainState(NamedTuple):
-    """Everything a run needs to go on.
-
-    Attributes:
-        update: int32 scalar, meta-updates made.
-        key: the run's random key; update n uses `fold_in(key, n)`.
-        meta_params: the current meta-parameters [phi].
-        opt_state: the meta-optimizer's state.
-        estimator_state: the estimator's running episodes.
-        best_meta_params, best_score, best_update: the best so far by validation.
-    """
-
-    update: jax.Array
-    key: Key
-    meta_params: MetaParams
-    opt_state: PyTree
-    estimator_state: PyTree
-    best_meta_params: MetaParams
-    best_score: jax.Array
-    best_update: jax.Array
 
 
 class MetaTrainResult(NamedTuple):
     """What `meta_train` returns.
 
     Attributes:
-        meta_params: the best by validation, or the last where there is no validation.
+        meta_params: the best by validation, or the last where there is no validation. Where no
+            validation was finite, the last that gave a finite meta-gradient.
         last_meta_params: those after the last update.
         best_score: validation loss of the best (inf without validation).
         best_update: meta-updates after which it was reached.
         num_meta_updates: meta-updates made, fewer than asked for if the run was interrupted.
+        num_skipped: of them, those skipped because they were not finite.
+        num_diverged: optimizees that diverged in training and were started anew.
+        num_restores: times that training went back to the best meta-parameters.
         interrupted: whether a signal stopped it.
         seconds: time spent in the loop, over all resumptions.
         history: the records that `metrics.jsonl` holds too.
@@ -78,103 +51,12 @@ class MetaTrainResult(NamedTuple):
     best_score: float
     best_update: int
     num_meta_updates: int
+    num_skipped: int
+    num_diverged: int
+    num_restores: int
     interrupted: bool
     seconds: float
     history: list[dict[str, Any]]
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Validation:
-    """A fixed batch of episodes that scores meta-parameters; lower is better.
-
-    The score is the weighted mean over steps of f(theta_t), averaged over `num_tasks` optimizees
-    that are the same each time. A diverged optimizee makes it infinite.
-
-    Attributes:
-        task: where the optimizees come from; its data may differ from the training task's.
-        optimizer: the learned optimizer.
-        key: draws the optimizees and minibatches; take another than training's.
-        num_tasks: optimizees.
-        num_steps: inner steps of each.
-        weights: w_1 ... w_T of the score, `[num_steps]`; default: all equal.
-        at_once: optimizees run side by side, which bounds memory.
-        mesh: devices to spread the optimizees over, see `truncated_bptt`.
-    """
-
-    task: Task
-    key: Key
-    optimizer: LearnedOptimizer = dataclasses.field(metadata={"static": True})
-    num_tasks: int = dataclasses.field(metadata={"static": True})
-    num_steps: int = dataclasses.field(metadata={"static": True})
-    weights: tuple[float, ...] | None = dataclasses.field(default=None, metadata={"static": True})
-    at_once: int = dataclasses.field(default=64, metadata={"static": True})
-    mesh: Mesh | None = dataclasses.field(default=None, metadata={"static": True})
-
-    def __post_init__(self):
-        check_mesh(self.mesh, self.num_tasks, ())
-
-    def score(self, meta_params: MetaParams) -> jax.Array:
-        """Float32 scalar."""
-        weights = jnp.asarray(self.weights or (1.0,) * self.num_steps, jnp.float32)
-
-        def mean_score(task, meta_params, keys):
-            tx = self.optimizer.transform(meta_params)
-
-            def episode(key):
-                init_key, run_key = jax.random.split(key)
-                optimizee = init_optimizee(task, tx, init_key)
-                return unroll(task, tx, optimizee, run_key, self.num_steps)[1]
-
-            losses = jax.lax.map(episode, keys, batch_size=min(self.at_once, len(keys)))
-            score = jnp.mean(losses[:, 1:].astype(jnp.float32) @ (weights / weights.sum()))
-            return mean_over_tasks(score, self.mesh)
-
-        score = over_tasks(mean_score, self.mesh, (WHOLE, WHOLE, SPLIT), WHOLE)(
-            self.task, meta_params, jax.random.split(self.key, self.num_tasks)
-        )
-        return jnp.where(jnp.isfinite(score), score, jnp.inf)
-
-
-@functools.partial(jax.jit, static_argnames="meta_optimizer", donate_argnames="state")
-def meta_step(
-    estimator: GradientEstimator,
-    meta_optimizer: optax.GradientTransformation,
-    state: MetaTrainState,
-) -> tuple[MetaTrainState, dict[str, jax.Array]]:
-    """One meta-update. `state` is donated: use the one returned."""
-    meta_loss, meta_grads, estimator_state, metrics = estimator.estimate(
-        state.meta_params, state.estimator_state, jax.random.fold_in(state.key, state.update)
-    )
-    updates, opt_state = optax.with_extra_args_support(meta_optimizer).update(
-        meta_grads, state.opt_state, state.meta_params, value=meta_loss
-    )
-    state = state._replace(
-        update=state.update + 1,
-        meta_params=optax.apply_updates(state.meta_params, updates),
-        opt_state=opt_state,
-        estimator_state=estimator_state,
-    )
-    metrics = {"meta_loss": meta_loss, "meta_grad_norm": optax.tree.norm(meta_grads), **metrics}
-    return state, metrics
-
-
-@functools.partial(jax.jit, donate_argnames="state")
-def _validate(validation: Validation, state: MetaTrainState) -> tuple[MetaTrainState, jax.Array]:
-    score = validation.score(state.meta_params)
-    better = score < state.best_score
-
-    def keep(new, old):
-        return jnp.where(better, new, old)
-
-    return (
-        state._replace(
-            best_meta_params=jax.tree.map(keep, state.meta_params, state.best_meta_params),
-            best_score=keep(score, state.best_score),
-            best_update=keep(state.update, state.best_update),
-        ),
-        score,
-    )
 
 
 def meta_train(
@@ -186,6 +68,8 @@ def meta_train(
     num_meta_updates: int,
     validation: Validation | None = None,
     validate_every: int = 100,
+    max_consecutive_skips: int = 10,
+    max_restores: int = 3,
     workdir: str | Path | None = None,
     checkpoint_every: int = 500,
     log_every: int = 10,
@@ -197,6 +81,11 @@ def meta_train(
     `checkpoints/`; started again with the same arguments it goes on from the newest checkpoint, and
     ends as if it had never stopped. In the main thread, Ctrl-C and SIGTERM end it after the current
     update with a checkpoint; a second Ctrl-C stops at once.
+
+    An update whose meta-loss or meta-gradient is not finite, or whose outcome would not be, is
+    skipped. After `max_consecutive_skips` of those in a row training goes back to the best
+    meta-parameters (without validation, to the last that gave a finite meta-gradient), with a fresh
+    state of the meta-optimizer, in which Optax's schedules go on, and with half its step.
 
     An estimator with a mesh spreads its tasks over the mesh's devices. With several processes
     (`jax.distributed.initialize`) each calls this function with the same arguments and a `workdir`
@@ -210,6 +99,8 @@ def meta_train(
         num_meta_updates: meta-updates in all, those of a resumed run included.
         validation: scores meta-parameters; the best are returned. Default: return the last.
         validate_every: meta-updates between validations; one more is made at the end.
+        max_consecutive_skips: skipped updates in a row after which training goes back.
+        max_restores: times that it goes back; the next row of skipped updates stops it.
         workdir: directory of the run; nothing is written without it.
         checkpoint_every: meta-updates between checkpoints.
         log_every: meta-updates between records in the history.
@@ -217,12 +108,16 @@ def meta_train(
 
     Returns:
         a `MetaTrainResult`. Records of its history have `update`, `meta_loss`, `meta_grad_norm`,
-        `position` and `losses` (of the window; see the estimator), or `update` and
-        `validation_loss`; numbers that are not finite are null.
+        `position` and `losses` (of the window; see the estimator), and the counts so far `skipped`
+        (updates), `diverged` (optimizees) and `restores`; or `update` and `validation_loss`.
+        Numbers that are not finite are null.
 
     Raises:
         ValueError: for counts that are no positive integers, and for a workdir with a checkpoint of
             another run.
+        DivergenceError: when a row of skipped updates follows the last restore, saying where it
+            began; with `workdir` a checkpoint of that state is kept, from which the run is
+            refused in the same way.
 
     Example:
         >>> from l2ljax.estimators import truncated_bptt
@@ -246,6 +141,7 @@ def meta_train(
         "log_every": log_every,
     }.items():
         check_positive_int(name, count)
+    limits = check_limits(max_consecutive_skips, max_restores)
     state = init_state(estimator, meta_optimizer, meta_params, key)
 
     with contextlib.ExitStack() as stack:
@@ -268,21 +164,24 @@ def meta_train(
             log.append(entry) if log else history.append(entry)
 
         progress = progress and jax.process_index() == 0
-        bar = stack.enter_context(_progress(progress, num_meta_updates, int(state.update)))
+        bar = stack.enter_context(progress_bar(progress, num_meta_updates, int(state.update)))
         stop = stack.enter_context(_stop_signals())
         started = time.perf_counter() - seconds
         update, previous = int(state.update), None
-        while update < num_meta_updates and not any_process(stop.is_set()):
-            state, metrics = meta_step(estimator, meta_optimizer, state)
+        stopped = given_up(jax.device_get(state.faults), limits)
+        while update < num_meta_updates and not stopped and not any_process(stop.is_set()):
+            state, metrics = meta_step(estimator, meta_optimizer, state, limits)
             update += 1
             # Waiting for the update before keeps one in flight and Ctrl-C prompt.
-            jax.block_until_ready(previous)
-            previous = metrics["meta_loss"]
+            stopped = previous is not None and given_up(jax.device_get(previous), limits)
+            previous = faults = metrics.pop("faults")
             last = update == num_meta_updates
             if update % log_every == 0 or last:
-                record({"update": update} | {k: _plain(v) for k, v in metrics.items()})
+                counts = {k: getattr(faults, k) for k in ("skipped", "diverged", "restores")}
+                entry = {k: _plain(v) for k, v in (metrics | counts).items()}
+                record({"update": update} | entry)
             if validation is not None and (update % validate_every == 0 or last):
-                state, score = _validate(validation, state)
+                state, score = validate(validation, state)
                 record({"update": update, "validation_loss": _plain(score)})
             if manager and (update % checkpoint_every == 0 or last):
                 elapsed = time.perf_counter() - started
@@ -292,42 +191,22 @@ def meta_train(
         if manager and update < num_meta_updates:
             checkpoint.save(manager, update, state, {"seconds": seconds})
 
+    faults = jax.device_get(state.faults)
+    if given_up(faults, limits):
+        raise DivergenceError(why_given_up(faults, limits))
     return MetaTrainResult(
         meta_params=state.meta_params if validation is None else state.best_meta_params,
         last_meta_params=state.meta_params,
         best_score=float(state.best_score),
         best_update=int(state.best_update),
         num_meta_updates=update,
+        num_skipped=int(faults.skipped),
+        num_diverged=int(faults.diverged),
+        num_restores=int(faults.restores),
         interrupted=update < num_meta_updates,
         seconds=seconds,
         history=history,
     )
-
-
-def init_state(
-    estimator: GradientEstimator,
-    meta_optimizer: optax.GradientTransformation,
-    meta_params: MetaParams,
-    key: Key,
-) -> MetaTrainState:
-    """The state before the first update, on the devices of the estimator's mesh."""
-    # Everything is where the compiled step will leave it, so that its second call is as its first.
-    mesh = getattr(estimator, "mesh", None)
-    init_key, run_key = jax.random.split(key)
-    shared = (
-        jnp.zeros([], jnp.int32),
-        run_key,
-        meta_params,
-        meta_optimizer.init(meta_params),
-        meta_params,
-        jnp.full([], jnp.inf, jnp.float32),
-        jnp.zeros([], jnp.int32),
-    )
-    # The state is donated, the caller's arrays are not.
-    shared = replicate(jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), shared), mesh)
-    update, run_key, meta_params, opt_state, *best = shared
-    estimator_state = jax.jit(type(estimator).init)(estimator, init_key, meta_params)
-    return MetaTrainState(update, run_key, meta_params, opt_state, estimator_state, *best)
 
 
 def _plain(value: jax.Array) -> Any:
@@ -362,39 +241,3 @@ def _stop_signals() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _progress(show: bool, total: int, completed: int) -> Iterator[Any]:
-    """A function `(update, history) -> None` that shows how far the run is."""
-    if not show:
-        yield lambda update, history: None
-        return
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("meta-training"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(elapsed_when_finished=True),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns) as bar:
-        task = bar.add_task("", total=total, completed=completed, note="compiling")
-
-        def show_update(update: int, history: list[dict[str, Any]]) -> None:
-            notes = {k: v for record in history[-20:] for k, v in record.items()}
-            shown = [
-                f"{label} {notes[name]:.4g}"
-                for name, label in (("meta_loss", "meta-loss"), ("validation_loss", "validation"))
-                if notes.get(name) is not None
-            ]
-            bar.update(task, completed=update, note="  ".join(shown))
-
-        yield show_update

@@ -1,10 +1,10 @@
 """Meta-gradients over many devices, from the cores of one CPU to many hosts.
 
-Along a mesh's axis `"tasks"` each device runs the optimizees it holds, and the meta-gradients are
-averaged: one small all-reduce a meta-update. Along an axis `"coordinates"` the devices run the same
-optimizees, and each keeps and differentiates the learned optimizer for its own part of their
-coordinates; the updates are gathered in every inner step. Further axes of a mesh are left to XLA: a
-task that shards its parameters over one of them keeps them so.
+Along a mesh's axis `"tasks"` each device runs the optimizees it holds; the meta-gradients are
+averaged and the losses gathered, little to send in a meta-update. Along an axis `"coordinates"` the
+devices run the same optimizees, and each keeps and differentiates the learned optimizer for its own
+part of their coordinates; the updates are gathered in every inner step. Further axes of a mesh are
+left to XLA: a task that shards its parameters over one of them keeps them so.
 """
 
 from collections.abc import Callable
@@ -139,6 +139,13 @@ def over_tasks(
 def mean_over_tasks(means: PyTree, mesh: Mesh | None) -> PyTree:
     """The mean of the devices' means, inside `over_tasks`."""
     return means if mesh is None else jax.lax.pmean(means, TASKS)
+
+
+def gathered(tree: PyTree, mesh: Mesh | None) -> PyTree:
+    """`tree`, small and made under `jit` or not, with every array on all devices of `mesh`."""
+    if mesh is None:
+        return tree
+    return jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, WHOLE))
 
 
 class Parts(NamedTuple):

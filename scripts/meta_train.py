@@ -2,8 +2,8 @@
 
     python scripts/meta_train.py --config=configs/quadratic.py --workdir=runs/quadratic
 
-`--config.num_tasks=64` overrides any field. Exit codes: 0 done, 2 bad input, 130 stopped by Ctrl-C
-or SIGTERM after a checkpoint.
+`--config.num_tasks=64` overrides any field. Exit codes: 0 done, 2 bad input, 3 given up among
+meta-gradients that are not finite, 130 stopped by Ctrl-C or SIGTERM after a checkpoint.
 
 Several devices share the tasks of a meta-update, and the coordinates where there are fewer tasks
 (`--devices`); on a CPU, each is one of its cores. On several hosts, start the same
@@ -20,7 +20,7 @@ from _common import one_sentence_errors, run, set_up
 from absl import flags
 from ml_collections import config_flags
 
-from l2ljax import experiment
+from l2ljax import DivergenceError, experiment
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.", required=True)
@@ -53,13 +53,17 @@ def main(argv: list[str]) -> None:
     set_up()
     with one_sentence_errors():
         set_up_devices()
-        result = experiment.run(
-            CONFIG.value.to_dict(),
-            WORKDIR.value,
-            command=shlex.join(["python", *sys.argv]),
-            data_dir=DATA_DIR.value,
-            num_devices=DEVICES.value,
-        )
+        try:
+            result = experiment.run(
+                CONFIG.value.to_dict(),
+                WORKDIR.value,
+                command=shlex.join(["python", *sys.argv]),
+                data_dir=DATA_DIR.value,
+                num_devices=DEVICES.value,
+            )
+        except DivergenceError as error:
+            print(f"DivergenceError: {error}", file=sys.stderr)
+            sys.exit(3)
     evaluate = f"python scripts/evaluate.py --workdir={WORKDIR.value}"
     if result is None:
         print(f"The run in {WORKDIR.value} is done; nothing to do. Evaluate it: {evaluate}")
@@ -71,6 +75,12 @@ def main(argv: list[str]) -> None:
             f"Done in {result.seconds:.0f} s. Best validation loss {result.best_score:.4g} after "
             f"{result.best_update} meta-updates. Next: {evaluate}"
         )
+        if result.num_skipped or result.num_diverged:
+            print(
+                f"Not finite: {result.num_skipped} meta-updates, which were skipped, and "
+                f"{result.num_diverged} optimizees, which were started anew; training went back "
+                f"{result.num_restores} times."
+            )
 
 
 if __name__ == "__main__":

@@ -84,6 +84,8 @@ def test_a_run_from_start_to_figures(tmp_path):
         ({"estimator": {"name": "es"}}, "Unknown estimator 'es'"),
         ({"meta_optimizer": {"name": "lbfgs"}}, "Unknown meta_optimizer 'lbfgs'"),
         ({"unroll_length": 3}, "does not divide"),
+        ({"max_consecutive_skips": 0}, "max_consecutive_skips must be an integer of at least 1"),
+        ({"max_restores": -1}, "max_restores must be an integer of at least 0"),
     ],
 )
 def test_bad_configurations_are_refused(change, words, tmp_path):
@@ -137,7 +139,6 @@ def test_a_second_process_in_a_workdir_is_refused(tmp_path):
 def test_cosine_restarts():
     """The rate is at its peak at 0 and at each restart, half way down between, 0 at the end."""
     import jax.numpy as jnp
-    import optax
 
     tx = experiment.adam(30, 0.1, clip_norm=1.0, restarts=(10,))
     params, state = jnp.zeros(()), tx.init(jnp.zeros(()))
@@ -150,9 +151,6 @@ def test_cosine_restarts():
         np.testing.assert_allclose(sizes[update], rate, rtol=1e-3)
     assert sizes[9] < 0.01
     assert sizes[29] < 0.01
-    updates, _ = tx.update(jnp.float32(np.nan), state, params)
-    assert float(updates) == 0  # a non-finite meta-gradient is skipped
-    assert optax.tree.norm(updates) == 0
     with pytest.raises(ValueError, match="restarts must ascend"):
         experiment.adam(30, 0.1, clip_norm=1.0, restarts=(20, 10))
 

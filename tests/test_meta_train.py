@@ -13,9 +13,10 @@ import pytest
 from l2ljax.base import GradientEstimator, LearnedOptimizer, Task
 from l2ljax.estimators import truncated_bptt
 from l2ljax.evaluate import evaluate
-from l2ljax.meta_train import Validation, meta_train
+from l2ljax.meta_train import meta_train
 from l2ljax.optimizers import lstm
 from l2ljax.preprocess import identity
+from l2ljax.validation import Validation
 
 PARABOLA = Task(init=lambda _, key: jax.random.normal(key), loss=lambda x, _: x**2)
 LEARNED_RATE = LearnedOptimizer(

@@ -6,7 +6,9 @@ tests judge what it prints.
 """
 
 import contextlib
+import dataclasses
 import json
+import math
 import os
 import re
 import socket
@@ -26,9 +28,10 @@ from l2ljax import parallel
 from l2ljax.base import Task
 from l2ljax.data import Images
 from l2ljax.estimators import truncated_bptt
-from l2ljax.meta_train import Validation, meta_train
+from l2ljax.meta_train import meta_train
 from l2ljax.optimizers import lstm
 from l2ljax.tasks import mlp, quadratic
+from l2ljax.validation import Validation
 
 NUM_TASKS = 8
 WINDOWS = {"num_tasks": NUM_TASKS, "episode_length": 4, "unroll_length": 2}
@@ -47,16 +50,26 @@ def small_mlp():
     return mlp(images, hidden_sizes=(4,), batch_size=8)
 
 
+def often_diverging(task):
+    """`task` with a loss that is NaN for about a third of its optimizees."""
+
+    def loss(params, batch):
+        return jnp.where(params[0]["kernel"][0, 0] > 0.1, jnp.nan, task.loss(params, batch))
+
+    return dataclasses.replace(task, loss=loss)
+
+
 def estimates(mesh, kind):
-    """Loss, meta-gradient and parameters after two windows and one more."""
-    estimator = truncated_bptt(small_mlp(), OPTIMIZER, mesh=mesh, **WINDOWS, **KINDS[kind])
+    """Losses, meta-gradients and divergences of two windows and one more."""
+    task = often_diverging(small_mlp()) if kind == "recorded" else small_mlp()
+    estimator = truncated_bptt(task, OPTIMIZER, mesh=mesh, **WINDOWS, **KINDS[kind])
     meta_params = parallel.replicate(OPTIMIZER.init(jax.random.key(0)), mesh)
     state = jax.jit(type(estimator).init)(estimator, jax.random.key(1), meta_params)
     step = jax.jit(type(estimator).estimate)
     found = []
     for update in range(3):
         loss, grads, state, metrics = step(estimator, meta_params, state, jax.random.key(update))
-        found.append((loss, grads, metrics["losses"]))
+        found.append((loss, grads, metrics["losses"], metrics["diverged_at"]))
     sharding = jax.tree.leaves(state.optimizees.params)[0].sharding
     return jax.tree.map(lambda x: np.asarray(x).tolist(), found), str(sharding)
 
@@ -126,7 +139,14 @@ def sharded_parameters(backward):
             _, grads, state, _ = program(*arguments)
         estimates.append(grads)
     errors = jax.tree.map(lambda a, b: float(abs(a - b).max() / abs(a).max()), *estimates)
+    gathered = [
+        math.prod(map(int, re.findall(r"\d+", shape)))
+        for line in program.as_text().splitlines()
+        if " all-gather(" in line
+        for shape in re.findall(r"\w\[([\d,]+)\]", line.split(" all-gather(")[0])
+    ]
     return {
+        "gathered": max(gathered, default=0),
         "errors": jax.tree.leaves(errors),
         "spec": list(state.optimizees.params.sharding.spec),
         "collectives": sorted(set(re.findall(COLLECTIVE, program.as_text()))),
@@ -237,6 +257,8 @@ def assert_same_estimates(found, expected):
         ):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
         assert "tasks" in found["estimates"][kind][1]  # the optimizees stay spread out
+    diverged = [np.asarray(where) >= 0 for *_, where in found["estimates"]["recorded"][0]]
+    assert 0 < np.sum(diverged) < np.size(diverged)
 
 
 def test_eight_devices_estimate_as_one(eight_devices, one_device):
@@ -274,14 +296,15 @@ def test_sharded_data_stay_on_their_devices(two_processes, eight_devices):
 def test_parameters_may_be_sharded_too(eight_devices, backward):
     """Over a second mesh axis, by a constraint in the task's `init`.
 
-    Step by step nothing is ever gathered; only sums over coordinates travel. The recorded pass cuts
-    all coordinates into chunks, which is what it gathers for.
+    Step by step only the losses are gathered; of parameters only sums over coordinates travel. The
+    recorded pass cuts all coordinates into chunks, which is what it gathers for.
     """
     seen = eight_devices["sharded"][backward]
     assert max(seen["errors"]) < 1e-4
     assert seen["spec"] == ["tasks", "model"]
     if backward == "scan":
-        assert seen["collectives"] == ["all-reduce"]
+        assert set(seen["collectives"]) <= {"all-reduce", "all-gather"}
+        assert seen["gathered"] <= NUM_TASKS * (WINDOWS["unroll_length"] + 1)
 
 
 def test_a_run_moves_between_devices(two_processes, eight_devices, one_device, workdir):

@@ -58,6 +58,20 @@ def test_bad_flags_and_fields_end_with_one_sentence(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_run_that_diverges_ends_with_its_own_code(tmp_path):
+    """Exit code 3 and one sentence, again when it is started again; no weights are written."""
+    absurd = [f"--workdir={tmp_path}", "--config.meta_optimizer.learning_rate=1e38"]
+    limits = ["--config.max_consecutive_skips=2", "--config.max_restores=0"]
+    for _ in range(2):
+        code, _, err = run("meta_train", *SMALL, *absurd, *limits)
+        assert code == 3
+        # The first update is made, the next two are skipped.
+        assert "DivergenceError: Meta-training stopped at meta-update 3: 2 meta-updates" in err
+        assert "Traceback" not in err
+    assert not (tmp_path / "meta_params.safetensors").exists()
+
+
+@pytest.mark.slow
 def test_train_interrupt_resume_evaluate(tmp_path):
     """Ctrl-C exits 130 after a checkpoint, the same command resumes, then says that it is done."""
     workdir = f"--workdir={tmp_path / 'run'}"

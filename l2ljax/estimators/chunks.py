@@ -131,6 +131,7 @@ def vjp_over_chunks(
     gradients: jax.Array,
     cotangents: jax.Array,
     *,
+    visit: jax.Array,
     segment_length: int,
     chunk_size: int,
     remat: Remat,
@@ -145,6 +146,7 @@ def vjp_over_chunks(
         restart: bool scalar; the first snapshot is a fresh state, which may depend on phi.
         gradients: `[num_steps, num_coordinates]`, what the updates were made from.
         cotangents: `[num_steps, num_coordinates]`, of the updates.
+        visit: bool `[num_coordinates]`; the others add 0, whatever their numbers: they may be NaN.
         segment_length, chunk_size, remat: see `Plan`.
     """
     num_steps, num_coordinates = gradients.shape
@@ -186,16 +188,14 @@ def vjp_over_chunks(
         # before.
         first = jnp.minimum(index * size, num_coordinates - size)
         is_new = first + jnp.arange(size) >= index * size
+        visited = jax.lax.dynamic_slice_in_dim(visit, first, size)
 
-        def cut(leaf):
-            return jax.lax.dynamic_slice_in_dim(leaf, first, size, axis=-1)
+        def cut(leaf, where=visited):
+            leaf = jax.lax.dynamic_slice_in_dim(leaf, first, size, axis=-1)
+            return jnp.where(where, leaf, jnp.zeros_like(leaf))
 
         states, chunk = optax.tree.map_params(tx, cut, snapshots), cut(gradients)
-        segments = (
-            states,
-            in_segments(chunk),
-            in_segments(jnp.where(is_new, cut(cotangents), 0)),
-        )
+        segments = (states, in_segments(chunk), in_segments(cut(cotangents, visited & is_new)))
         nothing = [jnp.zeros_like(leaf[0]) for leaf in _floats(states)]
         (total, state_cotangents), _ = jax.lax.scan(
             one_segment, (total, nothing), segments, reverse=True

@@ -21,6 +21,7 @@ from jax.sharding import PartitionSpec as P
 
 from l2ljax.base import CoordinateGroup, Key, LearnedOptimizer, MetaParams, Params, PyTree, Task
 from l2ljax.estimators.chunks import plan_chunks, scan_with_snapshots, vjp_over_chunks
+from l2ljax.estimators.divergence import all_finite
 from l2ljax.parallel import ONE_PART, TASKS, Parts
 from l2ljax.remat import Remat
 from l2ljax.unroll import OptimizeeState, loss_and_gradients
@@ -71,7 +72,7 @@ def recorded_meta_gradient(
     chunk_size: int | None,
     remat: Remat | Literal["auto"],
     parts: Parts = ONE_PART,
-) -> tuple[MetaParams, OptimizeeState, jax.Array]:
+) -> tuple[MetaParams, OptimizeeState, jax.Array, jax.Array]:
     """One window's meta-gradient for a batch of optimizees.
 
     Args:
@@ -90,8 +91,10 @@ def recorded_meta_gradient(
         parts: of the coordinates, where several devices run the same optimizees.
 
     Returns:
-        the meta-gradient of the mean over tasks of sum_t w_t f(theta_t), the optimizees after the
-        window, and float32 losses `[num_tasks, num_steps + 1]`.
+        the meta-gradient of the mean over tasks of sum_t w_t f(theta_t), to which diverged tasks
+        add 0; the optimizees after the window, whose optimizer states are fresh where the task
+        diverged; float32 losses `[num_tasks, num_steps + 1]`; and bool `[num_tasks]`, which tasks
+        did not diverge.
     """
     num_steps = weights.shape[0]
     groups = coordinate_groups(optimizer, optimizees.params)
@@ -165,6 +168,12 @@ def recorded_meta_gradient(
     losses = jnp.concatenate([losses, last_losses[None]]).astype(jnp.float32).T
 
     last = record(own_gradients(last_gradients))
+    fine = all_finite(losses)
+    for matrices in zip(recorded, last, strict=True):
+        by_task = [
+            jnp.moveaxis(x.reshape(*x.shape[:-1], keys.shape[0], -1), -2, 0) for x in matrices
+        ]
+        fine &= parts.sum(~all_finite(by_task)) == 0
     meta_grads = jax.tree.map(jnp.zeros_like, meta_params)
     for i, (group, kept, gradients, after, (_, share_weights)) in enumerate(
         zip(groups, snapshots, recorded, last, samples, strict=True)
@@ -178,6 +187,7 @@ def recorded_meta_gradient(
             restart,
             gradients,
             suffix_sums * (share_weights.reshape(-1) / keys.shape[0]),
+            visit=jnp.repeat(fine, gradients.shape[1] // keys.shape[0]),
             segment_length=plan.segment_length,
             chunk_size=plan.chunk_sizes[i],
             remat=plan.remats[i],
@@ -188,7 +198,26 @@ def recorded_meta_gradient(
         optax.tree.map_params(tx, lambda leaf, n=width: parts.gather(leaf)[..., :n], state)
         for tx, state, width in zip(transforms, states, widths, strict=True)
     )
-    return parts.sum(meta_grads), OptimizeeState(optimizees.instance, params, states), losses
+    states = tuple(
+        _keep_states(tx, fine, state, new)
+        for tx, state, new in zip(transforms, states, fresh, strict=True)
+    )
+    optimizees = OptimizeeState(optimizees.instance, params, states)
+    return parts.sum(meta_grads), optimizees, losses, fine
+
+
+def _keep_states(
+    tx: optax.GradientTransformation, fine: jax.Array, states: PyTree, fresh: PyTree
+) -> PyTree:
+    """`states` of the tasks that are `fine`, else `fresh`; what is no coordinate's is kept."""
+    of_coordinates = optax.tree.map_params(
+        tx, lambda leaf: True, states, transform_non_params=lambda leaf: False
+    )
+
+    def keep(of_coordinate, state, new):
+        return jnp.where(fine[:, None], state, new) if of_coordinate else state
+
+    return jax.tree.map(keep, of_coordinates, states, fresh)
 
 
 def sample_coordinates(

@@ -17,6 +17,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from l2ljax.base import GradientEstimator, Key, LearnedOptimizer, MetaParams, PyTree, Task
 from l2ljax.checks import check_positive_int
+from l2ljax.estimators.divergence import all_finite, diverged_at, keep_tasks, mean_of_finite, select
 from l2ljax.estimators.recorded import (
     group_state_specs,
     init_group_states,
@@ -28,6 +29,7 @@ from l2ljax.parallel import (
     WHOLE,
     check_mesh,
     coordinate_parts,
+    gathered,
     mean_over_tasks,
     over_tasks,
     place_data,
@@ -89,8 +91,12 @@ class TruncatedBPTT(GradientEstimator):
     ) -> tuple[jax.Array, MetaParams, TruncatedBPTTState, dict[str, jax.Array]]:
         """The gradient of one window's share of the meta-loss, averaged over the tasks.
 
-        `metrics` has `position` (int32, the window's first inner step) and `losses` (float32
-        `[unroll_length + 1]`, the mean over tasks of f(theta_t) along the window).
+        A diverged optimizee (a loss or gradient that is not finite) is left out of the means and
+        started anew; where all diverge the meta-gradient is NaN.
+
+        `metrics` has `position` (int32, the window's first inner step), `losses` (float32
+        `[unroll_length + 1]`, the mean over tasks of f(theta_t) along the window) and `diverged_at`
+        (int32 `[num_tasks]`, the inner step at which the optimizee diverged, -1 if it did not).
         """
         # Keys for each task, made before the tasks part ways to the devices: so the draws are
         # the same on any number of those.
@@ -103,17 +109,26 @@ class TruncatedBPTT(GradientEstimator):
             self._window,
             self.mesh,
             (self._data, WHOLE, optimizees, SPLIT, WHOLE, WHOLE),
-            (WHOLE, WHOLE, WHOLE, optimizees),
+            (WHOLE, SPLIT, SPLIT, optimizees),
         )
-        meta_loss, meta_grads, losses, optimizees = window(
+        meta_grads, losses, fine, optimizees = window(
             self.task, meta_params, state.optimizees, tuple(keys), weights, state.position == 0
         )
-        metrics = {"position": state.position, "losses": losses}
+        losses, fine = gathered((losses, fine), self.mesh)
+        # The tasks that diverged added 0 to a mean over all.
+        share = fine.mean(dtype=jnp.float32)
+        meta_grads = jax.tree.map(lambda g: g / share.astype(g.dtype), meta_grads)
+        meta_loss = mean_of_finite(losses[:, 1:] @ weights, fine)
+        metrics = {
+            "position": state.position,
+            "losses": mean_of_finite(losses, fine),
+            "diverged_at": diverged_at(losses, fine, state.position),
+        }
         position = (state.position + self.unroll_length) % self.episode_length
         return meta_loss, meta_grads, TruncatedBPTTState(position, optimizees), metrics
 
     def _window(self, task, meta_params, optimizees, keys, weights, start):
-        """`(meta_loss, meta_grads, mean losses, optimizees)` of the tasks on this device."""
+        """`(meta_grads, losses, which are fine, optimizees)` of the tasks on this device."""
         sample_keys, run_keys, share_keys = keys
         instances, params, opt_state = optimizees
         if self.unroll_length == self.episode_length:
@@ -124,7 +139,7 @@ class TruncatedBPTT(GradientEstimator):
             )
         optimizees = OptimizeeState(instances, params, opt_state)
         if self.backward == "recorded":
-            meta_grads, optimizees, losses = recorded_meta_gradient(
+            meta_grads, optimizees, losses, fine = recorded_meta_gradient(
                 task,
                 self.optimizer,
                 meta_params,
@@ -139,33 +154,49 @@ class TruncatedBPTT(GradientEstimator):
                 parts=coordinate_parts(self.mesh),
             )
         else:
-            meta_grads, (optimizees, losses) = jax.grad(self._scan_meta_loss, has_aux=True)(
+            meta_grads, optimizees, losses, fine = self._scan_meta_gradient(
                 meta_params, task, optimizees, run_keys, weights, start
             )
-        meta_loss = jnp.mean(losses[:, 1:] @ weights)
-        return *mean_over_tasks((meta_loss, meta_grads, losses.mean(0)), self.mesh), optimizees
+        if self.unroll_length < self.episode_length:
+            optimizees = jax.lax.cond(
+                fine.all(),
+                lambda: optimizees,
+                lambda: _renewed(task, sample_keys, fine, optimizees),
+            )
+        return mean_over_tasks(meta_grads, self.mesh), losses, fine, optimizees
 
-    def _scan_meta_loss(self, meta_params, task, optimizees, keys, weights, start):
-        # The restart is inside the differentiated function: an initial optimizer state may depend
-        # on the meta-parameters.
-        fresh = self._init_opt_state(meta_params, optimizees.params)
-        opt_state = select(start, fresh, optimizees.opt_state)
-        tx = self.optimizer.transform(meta_params)
+    def _scan_meta_gradient(self, meta_params, task, optimizees, keys, weights, start):
+        """As `recorded_meta_gradient`."""
 
-        def window(optimizee, key):
-            return unroll(
-                task,
-                tx,
-                optimizee,
-                key,
-                self.unroll_length,
-                second_derivatives=self.second_derivatives,
-                remat="step" if self.remat == "auto" else self.remat,
+        # Each task's meta-gradient by itself, so that one that is not finite spoils no other.
+        def task_grads(optimizee, key):
+            return jax.grad(self._scan_meta_loss, has_aux=True)(
+                meta_params, task, optimizee, key, weights, start
             )
 
-        optimizees, losses = jax.vmap(window)(optimizees._replace(opt_state=opt_state), keys)
+        meta_grads, (after, losses) = jax.vmap(task_grads)(optimizees, keys)
+        fine = all_finite((losses, meta_grads))
+        meta_grads = keep_tasks(fine, meta_grads, jax.tree.map(jnp.zeros_like, meta_grads))
+        fresh = self._init_opt_state(meta_params, after.params)
+        after = after._replace(opt_state=keep_tasks(fine, after.opt_state, fresh))
+        return jax.tree.map(lambda g: g.mean(axis=0), meta_grads), after, losses, fine
+
+    def _scan_meta_loss(self, meta_params, task, optimizee, key, weights, start):
+        # The restart is inside the differentiated function: an initial optimizer state may depend
+        # on the meta-parameters.
+        tx = self.optimizer.transform(meta_params)
+        opt_state = select(start, tx.init(optimizee.params), optimizee.opt_state)
+        optimizee, losses = unroll(
+            task,
+            tx,
+            optimizee._replace(opt_state=opt_state),
+            key,
+            self.unroll_length,
+            second_derivatives=self.second_derivatives,
+            remat="step" if self.remat == "auto" else self.remat,
+        )
         losses = losses.astype(jnp.float32)
-        return jnp.mean(losses[:, 1:] @ weights), (optimizees, losses)
+        return losses[1:] @ weights, (optimizee, losses)
 
     def _init_opt_state(self, meta_params: MetaParams, params: PyTree) -> PyTree:
         if self.backward == "recorded":
@@ -182,6 +213,13 @@ class TruncatedBPTT(GradientEstimator):
     @property
     def _data(self) -> PartitionSpec:
         return SPLIT if self.shard_data else WHOLE
+
+
+def _renewed(task: Task, keys: Key, fine: jax.Array, optimizees: OptimizeeState) -> OptimizeeState:
+    """New optimizees in place of those that are not `fine`; their states are fresh already."""
+    new = sample_batch(task, jax.vmap(lambda k: jax.random.fold_in(k, 1))(keys))
+    instances, params = keep_tasks(fine, (optimizees.instance, optimizees.params), new)
+    return OptimizeeState(instances, params, optimizees.opt_state)
 
 
 def sample_batch(task: Task, keys: Key) -> tuple[PyTree, PyTree]:
@@ -332,8 +370,3 @@ def step_weights(weights: Weights | None, episode_length: int) -> tuple[float, .
             f"{array.min()} to {array.max()}."
         )
     return tuple(array.tolist())
-
-
-def select(condition: jax.Array, yes: PyTree, no: PyTree) -> PyTree:
-    """`yes` where the scalar `condition` holds, else `no`, leaf by leaf."""
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
