@@ -65,7 +65,7 @@ def test_the_vjp_is_that_of_all_steps_at_once(segment_length, chunk_size, remat)
             kept,
             jnp.bool_(True),
             gradients,
-            cotangents,
+            lambda cut: cut(cotangents),
             visit=jnp.ones(width, bool),
             segment_length=segment_length,
             chunk_size=chunk_size,

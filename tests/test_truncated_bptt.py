@@ -188,6 +188,23 @@ def test_what_is_kept_changes_nothing(backward, remat):
     assert_close(results[0][:2], results[1][:2])
 
 
+def test_a_bfloat16_record_rounds_the_gradients():
+    """The losses are the same bits; the meta-gradient is within bfloat16's 8 bits."""
+    optimizer = COORDINATEWISE["identity"]
+    meta_params = lively(optimizer)
+    results = []
+    for dtype in (None, "bfloat16"):
+        estimator = make(optimizer, unroll_length=4, record_dtype=dtype)
+        state = estimator.init(jax.random.key(1), meta_params)
+        results.append(ESTIMATE(estimator, meta_params, state, jax.random.key(2)))
+    np.testing.assert_array_equal(results[0][3]["losses"], results[1][3]["losses"])
+    assert_close(results[1][1], results[0][1], rtol=3 * 2**-8)
+    assert any(
+        np.any(a != b)
+        for a, b in zip(jax.tree.leaves(results[0][1]), jax.tree.leaves(results[1][1]), strict=True)
+    )
+
+
 def test_recorded_keeps_each_leaf_dtype():
     """A tree with bfloat16 and float32 leaves trains as it does step by step."""
     task = Task(
@@ -312,6 +329,7 @@ def test_final_only_weights_leave_one_term():
         ({"backward": "recorded", "second_derivatives": True}, "second_derivatives=True makes"),
         ({"backward": "forwards"}, "backward must be"),
         ({"remat": "sometimes"}, "remat must be one of"),
+        ({"record_dtype": "int32"}, "record_dtype must be a real floating dtype"),
         ({"chunk_size": 0}, "chunk_size must be an integer of at least 1"),
     ],
 )

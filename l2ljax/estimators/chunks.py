@@ -33,6 +33,9 @@ LARGEST_CHUNK_OF_PARTS = 512
 are not handed to threads, and it is small (docs/performance.md)."""
 
 
+Cut = Callable[[jax.Array], jax.Array]
+
+
 class Plan(NamedTuple):
     """How the backward pass goes.
 
@@ -129,14 +132,14 @@ def vjp_over_chunks(
     snapshots: PyTree,
     restart: jax.Array,
     gradients: jax.Array,
-    cotangents: jax.Array,
+    cotangents: Callable[[Cut], jax.Array],
     *,
     visit: jax.Array,
     segment_length: int,
     chunk_size: int,
     remat: Remat,
 ) -> MetaParams:
-    """sum_{s, i} cotangents[s, i] * d u_{s,i} / dphi, a chunk of coordinates at a time.
+    """sum_{s, i} A_{s,i} * d u_{s,i} / dphi, a chunk of coordinates at a time.
 
     Args:
         group: whose updates u these are.
@@ -145,7 +148,8 @@ def vjp_over_chunks(
             leaves are `[num_segments, ..., num_coordinates]`.
         restart: bool scalar; the first snapshot is a fresh state, which may depend on phi.
         gradients: `[num_steps, num_coordinates]`, what the updates were made from.
-        cotangents: `[num_steps, num_coordinates]`, of the updates.
+        cotangents: makes A, the updates' cotangents, `[num_steps, size of a chunk]`, from a
+            function that cuts a chunk out of arrays `[..., num_coordinates]`.
         visit: bool `[num_coordinates]`; the others add 0, whatever their numbers: they may be NaN.
         segment_length, chunk_size, remat: see `Plan`.
     """
@@ -190,12 +194,15 @@ def vjp_over_chunks(
         is_new = first + jnp.arange(size) >= index * size
         visited = jax.lax.dynamic_slice_in_dim(visit, first, size)
 
-        def cut(leaf, where=visited):
+        def cut(leaf):
             leaf = jax.lax.dynamic_slice_in_dim(leaf, first, size, axis=-1)
-            return jnp.where(where, leaf, jnp.zeros_like(leaf))
+            return jnp.where(visited, leaf, jnp.zeros_like(leaf))
 
-        states, chunk = optax.tree.map_params(tx, cut, snapshots), cut(gradients)
-        segments = (states, in_segments(chunk), in_segments(cut(cotangents, visited & is_new)))
+        states = optax.tree.map_params(tx, cut, snapshots)
+        outer = jnp.where(is_new, cotangents(cut), 0)
+        # Gradients may be held in fewer bits than the cotangents of the updates need.
+        chunk = cut(gradients).astype(jnp.promote_types(gradients.dtype, outer.dtype))
+        segments = (states, in_segments(chunk), in_segments(outer))
         nothing = [jnp.zeros_like(leaf[0]) for leaf in _floats(states)]
         (total, state_cotangents), _ = jax.lax.scan(
             one_segment, (total, nothing), segments, reverse=True

@@ -71,6 +71,7 @@ def recorded_meta_gradient(
     share_keys: Key,
     chunk_size: int | None,
     remat: Remat | Literal["auto"],
+    record_dtype: jax.typing.DTypeLike | None = None,
     parts: Parts = ONE_PART,
 ) -> tuple[MetaParams, OptimizeeState, jax.Array, jax.Array]:
     """One window's meta-gradient for a batch of optimizees.
@@ -88,6 +89,7 @@ def recorded_meta_gradient(
         chunk_size: coordinates that the backward pass handles at once, or `None`.
         remat: what the backward pass over a chunk keeps, see `l2ljax.remat`, or "auto"; both are
             chosen by `plan_chunks` where they are left open.
+        record_dtype: of the recorded gradients; `None`: their own.
         parts: of the coordinates, where several devices run the same optimizees.
 
     Returns:
@@ -120,7 +122,7 @@ def recorded_meta_gradient(
 
     def record(matrices: list[jax.Array]) -> list[jax.Array]:
         return [
-            take_coordinates(matrix, chosen).reshape(-1)
+            take_coordinates(matrix, chosen).reshape(-1).astype(record_dtype or matrix.dtype)
             for matrix, (chosen, _) in zip(matrices, samples, strict=True)
         ]
 
@@ -178,15 +180,19 @@ def recorded_meta_gradient(
     for i, (group, kept, gradients, after, (_, share_weights)) in enumerate(
         zip(groups, snapshots, recorded, last, samples, strict=True)
     ):
-        later = jnp.concatenate([gradients[1:], after[None]]) * weights[:, None]
-        suffix_sums = jax.lax.cumsum(later, axis=0, reverse=True)
+        share_weights = share_weights.reshape(-1) / keys.shape[0]
+
+        def cotangents(cut, gradients=gradients, after=after, share_weights=share_weights):
+            later = jnp.concatenate([cut(gradients)[1:], cut(after)[None]]) * weights[:, None]
+            return jax.lax.cumsum(later, axis=0, reverse=True) * cut(share_weights)
+
         group_grads = vjp_over_chunks(
             group,
             meta_params,
             kept,
             restart,
             gradients,
-            suffix_sums * (share_weights.reshape(-1) / keys.shape[0]),
+            cotangents,
             visit=jnp.repeat(fine, gradients.shape[1] // keys.shape[0]),
             segment_length=plan.segment_length,
             chunk_size=plan.chunk_sizes[i],

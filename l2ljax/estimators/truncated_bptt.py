@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 from l2ljax.base import GradientEstimator, Key, LearnedOptimizer, MetaParams, PyTree, Task
-from l2ljax.checks import check_positive_int
+from l2ljax.checks import check_float_dtype, check_positive_int
 from l2ljax.estimators.divergence import all_finite, diverged_at, keep_tasks, mean_of_finite, select
 from l2ljax.estimators.recorded import (
     group_state_specs,
@@ -70,6 +70,7 @@ class TruncatedBPTT(GradientEstimator):
     coordinate_share: float = dataclasses.field(metadata={"static": True})
     chunk_size: int | None = dataclasses.field(metadata={"static": True})
     remat: Remat | Literal["auto"] = dataclasses.field(metadata={"static": True})
+    record_dtype: jax.typing.DTypeLike | None = dataclasses.field(metadata={"static": True})
     mesh: Mesh | None = dataclasses.field(metadata={"static": True})
     shard_data: bool = dataclasses.field(metadata={"static": True})
 
@@ -151,6 +152,7 @@ class TruncatedBPTT(GradientEstimator):
                 share_keys=share_keys,
                 chunk_size=self.chunk_size,
                 remat=self.remat,
+                record_dtype=self.record_dtype,
                 parts=coordinate_parts(self.mesh),
             )
         else:
@@ -240,6 +242,7 @@ def truncated_bptt(
     coordinate_share: float = 1.0,
     chunk_size: int | None = None,
     remat: Remat | Literal["auto"] = "auto",
+    record_dtype: jax.typing.DTypeLike | None = None,
     mesh: Mesh | None = None,
     shard_data: bool = False,
 ) -> TruncatedBPTT:
@@ -267,6 +270,9 @@ def truncated_bptt(
         remat: what the backward pass keeps, "none", "step" or "nested", see `l2ljax.unroll`.
             "auto" is "step" for the scan; for the recorded pass it is what fits, in each of the
             segments of the window that start from a state the rollout kept.
+        record_dtype: what the recorded gradients are held in until the backward pass, which
+            computes in the optimizer's own dtype; default: the gradients' own. "bfloat16" halves
+            the record, `unroll_length` numbers a coordinate, and rounds each to 8 bits.
         mesh: devices to spread the tasks over: a mesh with an axis "tasks" whose size divides
             `num_tasks`. The meta-gradient is that of one device up to the order of sums. Devices
             along an axis "coordinates" share the learned optimizer's work on the same tasks (only
@@ -302,6 +308,8 @@ def truncated_bptt(
         check_positive_int("chunk_size", chunk_size)
     if remat != "auto":
         check_remat(remat)
+    if record_dtype is not None:
+        check_float_dtype("record_dtype", record_dtype)
     check_mesh(mesh, num_tasks, task.data if shard_data else ())
     if episode_length % unroll_length:
         raise ValueError(
@@ -347,6 +355,7 @@ def truncated_bptt(
         coordinate_share=float(coordinate_share),
         chunk_size=chunk_size,
         remat=remat,
+        record_dtype=None if record_dtype is None else jnp.dtype(record_dtype),
         mesh=mesh,
         shard_data=shard_data,
     )
