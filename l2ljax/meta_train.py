@@ -34,7 +34,7 @@ from l2ljax.parallel import (
     replicate,
 )
 from l2ljax.unroll import init_optimizee, unroll
-from l2ljax.workdir import MetricsLog
+from l2ljax.workdir import MetricsLog, read_metrics
 
 
 class MetaTrainState(NamedTuple):
@@ -262,7 +262,7 @@ def meta_train(
                 int(state.update),
                 write=jax.process_index() == 0,
             )
-            history = log.records
+            history = log.recent
 
         def record(entry):
             log.append(entry) if log else history.append(entry)
@@ -300,7 +300,7 @@ def meta_train(
         num_meta_updates=update,
         interrupted=update < num_meta_updates,
         seconds=seconds,
-        history=history,
+        history=history if workdir is None else read_metrics(Path(workdir) / "metrics.jsonl"),
     )
 
 
