@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test test-slow kill-test lint types check bench clean
+.PHONY: demo test test-slow test-matrix kill-test soak stability lint types check bench clean
 
 demo: $(VENV)/demo.stamp
 	$(RUN) scripts/meta_train.py --config=configs/demo.py --workdir=runs/demo
@@ -18,6 +18,18 @@ test-slow: $(VENV)/dev.stamp
 # Kills meta-training at random moments and resumes it, 20 times over.
 kill-test: $(VENV)/dev.stamp
 	$(RUN) tests/kill.py
+
+# Memory and time over 5,000 meta-updates; exits 1 if they grow.
+soak: $(VENV)/dev.stamp
+	$(RUN) benchmarks/soak.py --out=docs/results/robustness
+
+# 100 runs of 10,000 steps of each bundled optimizer: hours on two cores; goes on where it was cut.
+stability: $(VENV)/dev.stamp
+	$(RUN) benchmarks/stability.py --out=docs/results/robustness
+
+# The oldest and the newest supported libraries; needs the network. MATRIX="--quick" for a few tests.
+test-matrix:
+	$(PYTHON) tests/matrix.py $(MATRIX)
 
 lint: $(VENV)/dev.stamp
 	$(RUN) -m ruff check .

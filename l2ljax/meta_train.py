@@ -25,7 +25,7 @@ from l2ljax.meta_step import init_state, meta_step, validate
 from l2ljax.parallel import any_process
 from l2ljax.progress import progress_bar
 from l2ljax.validation import Validation
-from l2ljax.workdir import MetricsLog
+from l2ljax.workdir import MetricsLog, read_metrics
 
 
 class MetaTrainResult(NamedTuple):
@@ -158,7 +158,7 @@ def meta_train(
                 int(state.update),
                 write=jax.process_index() == 0,
             )
-            history = log.records
+            history = log.recent
 
         def record(entry):
             log.append(entry) if log else history.append(entry)
@@ -205,7 +205,7 @@ def meta_train(
         num_restores=int(faults.restores),
         interrupted=update < num_meta_updates,
         seconds=seconds,
-        history=history,
+        history=history if workdir is None else read_metrics(Path(workdir) / "metrics.jsonl"),
     )
 
 

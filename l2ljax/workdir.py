@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -67,40 +68,58 @@ def exclusive(workdir: Path) -> Iterator[None]:
 
 
 class MetricsLog:
-    """Appends records to `metrics.jsonl`, one JSON object a line.
+    """Appends records to `metrics.jsonl`, one JSON object a line, and never rewrites one.
+
+    It holds the last few records in memory and no more, however long the run.
 
     Args:
         path: the file; its folder must exist.
-        last_update: records of later updates, left by a run that was cut off, are dropped.
-        write: whether this process writes the file (one of several must), or only keeps `records`.
+        last_update: records of later updates, left by a run that was cut off, are cut away.
+        write: whether this process writes the file; one of several must.
+
+    Attributes:
+        recent: the last `RECENT` records appended here.
     """
+
+    RECENT = 20
 
     def __init__(self, path: Path, last_update: int, *, write: bool = True):
         self._path, self._write = Path(path), write
-        self.records = [r for r in read_metrics(path) if r["update"] <= last_update]
+        self.recent: list[dict[str, Any]] = []
         if write:
-            write_atomically(self._path, "".join(_line(record) for record in self.records))
+            if not self._path.exists():
+                self._path.touch()
+            end = sum(size for _, size in _read_lines(self._path, last_update))
+            if end < self._path.stat().st_size:
+                os.truncate(self._path, end)
 
     def append(self, record: dict[str, Any]) -> None:
         """Writes `record` through to the file."""
-        self.records.append(record)
+        self.recent.append(record)
+        del self.recent[: -self.RECENT]
         if not self._write:
             return
         with self._path.open("a") as file:
-            file.write(_line(record))
+            file.write(json.dumps(record) + "\n")
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The records of a `metrics.jsonl`; a last line that was cut off is left out."""
-    if not Path(path).exists():
-        return []
-    records = []
-    for line in Path(path).read_text().splitlines():
-        try:
-            records.append(json.loads(line))
-        except ValueError:
-            break
-    return records
+    return [record for record, _ in _read_lines(Path(path))] if Path(path).exists() else []
+
+
+def _read_lines(path: Path, last_update: float = math.inf) -> Iterator[tuple[dict[str, Any], int]]:
+    """Records in turn and the bytes of their lines, up to one that is later or cut off."""
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                record = json.loads(line)
+            except ValueError:
+                return
+            whole = isinstance(record, dict) and "update" in record and line.endswith(b"\n")
+            if not whole or record["update"] > last_update:
+                return
+            yield record, len(line)
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -108,10 +127,6 @@ def write_atomically(path: Path, text: str) -> None:
     temporary = Path(path).with_name(f".{Path(path).name}.{os.getpid()}.tmp")
     temporary.write_text(text)
     os.replace(temporary, path)
-
-
-def _line(record: dict[str, Any]) -> str:
-    return json.dumps(record) + "\n"
 
 
 def _differences(old: Any, new: Any, name: str = "") -> list[str]:
