@@ -73,7 +73,8 @@ def mlp(
         del instance
         keys = jax.random.split(key, len(sizes) - 1)
         return [
-            _layer(k, m, n, init_stddev) for k, m, n in zip(keys, sizes[:-1], sizes[1:], strict=True)
+            _layer(k, m, n, init_stddev)
+            for k, m, n in zip(keys, sizes[:-1], sizes[1:], strict=True)
         ]
 
     def loss(params: Params, batch: Batch) -> jax.Array:
