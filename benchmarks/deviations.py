@@ -1,135 +1,169 @@
-"""What each deviation from the paper and its released code does: MNIST, a short meta-training each.
+"""What each deviation from the paper and its released code does: a short meta-training each.
 
-    python benchmarks/deviations.py --data_dir=../shared/tfds --out=docs/results/deviations
+    python benchmarks/deviations.py --out=docs/results/deviations
+    python benchmarks/deviations.py --dataset=mnist --data_dir=../shared/tfds --out=...
 
-Every run differs from the reference, configs/mnist.py at `BUDGET`, in the flags of `RUNS` only.
-Runs that --runs holds finished are not trained again, and interrupted ones go on. All are evaluated
-on the same fresh optimizees; where a deviation changes the task, baselines are tuned there too.
+Every run differs from the reference, configs/mnist.py with `BUDGET`, in the settings of `RUNS`
+only. Runs that --runs holds finished are not trained again, interrupted ones go on, and what is in
+the JSON is not evaluated again. All are evaluated on the same fresh optimizees; where a deviation
+changes the task, baselines are tuned there too.
 """
 
 import json
-import subprocess
-import sys
+import runpy
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 from absl import app, flags
 
-from l2ljax import checkpoint
+from l2ljax import checkpoint, experiment
 from l2ljax.comparison import evaluate_weights
 from l2ljax.deviations import save_deviations
 from l2ljax.evaluate import BASELINES, bootstrap_ci95
-from l2ljax.experiment import build, hardware
 from l2ljax.meta_train import init_state
 from l2ljax.pretrained import load_optimizer, save_optimizer
 from l2ljax.workdir import read_config, write_atomically
 
+DATASET = flags.DEFINE_enum("dataset", "digits", ["digits", "mnist"], "Images to train on.")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS finds MNIST.")
 WORKDIRS = flags.DEFINE_string("runs", "runs/deviations", "Folder of the runs.")
 OUT = flags.DEFINE_string("out", "docs/results/deviations", "Folder for the JSON and the figure.")
-TRAIN = flags.DEFINE_bool("train", True, "Train what is missing; otherwise leave it out.")
+ONLY = flags.DEFINE_list("only", [], "Names of RUNS; default: all.")
 
-BUDGET = (
-    "--config.num_meta_updates=400",
-    "--config.meta_optimizer.restarts=()",
-    "--config.validation.every=50",
-)
-ABOUT = (
-    "The optimizer for MNIST, meta-trained for 400 whole episodes (40,000 inner steps) instead of "
-    "3,500, each run differing from the reference in one setting: the effects are those at this "
-    "short budget."
-)
-WINDOWS = (
-    "--config.unroll_length=20",
-    "--config.num_meta_updates=2000",
-    "--config.validation.every=250",
-)
-SCALE, LOG_SIGN = "--config.optimizer.output_scale=0.01", "--config.optimizer.preprocess.p=5.0"
-START, ALL = "--config.task.init_stddev=0.01", "--config.estimator.coordinate_share=1.0"
-ADAM = (
-    "--config.meta_optimizer.learning_rate=0.001",
-    "--config.meta_optimizer.schedule=constant",
-    "--config.meta_optimizer.clip_norm=1e9",
-)
-RUNS = {
-    "reference": ("reference", ()),
-    "reference-seed-1": ("reference, seed 1", ("--config.seed=1",)),
-    "reference-seed-2": ("reference, seed 2", ("--config.seed=2",)),
-    "last-only": ("meta-loss of the last step only", ("--config.weights=last",)),
-    "windows": ("windows of 20, as many inner steps", WINDOWS),
-    "all-coordinates": ("all coordinates in the backward pass", (ALL,)),
-    "adam-constant": ("meta-Adam 0.001, constant, not clipped", ADAM),
-    "output-scale": ("output scale 0.01", (SCALE,)),
-    "log-sign-5": ("log and sign, p = 5", (LOG_SIGN,)),
-    "init": ("start of the optimizees 0.01", (START,)),
-    "released-code": ("all of the released code's", (*WINDOWS, ALL, *ADAM, SCALE, LOG_SIGN, START)),
+CONFIG = Path(__file__).parents[1] / "configs" / "mnist.py"
+BUDGET = {"num_meta_updates": 400, "meta_optimizer.restarts": (), "validation.every": 50}
+WINDOWS = {"unroll_length": 20, "num_meta_updates": 2000, "validation.every": 250}
+ADAM = {
+    "meta_optimizer.learning_rate": 1e-3,
+    "meta_optimizer.schedule": "constant",
+    "meta_optimizer.clip_norm": 1e9,
 }
-"""Name -> title and flags. On the left of a title in the figure: better than the reference."""
+SCALE = {"optimizer.output_scale": 0.01}
+LOG_SIGN = {"optimizer.preprocess.p": 5.0}
+START = {"task.init_stddev": 0.01}
+ALL = {"estimator.coordinate_share": 1.0}
+RUNS = {
+    "reference": ("reference", {}),
+    "output-scale": ("output scale 0.01", SCALE),
+    "log-sign-5": ("log and sign, p = 5", LOG_SIGN),
+    "adam-constant": ("meta-Adam 0.001, constant, not clipped", ADAM),
+    "init": ("start of the optimizees 0.01", START),
+    "all-coordinates": ("all coordinates in the backward pass", ALL),
+    "windows": ("windows of 20, as many inner steps", WINDOWS),
+    "last-only": ("meta-loss of the last step only", {"weights": "last"}),
+    "reference-seed-1": ("reference, seed 1 of meta-training", {"seed": 1}),
+    "reference-seed-2": ("reference, seed 2 of meta-training", {"seed": 2}),
+    "released-code": (
+        "all of the released code's at once",
+        WINDOWS | ALL | ADAM | SCALE | LOG_SIGN | START,
+    ),
+}
+"""Name -> title and settings."""
 
+LAST = "the last instead of the best by validation"
+ORDER = ["reference", "last", *[name for name in RUNS if name != "reference"]]
+
+ABOUT = (
+    "The optimizer of configs/mnist.py, meta-trained on {images} for 400 whole episodes (40,000 "
+    "inner steps) instead of 3,500 on MNIST. Each run differs from the reference in one setting; "
+    "the effects are those at this short budget, and on these images."
+)
+IMAGES = {"digits": "scikit-learn's 8 x 8 digits (64-20-10 sigmoid MLP)", "mnist": "MNIST"}
 EVALUATION = {"num_tasks": 64, "num_tuning_tasks": 32, "seed": 0}
 BESIDE = {name: BASELINES[name] for name in ("adam", "nag")}
 
 
 def main(argv: list[str]) -> None:
     del argv
-    out, found = Path(OUT.value), {"about": ABOUT, **EVALUATION, "hardware": hardware()}
-    found |= {"num_steps": 100, "optimizers": {}, "runs": {}}
-    finals = {}
-    for name, (title, changes) in RUNS.items():
+    if DATASET.value == "digits":
+        jax.config.update("jax_platforms", "cpu")
+    out = Path(OUT.value) / "deviations.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    about = ABOUT.format(images=IMAGES[DATASET.value])
+    found = {"about": about, **EVALUATION, "num_steps": 100}
+    if out.exists():
+        found = json.loads(out.read_text())
+    else:
+        found |= {"hardware": experiment.hardware(), "optimizers": {}, "runs": {}}
+    for name in ONLY.value or RUNS:
         workdir = Path(WORKDIRS.value) / name
-        command = ["scripts/meta_train.py", "--config=configs/mnist.py", f"--workdir={workdir}"]
-        command += [*BUDGET, *changes]
         weights = workdir / "meta_params.safetensors"
-        if TRAIN.value:
-            data = [f"--data_dir={DATA_DIR.value}"] * (DATA_DIR.value is not None)
-            subprocess.run([sys.executable, *command, *data], check=True)
-        elif not weights.exists():
-            print(f"{name} is not trained: left out.")
-            continue
-        other_task = START in changes
-        sources = {name: (title, weights)}
-        if name == "reference":
-            last = save_last(workdir, weights.with_name("last.safetensors"))
-            sources["last"] = ("the last instead of the best by validation", last)
-        for key, (title, path) in sources.items():
-            baselines = BESIDE if name in ("reference", "init") and path == weights else {}
-            summary, curves = evaluate_weights(
-                path, EVALUATION, baselines=baselines, data_dir=DATA_DIR.value
-            )
-            metadata = load_optimizer(path)[2]
-            optimizers = summary["optimizers"]
-            if key == "reference":
-                for baseline in BESIDE:
-                    found["optimizers"][baseline] = optimizers.pop(baseline)
-            finals[key] = curves["lstm"].losses[:, -1]
-            found["runs"][key] = {
-                "title": title,
-                "command": " ".join(["python", *command]),
-                **{field: metadata[field] for field in ("seconds", "best_update")},
-                "difference": None if other_task else difference(finals[key], finals["reference"]),
-                "optimizers": optimizers,
-            }
-            print(key, json.dumps(optimizers["lstm"]["final_loss"]), flush=True)
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / "deviations.json", json.dumps(found, indent=1) + "\n")
-    save_deviations(out / "deviations.json")
+        if not weights.exists():
+            train(name, workdir)
+        if name not in found["runs"]:
+            found["runs"][name] = measure(name, weights, found)
+        if name == "reference" and "last" not in found["runs"]:
+            last = save_last(workdir, workdir / "last.safetensors")
+            found["runs"]["last"] = measure("last", last, found)
+        found["runs"] = {key: found["runs"][key] for key in ORDER if key in found["runs"]}
+        write_atomically(out, json.dumps(found, indent=1) + "\n")
+    save_deviations(out)
 
 
-def difference(final: np.ndarray, reference: np.ndarray) -> dict:
-    """Of mean final losses on the same optimizees, `[num_tasks]`, with its 95 % interval."""
-    low, high = bootstrap_ci95(final - reference)
-    return {"mean": float((final - reference).mean()), "ci95": [float(low), float(high)]}
+def settings(name: str) -> dict[str, Any]:
+    """What the run's configuration replaces in configs/mnist.py, by dotted names."""
+    return BUDGET | {"task.dataset.name": DATASET.value} | RUNS[name][1]
+
+
+def command(name: str) -> str:
+    """What trains the run, as typed in the repository's root."""
+    replaced = [f"--config.{field}={value}" for field, value in settings(name).items()]
+    start = "python scripts/meta_train.py --config=configs/mnist.py"
+    return " ".join([start, f"--workdir={WORKDIRS.value}/{name}", *replaced])
+
+
+def train(name: str, workdir: Path) -> None:
+    """As `command` would."""
+    config = runpy.run_path(str(CONFIG))["get_config"]()
+    config.update_from_flattened_dict(settings(name))
+    experiment.run(
+        config.to_dict(), workdir, command=command(name), data_dir=DATA_DIR.value, num_devices=1
+    )
+
+
+def measure(name: str, weights: Path, found: dict[str, Any]) -> dict[str, Any]:
+    """Evaluates a run; the reference's baselines go into `found`, those of another task here."""
+    source = "reference" if name == "last" else name
+    title, changes = RUNS[source]
+    baselines = BESIDE if name in ("reference", "init") else {}
+    summary, curves = evaluate_weights(
+        weights, EVALUATION, baselines=baselines, data_dir=DATA_DIR.value
+    )
+    metadata, optimizers = load_optimizer(weights)[2], summary["optimizers"]
+    if name == "reference":
+        found["optimizers"] = {key: optimizers.pop(key) for key in BESIDE}
+    finals = curves["lstm"].losses[:, -1]
+    run = {
+        "title": LAST if name == "last" else title,
+        "command": command(source),
+        "seconds": metadata["seconds"],
+        "best_update": metadata["best_update"],
+        "final_losses": [float(f"{loss:.6g}") for loss in finals],
+        "optimizers": optimizers,
+    }
+    if "task.init_stddev" not in changes and name != "reference":
+        run["difference"] = difference(finals, found["runs"]["reference"]["final_losses"])
+    print(name, json.dumps(optimizers["lstm"]["final_loss"]), flush=True)
+    return run
+
+
+def difference(final: np.ndarray, reference: list[float]) -> dict[str, Any]:
+    """Of mean final losses on the same optimizees, with its 95 % interval."""
+    differences = final - np.asarray(reference)
+    low, high = bootstrap_ci95(differences)
+    return {"mean": float(differences.mean()), "ci95": [float(low), float(high)]}
 
 
 def save_last(workdir: Path, path: Path) -> Path:
     """The meta-parameters after a run's last update, out of its checkpoint, as a weights file."""
     config = read_config(workdir)
-    experiment = build(config, DATA_DIR.value)
+    parts = experiment.build(config, DATA_DIR.value)
     like = init_state(
-        experiment.estimator,
-        experiment.meta_optimizer,
-        experiment.optimizer.init(jax.random.key(0)),
+        parts.estimator,
+        parts.meta_optimizer,
+        parts.optimizer.init(jax.random.key(0)),
         jax.random.key(0),
     )
     with checkpoint.open_checkpoints(workdir / "checkpoints") as manager:
