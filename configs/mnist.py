@@ -6,6 +6,7 @@ learns better optimizers than the paper's windows of 20, which are one flag away
 """
 
 import ml_collections
+from ml_collections import config_dict
 
 from l2ljax.experiment import DEFAULTS
 
@@ -22,6 +23,7 @@ def get_config() -> ml_collections.ConfigDict:
         "hidden_sizes": (20,),
         "activation": "sigmoid",
         "batch_size": 128,
+        "init_stddev": config_dict.placeholder(float),  # none: scaled by fan-in
     }
     config.optimizer = {
         "name": "lstm",

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -63,6 +64,39 @@ def save_updates(path: str | Path, updates: Mapping[str, np.ndarray], title: str
     save_figure(figure, path)
 
 
+def save_responses(
+    path: str | Path, found: Mapping[str, Any], answers: Mapping[str, np.ndarray]
+) -> None:
+    """Updates that optimizers would propose for each value of the next gradient, as a PNG.
+
+    Args:
+        path: of the PNG.
+        found: with `values` of the gradient, `at_steps`, and the trajectory's `gradients`.
+        answers: name -> `[len(at_steps), num_values, num_coordinates]`; the first two are shown.
+    """
+    steps, values = found["at_steps"], np.asarray(found["values"])
+    figure, panels = new_figure(
+        2, len(steps), size=(2.5 * len(steps) + 0.6, 5.2), sharex=True, sharey=True
+    )
+    for coordinate, row in enumerate(panels):
+        for column, (axes, step) in enumerate(zip(row, steps, strict=True)):
+            for (name, rows), style in zip(answers.items(), STYLES, strict=False):
+                label = LABELS.get(name, name)
+                axes.plot(values, rows[column, :, coordinate], label=label, **style)
+            axes.axvline(found["gradients"][step][coordinate], color="0.5", linewidth=1.0)
+            axes.axhline(0, color="0.6", linewidth=0.6)
+            axes.set_xlim(values[0], values[-1])
+            axes.grid(alpha=0.25, linewidth=0.5)
+            axes.ticklabel_format(axis="x", style="sci", scilimits=(-2, 2))
+            axes.set_title(f"coordinate {coordinate + 1}, step {step}", fontsize=9, loc="left")
+        row[0].set_ylabel("update")
+    for axes in panels[-1]:
+        axes.set_xlabel("next gradient")
+    panels[0][0].legend(frameon=False)
+    figure.suptitle("Updates by the next gradient; grey: the one that came")
+    save_figure(figure, path)
+
+
 def save_architectures(path: str | Path, trained_on: tuple[int, ...]) -> None:
     """Final losses over network sizes, one panel a depth, drawn beside the JSON that has them.
 
@@ -95,9 +129,14 @@ def save_architectures(path: str | Path, trained_on: tuple[int, ...]) -> None:
                 at = units.index(trained_on[0])
                 ring = {"s": 190, "facecolors": "none", "edgecolors": "k"}
                 axes.scatter(at - 0.08, means[at], label="trained on this", **ring)
+                axes.axvline(at - 0.08, color="0.5", linewidth=0.9, linestyle="--", zorder=0)
         axes.set_xticks(range(len(units)), [str(u) for u in units])
         axes.set_xlabel("units a layer")
         axes.set_title(f"{depth} hidden layer{'s' * (depth > 1)}")
+        for network in found["networks"]:
+            if network["hidden_sizes"] == list(trained_on):
+                level = network["optimizers"][names[0]]["final_loss"]["mean"]
+                axes.axhline(level, color="0.5", linewidth=0.9, linestyle="--", zorder=0)
         axes.grid(alpha=0.25, linewidth=0.5)
     panels[0][0].set_ylabel(f"loss after {found['num_steps']} steps")
     panels[0][0].legend(frameon=False)

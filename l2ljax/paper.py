@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-import optax
 
 from l2ljax.architectures import compare_architectures
 from l2ljax.comparison import evaluate_weights, write_results
-from l2ljax.experiment import build_task
-from l2ljax.figures import save_architectures, save_preprocessing, save_updates
+from l2ljax.evaluate import BASELINES
+from l2ljax.experiment import build_task, hardware
+from l2ljax.figures import save_architectures, save_preprocessing, save_responses, save_updates
 from l2ljax.pretrained import load_optimizer, weights_path
 from l2ljax.report import save_curves
-from l2ljax.trajectory import proposed_updates
+from l2ljax.trajectory import proposed_updates, responses
 from l2ljax.workdir import write_atomically
 
 Figure = Mapping[str, Any]
@@ -69,6 +70,10 @@ def shrink(figure: Figure, sizes: Mapping[str, int]) -> dict[str, Any]:
         small["evaluation"] = {**small["evaluation"], **sizes}
     if "num_steps" in small:
         small["num_steps"] = sizes["num_steps"]
+    if "from_step" in small:
+        small["from_step"] = sizes["num_tuning_steps"]
+    if "at_steps" in small:
+        small["at_steps"] = (0, sizes["num_steps"] - 1)
     for grid in ("layers", "units"):
         if grid in small:
             small[grid] = small[grid][:2]
@@ -90,6 +95,8 @@ def _compute_curves(figure: Figure, directory: Path, data_dir: str | None) -> No
 
 def _draw_curves(figure: Figure, directory: Path) -> None:
     save_curves(directory, figure["title"])
+    if "from_step" in figure:
+        save_curves(directory, figure["title"], figure["from_step"])
 
 
 def _compute_architectures(figure: Figure, directory: Path, data_dir: str | None) -> None:
@@ -112,25 +119,48 @@ def _draw_architectures(figure: Figure, directory: Path) -> None:
 def _compute_updates(figure: Figure, directory: Path, data_dir: str | None) -> None:
     config = _trained(figure["weights"])
     optimizer, meta_params, _ = load_optimizer(weights_path(figure["weights"]))
+    learned = optimizer.transform(meta_params)
+    baselines = {name: BASELINES[name](rate) for name, rate in figure["learning_rates"].items()}
     updates, gradients, others = proposed_updates(
         build_task(config["task"], data_dir),
-        optimizer.transform(meta_params),
-        {"adam": optax.adam(figure["learning_rate"])},
+        learned,
+        baselines,
         jax.random.fold_in(jax.random.key(config["seed"]), 4),
         num_steps=figure["num_steps"],
         num_coordinates=NUM_COORDINATES,
     )
-    found = {config["optimizer"]["name"]: updates, **others, "gradient": gradients}
-    rows = {
-        name: np.asarray(values, np.float64).round(9).tolist() for name, values in found.items()
+    name = config["optimizer"]["name"]
+    largest = float(np.quantile(np.abs(gradients), 0.99))
+    values = jnp.linspace(-largest, largest, 161)
+    found = {
+        "num_tasks": 1,
+        "num_steps": figure["num_steps"],
+        "seed": config["seed"],
+        "hardware": hardware(),
+        "gradients": _rounded(gradients),
+        "updates": {key: _rounded(rows) for key, rows in {name: updates, **others}.items()},
+        "at_steps": list(figure["at_steps"]),
+        "values": _rounded(values),  # of the first coordinates' next gradient
+        "responses": {
+            key: _rounded(responses(tx, gradients[:, :2], values, figure["at_steps"]))
+            for key, tx in {name: learned, **baselines}.items()
+        },
     }
-    write_atomically(directory / "updates.json", json.dumps(rows) + "\n")
+    write_atomically(directory / "updates.json", json.dumps(found) + "\n")
+
+
+def _rounded(values: jax.Array) -> list[Any]:
+    return np.vectorize(lambda x: float(f"{x:.5g}"), otypes=[float])(values).tolist()
 
 
 def _draw_updates(figure: Figure, directory: Path) -> None:
     found = json.loads((directory / "updates.json").read_text())
-    updates = {name: np.asarray(rows) for name, rows in found.items() if name != "gradient"}
+    updates, answers = (
+        {name: np.asarray(rows) for name, rows in found[key].items()}
+        for key in ("updates", "responses")
+    )
     save_updates(directory / "updates.png", updates, figure["title"])
+    save_responses(directory / "updates_by_gradient.png", found, answers)
 
 
 def _draw_preprocessing(figure: Figure, directory: Path) -> None:

@@ -12,14 +12,16 @@ import numpy as np
 from rich.box import SIMPLE
 from rich.table import Table
 
-# Dark to light as well as by hue and dash, so that curves stay apart in grey. Learned ones first.
+# Dark to light as well as by hue and dash, so that curves stay apart in grey: a learned optimizer,
+# the baselines, further learned ones.
 STYLES = (
     {"color": "#b2182b", "linestyle": "-", "linewidth": 2.4},
     {"color": "#2b2b2b", "linestyle": "--", "linewidth": 1.6},
     {"color": "#1f78b4", "linestyle": "-.", "linewidth": 1.6},
     {"color": "#4d9221", "linestyle": ":", "linewidth": 2.0},
     {"color": "#e08214", "linestyle": (0, (5, 1, 1, 1, 1, 1)), "linewidth": 1.6},
-    {"color": "#7b3294", "linestyle": (0, (8, 2)), "linewidth": 1.6},
+    {"color": "#7b3294", "linestyle": (0, (8, 2)), "linewidth": 2.4},
+    {"color": "#01665e", "linestyle": (0, (3, 1)), "linewidth": 2.4},
 )
 LABELS = {
     "sgd": "SGD",
@@ -27,6 +29,7 @@ LABELS = {
     "adam": "Adam",
     "nag": "NAG",
     "lstm": "LSTM",
+    "lstm_last": "LSTM, last-step loss",
     "partition": "LSTMs",
 }
 
@@ -57,7 +60,7 @@ def table(summary: Mapping[str, Any]) -> Table:
     return out
 
 
-def save_curves(directory: str | Path, title: str | None = None) -> None:
+def save_curves(directory: str | Path, title: str | None = None, from_step: int = 0) -> None:
     """Draws `curves.png` from `summary.json` and `curves.csv` in `directory`.
 
     The mean loss of each optimizer over the steps, log scale, with 95 % confidence bands.
@@ -65,34 +68,42 @@ def save_curves(directory: str | Path, title: str | None = None) -> None:
     Args:
         directory: of both files.
         title: default: the task's name.
+        from_step: where to begin; if it is not 0, the file is `curves_from_STEP.png`.
     """
     directory = Path(directory)
     summary = json.loads((directory / "summary.json").read_text())
-    columns = np.genfromtxt(directory / "curves.csv", delimiter=",", names=True)
+    columns = np.genfromtxt(directory / "curves.csv", delimiter=",", names=True)[from_step:]
     pyplot = _pyplot()
     figure, panels = new_figure(size=(7.0, 4.6))
     axes = panels[0][0]
-    for (name, row), style in zip(summary["optimizers"].items(), STYLES, strict=False):
+    optimizers = summary["optimizers"]
+    learned = [name for name, row in optimizers.items() if row["learning_rate"] is None]
+    baselines = [name for name in optimizers if name not in learned]
+    styles = dict(zip([*learned[:1], *baselines, *learned[1:]], STYLES, strict=False))
+    for name, row in optimizers.items():
+        style = styles[name]
         rate = "" if row["learning_rate"] is None else f", rate {row['learning_rate']:.3g}"
         mean, low, high = (columns[f"{name}_{part}"] for part in ("mean", "ci95_low", "ci95_high"))
         axes.plot(columns["step"], mean, label=f"{LABELS.get(name, name)}{rate}", **style)
         axes.fill_between(columns["step"], low, high, color=style["color"], alpha=0.18, linewidth=0)
     axes.set_yscale("log")
-    # A baseline that starts by climbing must not squeeze the others.
-    axes.set_ylim(top=1.5 * max(columns[f"{name}_mean"][0] for name in summary["optimizers"]))
+    if not from_step:  # a baseline that starts by climbing must not squeeze the others
+        axes.set_ylim(top=1.5 * max(columns[f"{name}_mean"][0] for name in optimizers))
     bottom, top = axes.get_ylim()
     ticker = pyplot.matplotlib.ticker
     axes.yaxis.set_major_locator(
         ticker.LogLocator(subs=(1.0,) if top / bottom > 300 else (1.0, 2.0, 3.0, 5.0))
+        if top / bottom > 4
+        else ticker.MaxNLocator(6)
     )
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter(ticker.NullFormatter())
     axes.set_xlabel("inner step")
     axes.set_ylabel("loss")
-    axes.set_xlim(0, summary["num_steps"])
+    axes.set_xlim(from_step, summary["num_steps"])
     axes.grid(alpha=0.25, which="both", linewidth=0.5)
     tuned_at = summary.get("num_tuning_steps", summary["num_steps"])
-    if tuned_at < summary["num_steps"]:
+    if from_step < tuned_at < summary["num_steps"]:
         axes.axvline(tuned_at, color="0.5", linewidth=1.0)
         axes.annotate(
             "trained and tuned for", (tuned_at, 0.98), xycoords=("data", "axes fraction"),
@@ -103,7 +114,7 @@ def save_curves(directory: str | Path, title: str | None = None) -> None:
     axes.set_title(f"{what}\n", fontsize=12)
     axes.annotate(how, (0.5, 1.015), xycoords="axes fraction", ha="center", va="bottom", fontsize=9)
     axes.legend(frameon=False)
-    save_figure(figure, directory / "curves.png")
+    save_figure(figure, directory / (f"curves_from_{from_step}.png" if from_step else "curves.png"))
 
 
 def _pyplot() -> Any:

@@ -1,6 +1,6 @@
-"""What several optimizers would do along the trajectory of one of them."""
+"""What several optimizers would do along the trajectory of one of them (paper, Appendix B)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -86,3 +86,44 @@ def proposed_updates(
     )
     picked = {name: update[:, chosen] for name, update in updates.items()}
     return picked.pop(""), gradients[:, chosen], picked
+
+
+def responses(
+    tx: optax.GradientTransformation,
+    gradients: jax.Array,
+    values: jax.Array,
+    at_steps: Sequence[int],
+) -> jax.Array:
+    """Updates that `tx` would make if the next gradient were each of `values`.
+
+    Args:
+        tx: a coordinatewise optimizer that does not read the parameters.
+        gradients: of the coordinates along a trajectory, `[num_steps, num_coordinates]`.
+        values: what the next gradient might be, `[num_values]`.
+        at_steps: inner steps, each below `num_steps`; the optimizer has seen the gradients before.
+
+    Returns:
+        `[len(at_steps), num_values, num_coordinates]`.
+
+    Raises:
+        ValueError: for a step that the trajectory does not have.
+
+    Example:
+        >>> seen, values = jnp.ones((4, 2)), jnp.array([-1.0, 0.0, 1.0])
+        >>> responses(optax.sgd(0.5), seen, values, [3])[0, :, 0]
+        Array([ 0.5,  0. , -0.5], dtype=float32)
+    """
+    num_steps, num_coordinates = gradients.shape
+    if any(not 0 <= step < num_steps for step in at_steps):
+        raise ValueError(f"at_steps must lie in 0 ... {num_steps - 1}, got {tuple(at_steps)}.")
+    tx = optax.with_extra_args_support(tx)
+
+    def respond(state, value):
+        return tx.update(jnp.full(num_coordinates, value), state)[0]
+
+    def step(state, gradient):
+        would = jax.vmap(respond, in_axes=(None, 0))(state, values)
+        return tx.update(gradient, state)[1], would
+
+    start = tx.init(jnp.zeros(num_coordinates))
+    return jax.jit(lambda: jax.lax.scan(step, start, gradients)[1][jnp.asarray(at_steps)])()

@@ -16,6 +16,14 @@ FIGURES = {
         "train": "configs/quadratic.py",
         "evaluation": {},
     },
+    "quadratic-meta-losses": {
+        "title": "Quadratics, meta-loss of all steps against the last one's",
+        "section": "2",
+        "kind": "curves",
+        "weights": "lstm-quadratic-all",
+        "train": "configs/quadratic.py",
+        "evaluation": {"beside": {"lstm_last": "lstm-quadratic-last"}},
+    },
     "mnist": {
         "title": "MNIST, 20 sigmoid units, as in training",
         "section": "3.2",
@@ -31,6 +39,7 @@ FIGURES = {
         "weights": "lstm-mnist",
         "train": "configs/mnist.py",
         "evaluation": LONGER,
+        "from_step": 100,  # the paper's panel: only the steps beyond; drawn besides
     },
     "mnist-40-units": {
         "title": "MNIST, 40 hidden units",
@@ -69,12 +78,13 @@ FIGURES = {
     },
     "mnist-updates": {
         "title": "Updates proposed along one trajectory",
-        "section": "A",
+        "section": "B",
         "kind": "updates",
         "weights": "lstm-mnist",
         "train": "configs/mnist.py",
-        "learning_rate": 0.0215,  # Adam's in the figure "mnist"
+        "learning_rates": {"adam": 0.0215, "sgd": 2.15},  # those in the figure "mnist"
         "num_steps": 100,
+        "at_steps": (1, 5, 20, 90),
     },
     "preprocessing": {
         "title": "Preprocessing of gradients",
@@ -92,56 +102,93 @@ DEVIATIONS = [
         "20 steps of 100",
         "20 steps of 100",
         "20 on quadratics, 100 on MNIST: whole episodes (--config.unroll_length=20)",
-        "MNIST, as many windows of 20: final loss 0.342 instead of 0.289, behind NAG's 0.317",
+        "{windows} with as many inner steps, reference {reference}",
     ),
     (
         "coordinates in the backward pass",
         "all",
         "all",
         "a random eighth on MNIST (--config.estimator.coordinate_share=1.0)",
-        "not measured: exact meta-gradients cost about four times as much",
+        "{all-coordinates}, reference {reference}; an update takes about four times as long",
     ),
     (
         "output scale",
-        "not given",
+        "0.1 on MNIST",
         "0.01",
         "0.1 (--config.optimizer.output_scale=0.01)",
-        "not measured yet",
+        "{output-scale}, reference {reference}",
     ),
     (
         "gradient preprocessing on MNIST",
         "log and sign, p = 10",
         "log and sign, k = 5",
         "log and sign, p = 10 (--config.optimizer.preprocess.p=5.0)",
-        "not measured yet",
+        "{log-sign-5}, reference {reference}",
     ),
     (
         "start of the optimizees",
         "not given",
-        "MNIST: normal, standard deviation 0.01",
-        "normal, standard deviation 1 / sqrt(fan_in)",
-        "not measured yet; another task, on which baselines change too",
+        "MNIST: weights and biases normal, standard deviation 0.01",
+        (
+            "weights normal, standard deviation 1 / sqrt(fan_in), biases 0 "
+            "(--config.task.init_stddev=0.01)"
+        ),
+        (
+            "another task: {init}, beside NAG's {init/nag} and Adam's {init/adam} tuned there; "
+            "reference {reference} beside {nag} and {adam}"
+        ),
     ),
     (
         "forget gate's bias",
         "not given",
         "1.0 (Sonnet's LSTM adds it)",
         "1.0",
-        "none",
+        "nothing: it is the same",
     ),
     (
         "meta-optimizer",
         "Adam, rate by random search",
         "Adam, rate 0.001 by default",
-        "Adam, rate 0.003, clipped at norm 1, cosine decay",
-        "not measured yet",
+        (
+            "Adam, rate 0.003, clipped at norm 1, cosine decay "
+            "(--config.meta_optimizer.learning_rate=0.001 "
+            "--config.meta_optimizer.schedule=constant --config.meta_optimizer.clip_norm=1e9)"
+        ),
+        "{adam-constant}, reference {reference}",
     ),
     (
         "choice of the meta-parameters",
         "best of the validation runs",
         "best of the evaluations",
-        "best on a fixed validation batch",
-        "not measured yet",
+        "best on a fixed validation batch; a run's checkpoint holds the last ones too",
+        "the last instead: {last}, reference {reference}",
+    ),
+    (
+        "meta-loss",
+        "all steps, w_t = 1",
+        "all steps",
+        "all steps (--config.weights=last: the last one only)",
+        "the last only: {last-only}, reference {reference}",
+    ),
+    (
+        "all of the released code's settings at once",
+        "",
+        "windows, coordinates, scale, k, start, meta-optimizer as above",
+        "the flags above together",
+        "{released-code}, beside {init}, NAG's {init/nag} and Adam's {init/adam} on that task",
+    ),
+    (
+        "another seed of meta-training",
+        "",
+        "",
+        "0 (--config.seed=1)",
+        (
+            "{reference-seed-1} and {reference-seed-2}, reference {reference}: "
+            "effects smaller than this mean little"
+        ),
     ),
 ]
-"""What, in the paper, in DeepMind's released code, here (and how to switch), and what that does."""
+"""What, in the paper, in DeepMind's released code, here (and how to switch), and what that does.
+
+Names in braces are final losses in docs/results/deviations/, see `l2ljax.deviations.fill`.
+"""

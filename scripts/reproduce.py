@@ -22,12 +22,14 @@ from figures import DEVIATIONS, FIGURES, QUICK
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from l2ljax import paper, web
+from l2ljax.experiment import hardware
 from l2ljax.workdir import write_atomically
 
 FIGURE = flags.DEFINE_multi_string("figure", [], "A name in scripts/figures.py; may be repeated.")
 ALL = flags.DEFINE_bool("all", False, "All of them.")
 SMOKE = flags.DEFINE_bool("quick", False, "Sizes of a smoke run.")
 REDRAW = flags.DEFINE_bool("redraw", False, "Draw again what was computed before.")
+MEASURED = Path(__file__).parents[1] / "docs" / "results" / "deviations"
 OUTPUT = flags.DEFINE_string("output", "runs/figures", "Directory of all that is made.")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS finds its data sets.")
 
@@ -60,13 +62,14 @@ def main(argv: list[str]) -> None:
                 made = {
                     "command": shlex.join(["python", *sys.argv]),
                     "seconds": round(time.perf_counter() - started, 1),
+                    "hardware": hardware(),
                     "quick": SMOKE.value,
                 }
                 write_atomically(output / name / "made.json", json.dumps(made, indent=2) + "\n")
             paper.draw(figure, output / name)
             bar.update(task, advance=1)
     report = output / "report.html"
-    write_atomically(report, web.report(FIGURES, DEVIATIONS, output))
+    write_atomically(report, web.report(FIGURES, DEVIATIONS, output, MEASURED))
     print(f"Figures in {output}/, all of them in {report}")
 
 

@@ -40,6 +40,7 @@ LAYERS = [  # each imports only from those above it
     "trajectory",
     "report",
     "figures",
+    "deviations",
     "paper",
     "web",
 ]

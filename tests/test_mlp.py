@@ -72,6 +72,19 @@ def test_weights_start_normal_with_variance_one_over_fan_in_and_biases_at_zero()
         assert not np.any(layer["bias"])
 
 
+def test_weights_and_biases_start_with_one_standard_deviation_if_asked():
+    """784 x 200 and 200 x 500 weights, 200 and 500 biases; moments within 5 standard errors."""
+    images = np.zeros((500, 28, 28, 1), np.uint8)
+    task = mlp((images, np.arange(500)), hidden_sizes=(200,), init_stddev=0.01)
+    leaves = jax.tree.leaves(task.init((), jax.random.key(0)))
+    assert sorted(leaf.shape for leaf in leaves) == [(200,), (200, 500), (500,), (784, 200)]
+    for leaf in leaves:
+        z = np.float64(leaf).ravel() / 0.01
+        assert abs(z.mean()) < 5 / z.size**0.5
+        assert abs((z**2).mean() - 1) < 5 * (2 / z.size) ** 0.5
+        assert abs((z**4).mean() - 3) < 5 * (96 / z.size) ** 0.5
+
+
 def test_a_minibatch_has_rows_of_the_data_set_scaled_to_one_with_their_labels():
     task = mlp(NUMBERED, batch_size=30)
     batch = task.batch(task.data, (), jax.random.key(0))
@@ -120,6 +133,8 @@ def test_num_classes_is_the_largest_label_and_one_unless_given():
         ({"batch_size": 0}, "batch_size must be an integer of at least 1, got 0"),
         ({"batch_size": 8.0}, r"batch_size must be an integer of at least 1, got 8\.0"),
         ({"num_classes": 9}, "num_classes must be an integer of at least 10, got 9"),
+        ({"init_stddev": 0}, "init_stddev must be a finite number above 0, got 0"),
+        ({"init_stddev": "small"}, "init_stddev must be a finite number above 0, got 'small'"),
         ({"num_classes": 10.0}, r"num_classes must be an integer of at least 10, got 10\.0"),
         ({"dataset": (NUMBERED.images, NUMBERED.labels[:-1])}, r"\(40, 2, 3, 1\) and .* \(39,\)"),
         ({"dataset": (NUMBERED.images, NUMBERED.labels / 2)}, "integer labels .* float32"),

@@ -1,5 +1,6 @@
 """The paper's figures: numbers first, pictures from numbers, one page of them all."""
 
+import html.parser
 import json
 import os
 import re
@@ -15,10 +16,11 @@ import optax
 import pytest
 
 from l2ljax import architectures, experiment, paper, web
+from l2ljax.deviations import fill, save_deviations
 from l2ljax.experiment import DEFAULTS
 from l2ljax.pretrained import load_meta_params, load_optimizer, pretrained_names, save_optimizer
 from l2ljax.tasks import quadratic
-from l2ljax.trajectory import proposed_updates
+from l2ljax.trajectory import proposed_updates, responses
 
 ROOT = Path(__file__).parents[1]
 TINY = {
@@ -55,12 +57,15 @@ def weights(tmp_path_factory):
 def figures(weights):
     common = {"weights": weights, "title": "A title", "section": "3"}
     return {
-        "curves": {"kind": "curves", "evaluation": SIZES, **common},
+        "curves": {"kind": "curves", "evaluation": SIZES, "from_step": 3, **common},
         "networks": {
             "kind": "architectures", "layers": (1, 2), "units": (2, 3), "baseline": "adam",
             "evaluation": SIZES, **common,
         },
-        "updates": {"kind": "updates", "learning_rate": 0.1, "num_steps": 5, **common},
+        "updates": {
+            "kind": "updates", "learning_rates": {"adam": 0.1}, "num_steps": 5, "at_steps": (0, 4),
+            **common,
+        },
         "features": {"kind": "preprocessing", "title": "Features", "section": "A"},
     }  # fmt: skip
 
@@ -76,9 +81,11 @@ def made(figures, tmp_path_factory):
 
 @pytest.mark.parametrize("name", ["curves", "networks", "updates", "features"])
 def test_each_kind_is_drawn(made, name):
-    """One PNG each."""
-    (picture,) = (made / name).glob("*.png")
-    assert picture.read_bytes().startswith(b"\x89PNG")
+    """One PNG each; two of curves with a closer look, and of updates."""
+    pictures = list((made / name).glob("*.png"))
+    assert len(pictures) == {"updates": 2, "curves": 2}.get(name, 1)
+    for picture in pictures:
+        assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 def test_curves_report_the_step_that_rates_are_tuned_for(made):
@@ -136,16 +143,123 @@ def test_proposed_updates_follow_the_leader():
     assert float(jnp.abs(curvature).max()) > 0  # the trajectory does move
 
 
-def test_the_page_stands_alone(figures, made):
+def test_responses_are_updates_after_the_same_gradients():
+    """Against a plain loop with Adam: each value in turn as the gradient of step 3."""
+    gradients = jax.random.normal(jax.random.key(0), (5, 2))
+    values = jnp.array([-2.0, 0.0, 0.5])
+    adam = optax.adam(0.1)
+    found = responses(adam, gradients, values, [0, 3])
+    assert found.shape == (2, 3, 2)
+    np.testing.assert_allclose(found[0], -0.1 * jnp.sign(values)[:, None] * jnp.ones(2), rtol=1e-5)
+    state = adam.init(jnp.zeros(2))
+    for gradient in gradients[:3]:
+        _, state = adam.update(gradient, state)
+    for value, answer in zip(values, found[1], strict=True):
+        expected, _ = adam.update(jnp.full(2, value), state)
+        np.testing.assert_allclose(answer, expected, rtol=1e-5)
+    with pytest.raises(ValueError, match=r"at_steps must lie in 0 ... 4, got \(5,\)"):
+        responses(adam, gradients, values, (5,))
+
+
+class Page(html.parser.HTMLParser):
+    """What a page loads and shows: sources and links, ids, and the texts of table cells."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.sources, self.links, self.pictures, self.cells = [], [], {}, []
+        self._section, self._in_cell = None, False
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        self.sources += [found[name] for name in ("src", "srcset", "data") if name in found]
+        if tag in ("link", "script", "iframe", "object", "embed"):
+            self.sources.append(tag)
+        if tag == "a":
+            self.links.append(found["href"])
+        if tag == "h2":
+            self._section = found["id"]
+        if tag == "img":
+            self.pictures.setdefault(self._section, []).append(found["src"])
+        if tag == "td":
+            self._in_cell = True
+            self.cells.append("")
+
+    def handle_endtag(self, tag):
+        self._in_cell = self._in_cell and tag != "td"
+
+    def handle_data(self, data):
+        if self._in_cell:
+            self.cells[-1] += data
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("measured")
+
+    def row(mean):
+        interval = [mean - 0.1, mean + 0.1]
+        final = {"mean": mean, "ci95": interval, "median": mean}
+        return {"final_loss": final, "mean_loss": mean, "mean_loss_ci95": interval}
+
+    run = {"title": "a run", "command": "python train.py --x=1", "seconds": 60.0}
+    failed = row(1.0) | {
+        "final_loss": {"mean": None, "ci95": [None, None]}, "mean_loss": None,
+        "mean_loss_ci95": [None, None],
+    }  # fmt: skip
+    found = {
+        "about": "About.", "num_tasks": 2, "num_steps": 4, "seed": 0, "hardware": "a machine",
+        "optimizers": {"adam": row(0.5)},
+        "runs": {
+            "reference": run | {"optimizers": {"lstm": row(0.25)}},
+            "init": run | {"optimizers": {"lstm": row(0.75), "adam": failed}},
+        },
+    }  # fmt: skip
+    (directory / "deviations.json").write_text(json.dumps(found))
+    save_deviations(directory / "deviations.json")
+    return directory
+
+
+def test_deviations_are_told_by_their_numbers(measured):
+    """Each run's by its name, baselines by theirs, and a name that is not there is refused."""
+    found = json.loads((measured / "deviations.json").read_text())
+    rows = [["a", "{reference} and {adam}", "{init}, {init/adam}"]]
+    expected = ["a", "0.250 [0.150, 0.350] and 0.500 [0.400, 0.600]"]
+    assert fill(rows, found) == [[*expected, "0.750 [0.650, 0.850], not finite"]]
+    with pytest.raises(ValueError, match="mentions 'windows', which was not measured; there are"):
+        fill([["{windows}"]], found)
+
+
+def test_the_page_stands_alone(figures, made, measured):
     """Pictures inside it, each figure's numbers and command, and nothing from elsewhere."""
-    page = web.report(figures | {"later": {"title": "Later"}}, settings()["DEVIATIONS"], made)
-    assert page.count("data:image/png;base64,") == 4
-    assert not re.findall(r'(?:src|href)="(?!data:|#)', page)
+    rows = [["a scale", "1", "2", "3", "{init}"]]
+    page = web.report(figures | {"later": {"title": "Later"}}, rows, made, measured)
+    found = Page(page)
+    assert {name: len(of) for name, of in found.pictures.items()} == {
+        "curves": 2, "networks": 1, "updates": 2, "features": 1, "deviations": 1
+    }  # fmt: skip
+    assert all(source.startswith("data:image/png;base64,") for source in found.sources)
+    assert set(found.links) == {f"#{name}" for name in found.pictures}
     assert "Not made yet: later" in page
     summary = json.loads((made / "curves" / "summary.json").read_text())
-    assert f"{summary['optimizers']['nag']['final_loss']['mean']:.3g} [" in page
+    assert f"{summary['optimizers']['nag']['final_loss']['mean']:#.3g} [" in page
     assert "python train.py" in page
-    assert page.count("<table>") == page.count("</table>") == 2
+    assert found.cells[-5:] == ["a scale", "1", "2", "3", "0.750 [0.650, 0.850]"]
+
+
+def test_the_report_of_the_repository_is_whole():
+    """Every figure is there, inside the page, and every deviation's effect was measured."""
+    figures, rows = settings()["FIGURES"], settings()["DEVIATIONS"]
+    results = ROOT / "docs" / "results"
+    page = web.report(figures, rows, results, results / "deviations")
+    found = Page(page)
+    assert set(found.pictures) == {*figures, "deviations"}
+    assert all(source.startswith("data:image/png;base64,") for source in found.sources)
+    assert not re.findall(r"url\(|@import", page)
+    assert {row[0] for row in rows} <= set(found.cells)
+    assert all("not measured" not in cell and "{" not in cell for cell in found.cells)
+    for name in figures:
+        assert f"reproduce.py --figure={name}<" in page
 
 
 def test_figures_fit_the_bundled_weights():
