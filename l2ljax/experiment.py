@@ -42,8 +42,10 @@ FIELDS = {
     "evaluation": "num_tasks, num_steps, num_tuning_tasks, task (arguments that differ)",
     "initial": "weights to start from (a bundled optimizer's name or a file; a dict of them for a "
     "partition), or null; may be left out",
+    "content": "short for the task's, where a configuration has it; may be left out",
+    "style": "likewise",
 }
-OPTIONAL = {"initial"}
+OPTIONAL = {"initial", "content", "style"}
 
 DEFAULTS: dict[str, Any] = {
     "seed": 0,

@@ -20,6 +20,7 @@ LAYERS = [  # each imports only from those above it
     "specification",
     "optimizers",
     "data",
+    "pictures",
     "tasks",
     "remat",
     "parallel",
@@ -77,6 +78,7 @@ def test_import_is_light():
         "tensorflow_datasets",
         "matplotlib",
         "sklearn",
+        "skimage",
         "ml_collections",
         "absl.app",
     ]
