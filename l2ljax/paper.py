@@ -14,8 +14,10 @@ import optax
 
 from l2ljax.architectures import compare_architectures
 from l2ljax.comparison import evaluate_weights, write_results
+from l2ljax.evaluate import BASELINES
 from l2ljax.experiment import build_task
-from l2ljax.figures import save_architectures, save_preprocessing, save_updates
+from l2ljax.figures import save_architectures, save_pictures, save_preprocessing, save_updates
+from l2ljax.gallery import as_uint8, paint
 from l2ljax.pretrained import load_optimizer, weights_path
 from l2ljax.report import save_curves
 from l2ljax.trajectory import proposed_updates
@@ -69,6 +71,8 @@ def shrink(figure: Figure, sizes: Mapping[str, int]) -> dict[str, Any]:
         small["evaluation"] = {**small["evaluation"], **sizes}
     if "num_steps" in small:
         small["num_steps"] = sizes["num_steps"]
+    if "steps" in small:
+        small["steps"] = tuple(sorted({1, sizes["num_steps"]}))
     for grid in ("layers", "units"):
         if grid in small:
             small[grid] = small[grid][:2]
@@ -138,6 +142,27 @@ def _draw_preprocessing(figure: Figure, directory: Path) -> None:
     save_preprocessing(directory / "preprocessing.png")
 
 
+def _compute_pictures(figure: Figure, directory: Path, data_dir: str | None) -> None:
+    config = _trained(figure["weights"])
+    optimizer, meta_params, _ = load_optimizer(weights_path(figure["weights"]))
+    task = build_task({**config["task"], **figure["task"]}, data_dir)
+    rates = figure["learning_rates"].items()
+    transforms = {config["optimizer"]["name"]: optimizer.transform(meta_params)}
+    transforms |= {name: BASELINES[name](rate) for name, rate in rates}
+    key = jax.random.fold_in(jax.random.key(config["seed"]), 5)
+    shown: dict[str, Any] = {
+        "content": as_uint8(task.data.contents),
+        "style": as_uint8(task.data.style),
+        "steps": np.asarray(figure["steps"]),
+    }
+    shown |= {name: paint(task, tx, key, figure["steps"]) for name, tx in transforms.items()}
+    np.savez_compressed(directory / "pictures.npz", **shown)
+
+
+def _draw_pictures(figure: Figure, directory: Path) -> None:
+    save_pictures(directory / "pictures.npz", figure["title"])
+
+
 def _trained(weights: str) -> dict[str, Any]:
     return load_optimizer(weights_path(weights))[2]["config"]
 
@@ -147,5 +172,6 @@ KINDS: dict[str, tuple[Callable[..., None], Callable[..., None]]] = {
     "architectures": (_compute_architectures, _draw_architectures),
     "updates": (_compute_updates, _draw_updates),
     "preprocessing": (lambda figure, directory, data_dir: None, _draw_preprocessing),
+    "pictures": (_compute_pictures, _draw_pictures),
 }
 """Kind -> how to compute it, and how to draw it from what was computed."""

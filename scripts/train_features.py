@@ -35,6 +35,7 @@ RATE = flags.DEFINE_float("learning_rate", 0.1, "At its peak; cosine decay to 0.
 SEED = flags.DEFINE_integer("seed", 0, "Of everything random.")
 DATASET = flags.DEFINE_string("dataset", "cifar10", "As load_dataset's name.")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS finds its data sets.")
+NOTE = flags.DEFINE_string("note", "CIFAR-10 as prepared in data_dir", "What the data are.")
 LAYOUT = LAYOUTS["cifar10"]
 
 
@@ -137,7 +138,7 @@ def main(argv: list[str]) -> None:
         "seconds": round(time.perf_counter() - started, 1),
         "hardware": hardware(),
         "test_accuracy": round(accuracy(path, *test), 4),
-        "data": "CIFAR-10 as prepared in data_dir; the copy used here is JPEG-recompressed",
+        "data": NOTE.value,
     }
     texts = {name: json.dumps(value) for name, value in made.items()}
     Path(path).write_bytes(safetensors.numpy.save(tensors, metadata=texts))

@@ -35,6 +35,7 @@ LAYERS = [  # each imports only from those above it
     "comparison",
     "architectures",
     "trajectory",
+    "gallery",
     "report",
     "figures",
     "paper",

@@ -33,11 +33,13 @@ class Art(NamedTuple):
 
     Attributes:
         contents: photographs, uint8 or float `[n, height, width, 3]`.
+        style: the style's picture, `[height, width, 3]`.
         grams: the style's Gram matrix at each style tap, `[channels, channels]`.
         weights: the extractor's.
     """
 
     contents: jax.Array
+    style: jax.Array
     grams: dict[str, jax.Array]
     weights: PyTree
 
@@ -124,7 +126,8 @@ def neural_art(
     for image in (contents[0], picture):
         _check_taps(extractor, image, taps)
     styled = extractor(as_float(picture), style_taps)
-    data = Art(contents, {tap: gram(styled[tap]) for tap in style_taps}, extractor.params)
+    grams = {tap: gram(styled[tap]) for tap in style_taps}
+    data = Art(contents, picture, grams, extractor.params)
 
     def sample(data: Art, key: Key) -> jax.Array:
         row = jax.random.randint(key, (), 0, data.contents.shape[0])
