@@ -47,8 +47,10 @@ FIELDS = {
     "max_consecutive_skips": "skipped meta-updates in a row after which training goes back to the "
     "best meta-parameters with half the step; may be left out",
     "max_restores": "times that it goes back before it stops; may be left out",
+    "content": "short for the task's, where a configuration has it; may be left out",
+    "style": "likewise",
 }
-OPTIONAL = {"initial", "max_consecutive_skips", "max_restores"}
+OPTIONAL = {"initial", "max_consecutive_skips", "max_restores", "content", "style"}
 
 DEFAULTS: dict[str, Any] = {
     "seed": 0,

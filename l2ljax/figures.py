@@ -1,4 +1,4 @@
-"""Figures of the paper besides loss curves: preprocessing, proposed updates, architectures."""
+"""Figures of the paper besides loss curves: preprocessing, updates, architectures, pictures."""
 
 import json
 from collections.abc import Mapping
@@ -141,4 +141,37 @@ def save_architectures(path: str | Path, trained_on: tuple[int, ...]) -> None:
     panels[0][0].set_ylabel(f"loss after {found['num_steps']} steps")
     panels[0][0].legend(frameon=False)
     figure.suptitle(f"Mean of {found['num_tasks']} optimizees, 95 % confidence intervals")
+    save_figure(figure, path.with_suffix(".png"))
+
+
+def save_pictures(path: str | Path, title: str) -> None:
+    """Painted pictures in a grid, drawn beside the `.npz` file that has them.
+
+    Args:
+        path: a file with `content` uint8 `[n, height, width, 3]`, `style` `[height, width, 3]`,
+            `steps` `[k]`, and by optimizer `[n, k, height, width, 3]`; the PNG gets its name.
+        title: above all.
+    """
+    path = Path(path)
+    with np.load(path) as file:
+        found = dict(file)
+    content, style, steps = (found.pop(name) for name in ("content", "style", "steps"))
+    each, rows = len(steps), len(content) * len(steps)
+    size = (1.35 * (2 + len(found)) + 0.2, 1.35 * rows + 0.6)
+    figure, panels = new_figure(rows, 2 + len(found), size=size)
+    for axes in panels.flat:
+        axes.set_xticks([])
+        axes.set_yticks([])
+    for row, beside in enumerate(panels):
+        nth, step = divmod(row, each)
+        for axes, picture in zip(beside, (content[nth], style), strict=False):
+            axes.axis("off")
+            if step == 0:
+                axes.imshow(picture)
+        for axes, pictures in zip(beside[2:], found.values(), strict=True):
+            axes.imshow(pictures[nth, step])
+        beside[2].set_ylabel(f"step {steps[step]}", fontsize=9)
+    for axes, name in zip(panels[0], ("content", "style", *found), strict=True):
+        axes.set_title(LABELS.get(name, name), fontsize=10)
+    figure.suptitle(title)
     save_figure(figure, path.with_suffix(".png"))

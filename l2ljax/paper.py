@@ -16,7 +16,14 @@ from l2ljax.architectures import compare_architectures
 from l2ljax.comparison import evaluate_weights, write_results
 from l2ljax.evaluate import BASELINES
 from l2ljax.experiment import build_task, hardware
-from l2ljax.figures import save_architectures, save_preprocessing, save_responses, save_updates
+from l2ljax.figures import (
+    save_architectures,
+    save_pictures,
+    save_preprocessing,
+    save_responses,
+    save_updates,
+)
+from l2ljax.gallery import as_uint8, paint
 from l2ljax.pretrained import load_optimizer, weights_path
 from l2ljax.report import save_curves
 from l2ljax.trajectory import proposed_updates, responses
@@ -74,6 +81,8 @@ def shrink(figure: Figure, sizes: Mapping[str, int]) -> dict[str, Any]:
         small["from_step"] = sizes["num_tuning_steps"]
     if "at_steps" in small:
         small["at_steps"] = (0, sizes["num_steps"] - 1)
+    if "steps" in small:
+        small["steps"] = tuple(sorted({1, sizes["num_steps"]}))
     for grid in ("layers", "units"):
         if grid in small:
             small[grid] = small[grid][:2]
@@ -168,6 +177,27 @@ def _draw_preprocessing(figure: Figure, directory: Path) -> None:
     save_preprocessing(directory / "preprocessing.png")
 
 
+def _compute_pictures(figure: Figure, directory: Path, data_dir: str | None) -> None:
+    config = _trained(figure["weights"])
+    optimizer, meta_params, _ = load_optimizer(weights_path(figure["weights"]))
+    task = build_task({**config["task"], **figure["task"]}, data_dir)
+    rates = figure["learning_rates"].items()
+    transforms = {config["optimizer"]["name"]: optimizer.transform(meta_params)}
+    transforms |= {name: BASELINES[name](rate) for name, rate in rates}
+    key = jax.random.fold_in(jax.random.key(config["seed"]), 5)
+    shown: dict[str, Any] = {
+        "content": as_uint8(task.data.contents),
+        "style": as_uint8(task.data.style),
+        "steps": np.asarray(figure["steps"]),
+    }
+    shown |= {name: paint(task, tx, key, figure["steps"]) for name, tx in transforms.items()}
+    np.savez_compressed(directory / "pictures.npz", **shown)
+
+
+def _draw_pictures(figure: Figure, directory: Path) -> None:
+    save_pictures(directory / "pictures.npz", figure["title"])
+
+
 def _trained(weights: str) -> dict[str, Any]:
     return load_optimizer(weights_path(weights))[2]["config"]
 
@@ -177,5 +207,6 @@ KINDS: dict[str, tuple[Callable[..., None], Callable[..., None]]] = {
     "architectures": (_compute_architectures, _draw_architectures),
     "updates": (_compute_updates, _draw_updates),
     "preprocessing": (lambda figure, directory, data_dir: None, _draw_preprocessing),
+    "pictures": (_compute_pictures, _draw_pictures),
 }
 """Kind -> how to compute it, and how to draw it from what was computed."""

@@ -91,6 +91,37 @@ FIGURES = {
         "section": "A",
         "kind": "preprocessing",
     },
+    "neural-art": {
+        "title": "Neural Art, photographs held out, 64 x 64",
+        "section": "3.4",
+        "kind": "curves",
+        "weights": "lstm-neural-art",
+        "train": "configs/neural_art.py",
+        "evaluation": {"num_tasks": 24, "num_tuning_tasks": 3},
+    },
+    "neural-art-128": {
+        "title": "Neural Art, a style never seen, 128 x 128",
+        "section": "3.4",
+        "kind": "curves",
+        "weights": "lstm-neural-art",
+        "train": "configs/neural_art.py",
+        "evaluation": {
+            "num_tasks": 6,
+            "num_tuning_tasks": 1,
+            "at_once": 2,
+            "task": {"content": "test", "style": "brick", "size": 128},
+        },
+    },
+    "neural-art-pictures": {
+        "title": "Neural Art, photographs held out",
+        "section": "3.4",
+        "kind": "pictures",
+        "weights": "lstm-neural-art",
+        "train": "configs/neural_art.py",
+        "task": {"content": "test", "num_crops": 1},
+        "learning_rates": {"sgd": 4.64, "rmsprop": 0.01, "adam": 0.0464, "nag": 2.15},
+        "steps": (32, 128),
+    },
 }
 
 QUICK = {"num_tasks": 3, "num_tuning_tasks": 1, "num_steps": 6, "num_tuning_steps": 4}

@@ -42,6 +42,8 @@ def test_every_config_builds_and_makes_two_updates(path, tmp_path):
     config["validation"] |= {"num_tasks": 2}
     if "dataset" in config["task"]:
         config["task"]["dataset"] = {"name": "digits", "split": "train"}
+    if "size" in config["task"]:
+        config["task"] |= {"size": 16, "num_crops": 2}
     result = experiment.run(config, tmp_path, command="python", progress=False)
     assert np.isfinite(result.best_score)
     assert (tmp_path / "meta_params.safetensors").exists()
@@ -79,7 +81,10 @@ def test_a_run_from_start_to_figures(tmp_path):
         ({"num_meta_update": 3}, "unknown: num_meta_update"),
         ({"weights": "first"}, 'weights must be "all" or "last"'),
         ({"optimizer": {"name": "adam"}}, "Unknown optimizer 'adam'"),
-        ({"task": {"name": "cubic"}}, "Unknown task 'cubic'; there are convnet, mlp, quadratic"),
+        (
+            {"task": {"name": "cubic"}},
+            "Unknown task 'cubic'; there are convnet, mlp, neural_art",
+        ),
         ({"task": {"name": "quadratic", "size": 3}}, "unexpected keyword argument 'size'"),
         ({"estimator": {"name": "es"}}, "Unknown estimator 'es'"),
         ({"meta_optimizer": {"name": "lbfgs"}}, "Unknown meta_optimizer 'lbfgs'"),

@@ -20,6 +20,7 @@ LAYERS = [  # each imports only from those above it
     "specification",
     "optimizers",
     "data",
+    "pictures",
     "tasks",
     "remat",
     "parallel",
@@ -38,6 +39,7 @@ LAYERS = [  # each imports only from those above it
     "comparison",
     "architectures",
     "trajectory",
+    "gallery",
     "report",
     "figures",
     "deviations",
@@ -82,6 +84,7 @@ def test_import_is_light():
         "tensorflow_datasets",
         "matplotlib",
         "sklearn",
+        "skimage",
         "ml_collections",
         "absl.app",
     ]

@@ -8,9 +8,18 @@ import numpy as np
 import pytest
 
 from l2ljax.data import load_dataset
-from l2ljax.tasks import convnet, mlp, quadratic
+from l2ljax.tasks import convnet, mlp, neural_art, quadratic
+from l2ljax.tasks.features import Extractor
 
 DIGITS = load_dataset("digits", "train")
+PICTURES = jax.random.uniform(jax.random.key(0), (300, 12, 16, 3))
+MIXED_COLOURS = Extractor(
+    params=jax.random.normal(jax.random.key(1), (3, 4)),
+    apply=lambda matrix, image, taps: dict.fromkeys(taps, jnp.tanh(image @ matrix)),
+    taps=("mixed",),
+    content_tap="mixed",
+    style_taps=("mixed",),
+)
 
 CASES = {
     "quadratic": quadratic(),
@@ -21,6 +30,7 @@ CASES = {
     "mlp-tanh": mlp(DIGITS, (6,), "tanh", batch_size=8),
     "mlp-gelu": mlp(DIGITS, (6,), "gelu", batch_size=8),
     "convnet": convnet(DIGITS, (3, 4), (5,), kernel_size=3, batch_size=8),
+    "neural-art": neural_art(PICTURES, PICTURES[0], extractor=MIXED_COLOURS, content_weight=10.0),
 }
 
 every_task = pytest.mark.parametrize("task", CASES.values(), ids=CASES.keys())

@@ -7,16 +7,18 @@ import jax
 from l2ljax.base import Task
 from l2ljax.tasks.convnet import accuracy, convnet
 from l2ljax.tasks.mlp import mlp
+from l2ljax.tasks.neural_art import neural_art
 from l2ljax.tasks.quadratic import quadratic
 
 BUILDERS: dict[str, Callable[..., Task]] = {
     "quadratic": quadratic,
     "mlp": mlp,
     "convnet": convnet,
+    "neural_art": neural_art,
 }
 """Name in configs -> builder. A new task adds its line here."""
 
 ACCURACY: dict[str, Callable[..., jax.Array]] = {"convnet": accuracy}
 """Name in configs -> `(params, images, labels) -> share of images classified rightly`, if any."""
 
-__all__ = ["ACCURACY", "BUILDERS", "convnet", "mlp", "quadratic"]
+__all__ = ["ACCURACY", "BUILDERS", "convnet", "mlp", "neural_art", "quadratic"]
