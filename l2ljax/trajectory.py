@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -126,4 +128,8 @@ def responses(
         return tx.update(gradient, state)[1], would
 
     start = tx.init(jnp.zeros(num_coordinates))
-    return jax.jit(lambda: jax.lax.scan(step, start, gradients)[1][jnp.asarray(at_steps)])()
+    def chosen() -> Any:
+        would: Any = jax.lax.scan(step, start, gradients)[1]
+        return would[jnp.asarray(at_steps)]
+
+    return jax.jit(chosen)()
