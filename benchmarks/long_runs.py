@@ -39,9 +39,9 @@ def with_faults(task: Task, share: float) -> Task:
     """`task`, a share of whose minibatches is NaN, and so their losses and gradients."""
 
     def batch(data, instance, key):
-        batch_key, fault_key = jax.random.split(key)
-        fault = jnp.where(jax.random.bernoulli(fault_key, share), jnp.nan, 0.0)
-        return jax.tree.map(lambda leaf: leaf + fault, task.batch(data, instance, batch_key))
+        # One key for both: a minibatch at fault is lost, whatever it was.
+        fault = jnp.where(jax.random.bernoulli(key, share), jnp.nan, 0.0)
+        return jax.tree.map(lambda leaf: leaf + fault, task.batch(data, instance, key))
 
     return dataclasses.replace(task, batch=batch)
 

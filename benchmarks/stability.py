@@ -31,6 +31,7 @@ OWN_TASK = {"lstm-quadratic": "quadratics", "lstm-mnist": "digits", FRESH: "quad
 FAULTY = "quadratics, 0.1 % of gradients NaN"
 
 OPTIMIZERS = flags.DEFINE_list("optimizers", list(OWN_TASK), "Those to run.")
+TASKS = flags.DEFINE_list("tasks", None, "Those that start with one of these; default: all.")
 RUNS = flags.DEFINE_integer("runs", 100, "Of each.", lower_bound=1)
 STEPS = flags.DEFINE_integer("steps", 10_000, "Inner steps of each.", lower_bound=1)
 CHUNK = flags.DEFINE_integer("chunk", 100, "Inner steps a compiled call.", lower_bound=1)
@@ -84,6 +85,8 @@ def main(argv: list[str]) -> None:
             unit = 10.0 ** math.floor(math.log10(largest))
             bound = float(f"{math.ceil(largest / unit) * unit:.1g}")
             for task_name, task in found.items():
+                if TASKS.value and not task_name.startswith(tuple(TASKS.value)):
+                    continue
                 for settings, options in {
                     "recommended": {"nonfinite": "skip", "max_update": bound},
                     "default": {},

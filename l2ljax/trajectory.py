@@ -1,7 +1,6 @@
 """What several optimizers would do along the trajectory of one of them (paper, Appendix B)."""
 
 from collections.abc import Mapping, Sequence
-
 from typing import Any
 
 import jax
