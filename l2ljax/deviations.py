@@ -3,6 +3,7 @@
 benchmarks/deviations.py measures it: optimizers meta-trained alike but for one setting.
 """
 
+import collections
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,17 +11,18 @@ from typing import Any
 
 from l2ljax.report import LABELS, STYLES, new_figure, save_figure
 
+NOT_MEASURED = "(not measured yet)"
+
 
 def fill(rows: Sequence[Sequence[str]], found: Mapping[str, Any]) -> list[list[str]]:
     """Rows whose names in braces are replaced by final losses, "0.31 [0.29, 0.33]".
+
+    A name that `found` does not have is replaced by `NOT_MEASURED`.
 
     Args:
         rows: of texts; `{output-scale}` is the learned optimizer of the run output-scale, `{adam}`
             a baseline, `{init/adam}` that baseline on the run's own task.
         found: the content of deviations.json.
-
-    Raises:
-        ValueError: for a name that was not measured, listing those that were.
 
     Example:
         >>> loss = {"final_loss": {"mean": 0.3, "ci95": [0.25, 0.35]}}
@@ -32,13 +34,8 @@ def fill(rows: Sequence[Sequence[str]], found: Mapping[str, Any]) -> list[list[s
     for run, content in found["runs"].items():
         for name, row in content["optimizers"].items():
             texts[run if name == "lstm" else f"{run}/{name}"] = _interval(row)
-    try:
-        return [[cell.format_map(texts) for cell in row] for row in rows]
-    except KeyError as error:
-        raise ValueError(
-            f"A deviation mentions {error.args[0]!r}, which was not measured; there are "
-            f"{', '.join(texts)}. Run benchmarks/deviations.py."
-        ) from error
+    known = collections.defaultdict(lambda: NOT_MEASURED, texts)
+    return [[cell.format_map(known) for cell in row] for row in rows]
 
 
 def save_deviations(path: str | Path) -> None:

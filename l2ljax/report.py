@@ -74,7 +74,7 @@ def save_curves(directory: str | Path, title: str | None = None, from_step: int 
     summary = json.loads((directory / "summary.json").read_text())
     columns = np.genfromtxt(directory / "curves.csv", delimiter=",", names=True)[from_step:]
     pyplot = _pyplot()
-    figure, panels = new_figure(size=(7.0, 4.6))
+    figure, panels = new_figure(size=(6.0, 4.4))
     axes = panels[0][0]
     optimizers = summary["optimizers"]
     learned = [name for name, row in optimizers.items() if row["learning_rate"] is None]

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import struct
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -22,6 +23,8 @@ img { display: block; max-width: 100%; height: auto }
 table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums }
 th, td { text-align: left; padding: 0.25rem 0.8rem 0.25rem 0; border-bottom: 1px solid #ddd;
   vertical-align: top }
+.cards td:last-child { min-width: 15rem }
+.word { display: inline-block; max-width: 100% }
 .numbers th + th, .numbers td + td { text-align: right; white-space: nowrap }
 code { overflow-wrap: anywhere; font-size: 0.88em; background: #f4f4f4; padding: 0.05em 0.25em }
 nav ul { columns: 18rem; padding-left: 1.2rem }
@@ -31,12 +34,13 @@ dt { font-weight: 600 } dd { margin: 0; min-width: 0 }
 .note { color: #555; font-size: 0.9rem }
 .warning { background: #fff3cd; padding: 0.4rem 0.7rem }
 @media (max-width: 44rem) {
-  .wide img { max-width: none; width: 40rem }
+  .wide img.large { max-width: none; width: 42rem }
   dl { grid-template-columns: 1fr; gap: 0 } dd { margin-bottom: 0.5rem }
   .cards thead { display: none }
   .cards tr { display: block; border-bottom: 2px solid #bbb; padding: 0.5rem 0 }
   .cards td { display: block; border: 0; padding: 0.1rem 0 }
   .cards td:first-child { font-weight: 600; font-size: 1rem }
+  .cards td:empty { display: none }
   .cards td + td::before { content: attr(data-of) ": "; color: #666 }
 }
 """
@@ -47,6 +51,9 @@ INTRODUCTION = (
     "brackets and bands are 95&nbsp;% bootstrap intervals of the mean over optimizees, for one "
     "meta-training each: they do not say how much another seed of meta-training would change."
 )
+
+LARGE = 1100
+"""Pixels from which on a picture is too wide for a phone."""
 
 DEVIATION_COLUMNS = ("what", "paper", "released code", "here", "what a switch does")
 
@@ -118,8 +125,10 @@ def _evaluation(directory: Path, made: Mapping[str, Any]) -> str:
         content = _read(path)
         found |= {key: content[key] for key in ("num_tasks", "seed", "hardware") if key in content}
     tasks = found.get("num_tasks")
+    if not tasks:
+        return ""
     parts = [
-        f"{tasks:,} optimizee{'s' * (tasks > 1)}" if tasks else "",
+        f"{tasks:,} optimizee{'s' * (tasks > 1)}",
         f"seed {found['seed']}" if "seed" in found else "",
         found["hardware"] or "",
         f"{made['seconds']:.0f} s" if "seconds" in made else "",
@@ -193,14 +202,17 @@ def _picture(path: Path, title: str) -> str:
     data = base64.b64encode(content).decode()
     alt = escape(f"{title}: the numbers are in the table, if there is one")
     size = f'width="{width}" height="{height}"'
-    return f'<div class="wide"><img alt="{alt}" {size} src="data:image/png;base64,{data}"></div>'
+    kind = ' class="large"' if width > LARGE else ""  # to be moved sideways on a phone
+    return (
+        f'<div class="wide"><img{kind} alt="{alt}" {size} src="data:image/png;base64,{data}"></div>'
+    )
 
 
 def _table(heading: Sequence[str], rows: Sequence[Sequence[str]], kind: str) -> str:
     head = "".join(f"<th>{escape(cell)}</th>" for cell in heading)
     lines = [
         "".join(
-            f'<td data-of="{escape(of)}">{escape(cell)}</td>'
+            f'<td data-of="{escape(of)}">{_whole_flags(cell)}</td>'
             for of, cell in zip(heading, row, strict=True)
         )
         for row in rows
@@ -217,7 +229,12 @@ def _list(entries: Any) -> str:
 
 
 def _code(text: str) -> str:
-    return f"<code>{escape(text)}</code>"
+    return f"<code>{_whole_flags(text)}</code>"
+
+
+def _whole_flags(text: str) -> str:
+    """Escaped, with flags that lines are not broken in where there is room for them."""
+    return re.sub(r"\(?--[^\s);]+", r'<span class="word">\g<0></span>', escape(text))
 
 
 def _read(path: Path) -> dict[str, Any]:
