@@ -15,7 +15,7 @@ import numpy as np
 import optax
 from hidden_last import lstm_hidden_last
 
-from l2ljax import estimators, optimizers, tasks
+from l2ljax import estimators, networks, optimizers, tasks
 from l2ljax.base import LearnedOptimizer, Task
 from l2ljax.data import Images
 from l2ljax.meta_step import init_state, meta_step
@@ -102,6 +102,22 @@ def meta_update(
     )
 
 
+def with_automatic_cell(work: Work) -> Work:
+    """`work` with the LSTM cell as JAX differentiates it by itself, for the rest of the process."""
+
+    def make():
+        networks.lstm_cell = _plain_cell
+        return work.make()
+
+    return dataclasses.replace(work, make=make)
+
+
+def _plain_cell(gates: jax.Array, cell: jax.Array) -> tuple[jax.Array, jax.Array]:
+    i, f, z, o = jnp.split(gates, 4)
+    cell = jax.nn.sigmoid(f) * cell + jax.nn.sigmoid(i) * jnp.tanh(z)
+    return jax.nn.sigmoid(o) * jnp.tanh(cell), cell
+
+
 def _an_instance(task: Task) -> Any:
     return jax.eval_shape(task.sample, task.data, jax.random.key(0))
 
@@ -177,6 +193,15 @@ WORKS: dict[str, dict[str, Callable[[], Work]]] = {
         "recorded, share 1/8, 2 devices": lambda: meta_update(
             _mnist, _lstm(), 1, coordinate_share=0.125, devices=2
         ),
+        "recorded, states only, 2 devices": lambda: meta_update(
+            _mnist, _lstm(), 1, devices=2, remat="step"
+        ),
+        "recorded, automatic cell, 2 devices": lambda: with_automatic_cell(
+            meta_update(_mnist, _lstm(), 1, devices=2)
+        ),
+        "recorded, automatic cell, states only, 2 devices": lambda: with_automatic_cell(
+            meta_update(_mnist, _lstm(), 1, devices=2, remat="step")
+        ),
         "recorded, one chunk": lambda: meta_update(_mnist, _lstm(), 1, chunk_size=10**6),
         "scan": lambda: meta_update(_mnist, _lstm(), 1, backward="scan"),
         "scan, nested": lambda: meta_update(_mnist, _lstm(), 1, backward="scan", remat="nested"),
@@ -187,6 +212,9 @@ WORKS: dict[str, dict[str, Callable[[], Work]]] = {
         "recorded": lambda: meta_update(_mnist, _lstm(), 1, unroll_length=100),
         "recorded, 2 devices": lambda: meta_update(
             _mnist, _lstm(), 1, unroll_length=100, devices=2
+        ),
+        "recorded, nested, 2 devices": lambda: meta_update(
+            _mnist, _lstm(), 1, unroll_length=100, devices=2, remat="nested"
         ),
         "recorded, share 1/8": lambda: meta_update(
             _mnist, _lstm(), 1, unroll_length=100, coordinate_share=0.125

@@ -127,6 +127,7 @@ def responses(
         return tx.update(gradient, state)[1], would
 
     start = tx.init(jnp.zeros(num_coordinates))
+
     def chosen() -> Any:
         would: Any = jax.lax.scan(step, start, gradients)[1]
         return would[jnp.asarray(at_steps)]
