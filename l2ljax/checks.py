@@ -146,6 +146,11 @@ def short(value: Any, length: int = 80) -> str:
         text = " ".join(repr(value).split())
     except (ValueError, RecursionError):  # an integer of thousands of digits has no repr
         text = f"a {type(value).__name__}"
+    return shorten(text, length)
+
+
+def shorten(text: str, length: int) -> str:
+    """`text`, cut where it gets longer than `length`."""
     return text if len(text) <= length else text[: length - 3] + "..."
 
 

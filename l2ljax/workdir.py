@@ -19,7 +19,7 @@ def claim(workdir: Path, config: Mapping[str, Any]) -> None:
     path = Path(workdir) / "config.json"
     config = json.loads(json.dumps(config))  # tuples become lists, as they will in the file
     if not path.exists():
-        Path(workdir).mkdir(parents=True, exist_ok=True)
+        make_directory(Path(workdir))
         write_atomically(path, json.dumps(config, indent=2) + "\n")
         return
     differences = _differences(read_config(workdir), config)
@@ -86,8 +86,11 @@ class MetricsLog:
         self.records.append(record)
         if not self._write:
             return
-        with self._path.open("a") as file:
-            file.write(_line(record))
+        try:
+            with self._path.open("a") as file:
+                file.write(_line(record))
+        except OSError as error:
+            raise cannot_write(f"{self._path} cannot be written", error) from error
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -103,11 +106,46 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replaces `path` by `text` in one step, so that a failure leaves the old file whole."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Replaces `path` by `content` in one step, so that a failure leaves the old file whole.
+
+    Raises:
+        OSError: if it cannot be written, with the reason and the path.
+    """
+    content = content.encode() if isinstance(content, str) else content
     temporary = Path(path).with_name(f".{Path(path).name}.{os.getpid()}.tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise cannot_write(f"{path} cannot be written", error) from error
+
+
+def make_directory(directory: Path) -> None:
+    """Makes `directory` where it is not there yet.
+
+    Raises:
+        OSError: if it cannot be made, with the reason.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(f"The directory {directory} cannot be made", error) from error
+
+
+def cannot_write(what: str, error: Exception, *more: str) -> OSError:
+    """An error of `error`'s kind whose sentence says what failed, why, and what to do."""
+    number = getattr(error, "errno", None)
+    kind = type(error) if isinstance(error, OSError) else OSError
+    reason = os.strerror(number) if number else f"{type(error).__name__}: {error}"
+    advice = "; ".join(
+        [*more, "make room or give a directory that can be written, and start again"]
+    )
+    found = kind(f"{what} ({reason}); {advice}.")
+    found.errno = number
+    return found
 
 
 def _line(record: dict[str, Any]) -> str:

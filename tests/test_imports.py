@@ -13,6 +13,7 @@ PACKAGE = Path(l2ljax.__file__).parent
 LAYERS = [  # each imports only from those above it
     "base",
     "checks",
+    "seal",
     "preprocess",
     "networks",
     "blocks",
@@ -26,6 +27,7 @@ LAYERS = [  # each imports only from those above it
     "unroll",
     "estimators",
     "workdir",
+    "orbax_errors",
     "checkpoint",
     "meta_train",
     "evaluate",
