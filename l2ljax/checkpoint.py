@@ -171,7 +171,7 @@ def _abstract(like: PyTree) -> PyTree:
 
 def _check_same_leaves(like: PyTree, saved: Mapping[str, Any], where: str) -> None:
     def described(shape, dtype):
-        return f"{dtype}{list(shape)}"
+        return f"shape {tuple(shape)} and dtype {dtype}"
 
     wanted = {
         path_name(path): described(*stored_like(leaf))
@@ -181,9 +181,9 @@ def _check_same_leaves(like: PyTree, saved: Mapping[str, Any], where: str) -> No
     for name in {**wanted, **found}:
         if wanted.get(name) != found.get(name):
             raise ValueError(
-                f"{where} does not fit this run: {name} is {found.get(name, 'not there')}, "
-                f"expected {wanted.get(name, 'no such array')}; resume with the arguments that it "
-                "was started with, or start in a new directory."
+                f"{where} does not fit this run: {name} has {found.get(name, 'no array')}, "
+                f"expected {wanted.get(name, 'none')}; resume with the arguments that it was "
+                "started with, or start in a new directory."
             )
 
 

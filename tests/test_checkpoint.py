@@ -150,12 +150,9 @@ def test_a_later_format_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (
-            {"large": [jnp.zeros((40, 99))]},
-            r"large/0 is float32\[40, 100\], expected float32\[40, 99",
-        ),
-        ({"update": jnp.float32(0)}, r"update is int32\[\], expected float32\[\]"),
-        ({"more": jnp.zeros(2)}, r"more is not there, expected float32\[2\]"),
+        ({"large": [jnp.zeros((40, 99))]}, r"large/0 has shape \(40, 100\) .* \(40, 99\) and"),
+        ({"update": jnp.float32(0)}, r"update has .* dtype int32, expected .* dtype float32"),
+        ({"more": jnp.zeros(2)}, r"more has no array, expected shape \(2,\) and dtype float32"),
     ],
 )
 def test_another_runs_checkpoint_is_refused(two_checkpoints, change, words):
