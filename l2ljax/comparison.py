@@ -16,7 +16,7 @@ from l2ljax.evaluate import BASELINES, Curve, MakeTransform, bootstrap_ci95, com
 from l2ljax.experiment import build_task, check_fields, hardware
 from l2ljax.pretrained import load_optimizer, weights_path
 from l2ljax.tasks import ACCURACY
-from l2ljax.workdir import read_config, write_atomically
+from l2ljax.workdir import make_directory, read_config, write_atomically
 
 SETTINGS = {
     "num_tasks": "optimizees",
@@ -155,7 +155,7 @@ def write_results(
 ) -> None:
     """Writes `summary.json` and `curves.csv` (step, and each optimizer's mean loss and 95 % CI)."""
     directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
+    make_directory(directory)
     columns = {}
     for name, curve in curves.items():
         columns[f"{name}_mean"] = curve.losses.mean(axis=0)

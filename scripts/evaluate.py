@@ -57,9 +57,10 @@ def main(argv: list[str]) -> None:
             summary, curves = comparison.evaluate_weights(WEIGHTS.value, overrides, **options)
         else:
             summary, curves = comparison.evaluate_run(str(WORKDIR.value), overrides, **options)
-    comparison.write_results(directory, summary, curves)
-    Console().print(report.table(summary))
-    report.save_curves(directory)
+    with one_sentence_errors():
+        comparison.write_results(directory, summary, curves)
+        Console().print(report.table(summary))
+        report.save_curves(directory)
     print(f"Numbers in {directory}/summary.json and curves.csv, figure in {directory}/curves.png")
 
 
