@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test test-slow kill-test lint types check bench clean
+.PHONY: demo test test-slow kill-test fuzz lint types check bench clean
 
 demo: $(VENV)/demo.stamp
 	$(RUN) scripts/meta_train.py --config=configs/demo.py --workdir=runs/demo
@@ -18,6 +18,10 @@ test-slow: $(VENV)/dev.stamp
 # Kills meta-training at random moments and resumes it, 20 times over.
 kill-test: $(VENV)/dev.stamp
 	$(RUN) tests/kill.py
+
+# Bad configurations and damaged files by the hundred, from one seed.
+fuzz: $(VENV)/dev.stamp
+	$(RUN) tests/fuzz.py
 
 lint: $(VENV)/dev.stamp
 	$(RUN) -m ruff check .

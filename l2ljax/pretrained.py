@@ -16,7 +16,7 @@ import safetensors
 import safetensors.numpy
 
 from l2ljax.base import LearnedOptimizer, MetaParams
-from l2ljax.checks import check_like, path_name, shorten
+from l2ljax.checks import check_like, path_name, short, shorten
 from l2ljax.optimizers import build
 from l2ljax.seal import seal_tensors
 from l2ljax.workdir import write_atomically
@@ -78,7 +78,9 @@ def save_optimizer(
     """
     path = Path(path)
     expected = jax.eval_shape(build(specification).init, jax.random.key(0))
-    check_like(expected, meta_params, "meta_params", f"expected those of {dict(specification)}")
+    check_like(
+        expected, meta_params, "meta_params", f"expected those of {short(dict(specification))}"
+    )
     tensors = {
         path_name(p): np.array(leaf, order="C")  # safetensors takes contiguous arrays only
         for p, leaf in jax.tree_util.tree_leaves_with_path(meta_params)
@@ -167,7 +169,7 @@ def load_meta_params(source: str | Mapping[str, Any], like: MetaParams) -> MetaP
         >>> meta_params = load_meta_params("lstm-mnist", like)
     """
     found = _read_meta_params(source)
-    check_like(like, found, f"initial={source!r}", "it must fit the optimizer")
+    check_like(like, found, f"initial={short(source)}", "it must fit the optimizer")
     return jax.tree.map(lambda new, old: new.astype(old.dtype), found, like)
 
 
@@ -181,7 +183,7 @@ def _read_meta_params(source: Any) -> MetaParams:
         return {label: _read_meta_params(one) for label, one in source.items()}
     if not isinstance(source, str):
         raise ValueError(
-            f"initial must name a bundled optimizer or a .safetensors file, got {source!r}."
+            f"initial must name a bundled optimizer or a .safetensors file, got {short(source)}."
         )
     return load_optimizer(weights_path(source))[1]
 
@@ -189,6 +191,7 @@ def _read_meta_params(source: Any) -> MetaParams:
 def _bundled(name: str) -> Path:
     if name not in pretrained_names():
         raise ValueError(
-            f"There is no bundled optimizer {name!r}; there are {', '.join(pretrained_names())}."
+            f"There is no bundled optimizer {short(name)}; there are "
+            f"{', '.join(pretrained_names())}."
         )
     return WEIGHTS / f"{name}.safetensors"

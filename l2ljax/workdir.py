@@ -4,9 +4,12 @@ import contextlib
 import fcntl
 import json
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from l2ljax.checks import short, shorten
 
 
 def claim(workdir: Path, config: Mapping[str, Any]) -> None:
@@ -24,8 +27,9 @@ def claim(workdir: Path, config: Mapping[str, Any]) -> None:
         return
     differences = _differences(read_config(workdir), config)
     if differences:
+        named = shorten("; ".join(differences), 400)
         raise ValueError(
-            f"{workdir} holds a run with another configuration ({'; '.join(differences)}). "
+            f"{workdir} holds a run with another configuration ({named}). "
             "Give the same configuration to resume it, or another --workdir."
         )
 
@@ -41,8 +45,8 @@ def read_config(workdir: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"{workdir} holds no run: there is no {path.name} in it.")
     try:
         config = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON ({error}).") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not valid JSON ({shorten(str(error), 200)}).") from error
     if not isinstance(config, dict):
         raise ValueError(f"{path} must hold a JSON object, got {type(config).__name__}.")
     return config
@@ -94,15 +98,25 @@ class MetricsLog:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The records of a `metrics.jsonl`; a last line that was cut off is left out."""
+    """The records of a `metrics.jsonl`; a last line that was cut off is left out.
+
+    Any other line that is no record is left out with a warning.
+    """
     if not Path(path).exists():
         return []
     records = []
-    for line in Path(path).read_text().splitlines():
+    *lines, last = Path(path).read_text(errors="replace").split("\n")
+    for number, line in enumerate([*lines, last], start=1):
         try:
-            records.append(json.loads(line))
-        except ValueError:
-            break
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            record = None
+        if isinstance(record, dict) and isinstance(record.get("update"), int):
+            records.append(record)
+        elif number <= len(lines):
+            warnings.warn(
+                f"Line {number} of {path} is damaged and left out of the history.", stacklevel=2
+            )
     return records
 
 
@@ -162,4 +176,4 @@ def _differences(old: Any, new: Any, name: str = "") -> list[str]:
                 old.get(field, "(unset)"), new.get(field, "(unset)"), prefix + field
             )
         ]
-    return [] if old == new else [f"{name} is {old!r} there, {new!r} here"]
+    return [] if old == new else [f"{name} is {short(old)} there, {short(new)} here"]

@@ -32,6 +32,7 @@ LAYERS = [  # each imports only from those above it
     "meta_train",
     "evaluate",
     "pretrained",
+    "configuration",
     "experiment",
     "comparison",
     "architectures",

@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 from l2ljax.base import GradientEstimator, Key, LearnedOptimizer, MetaParams, PyTree, Task
-from l2ljax.checks import check_positive_int
+from l2ljax.checks import check_positive_int, is_number, short
 from l2ljax.estimators.recorded import (
     group_state_specs,
     init_group_states,
@@ -269,10 +269,10 @@ def truncated_bptt(
             f"unroll_length={unroll_length} does not divide episode_length={episode_length}; "
             "choose windows that fill the episode exactly."
         )
-    if not 0 < coordinate_share <= 1:
-        raise ValueError(f"coordinate_share must lie in (0, 1], got {coordinate_share!r}.")
+    if not (is_number(coordinate_share) and 0 < coordinate_share <= 1):
+        raise ValueError(f"coordinate_share must lie in (0, 1], got {short(coordinate_share)}.")
     if backward not in ("auto", "recorded", "scan"):
-        raise ValueError(f'backward must be "auto", "recorded" or "scan", got {backward!r}.')
+        raise ValueError(f'backward must be "auto", "recorded" or "scan", got {short(backward)}.')
 
     recordable = optimizer.coordinate_groups is not None and not second_derivatives
     if (backward == "recorded" or coordinate_share < 1) and not recordable:
