@@ -23,7 +23,7 @@ from jax.sharding import Mesh
 
 from l2ljax import checkpoint
 from l2ljax.base import GradientEstimator, Key, LearnedOptimizer, MetaParams, PyTree, Task
-from l2ljax.checks import check_positive_int
+from l2ljax.checks import check_key, check_kind, check_positive_int, check_transform
 from l2ljax.parallel import (
     SPLIT,
     WHOLE,
@@ -112,6 +112,10 @@ class Validation:
     mesh: Mesh | None = dataclasses.field(default=None, metadata={"static": True})
 
     def __post_init__(self):
+        for name in ("num_tasks", "num_steps", "at_once"):
+            check_positive_int(name, getattr(self, name))
+        if self.weights is not None and len(self.weights) != self.num_steps:
+            raise ValueError(f"weights must have {self.num_steps} entries, one per inner step.")
         check_mesh(self.mesh, self.num_tasks, ())
 
     def score(self, meta_params: MetaParams) -> jax.Array:
@@ -246,6 +250,11 @@ def meta_train(
         "log_every": log_every,
     }.items():
         check_positive_int(name, count)
+    check_kind("estimator", estimator, GradientEstimator)
+    check_kind("validation", validation, Validation, type(None))
+    check_kind("workdir", workdir, str, Path, type(None))
+    check_transform("meta_optimizer", meta_optimizer)
+    check_key("key", key)
     state = init_state(estimator, meta_optimizer, meta_params, key)
 
     with contextlib.ExitStack() as stack:

@@ -16,7 +16,7 @@ import safetensors
 import safetensors.numpy
 
 from l2ljax.base import LearnedOptimizer, MetaParams
-from l2ljax.checks import check_like, path_name, short, shorten
+from l2ljax.checks import check_like, check_path, path_name, short, shorten
 from l2ljax.optimizers import build
 from l2ljax.seal import seal_tensors
 from l2ljax.workdir import write_atomically
@@ -76,6 +76,7 @@ def save_optimizer(
         ValueError: if the meta-parameters do not fit the specification.
         OSError: if the file cannot be written.
     """
+    check_path("path", path)
     path = Path(path)
     expected = jax.eval_shape(build(specification).init, jax.random.key(0))
     check_like(
@@ -85,10 +86,11 @@ def save_optimizer(
         path_name(p): np.array(leaf, order="C")  # safetensors takes contiguous arrays only
         for p, leaf in jax.tree_util.tree_leaves_with_path(meta_params)
     }
-    texts = {
-        name: json.dumps(value)
-        for name, value in {**(metadata or {}), "optimizer": dict(specification)}.items()
-    }
+    everything = {**(metadata or {}), "optimizer": dict(specification)}
+    try:
+        texts = {name: json.dumps(value) for name, value in everything.items()}
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"metadata must be JSON values by name, got {short(metadata)}.") from error
     texts[SEAL] = json.dumps(seal_tensors(tensors, texts))
     write_atomically(path, safetensors.numpy.save(tensors, metadata=texts))
 
@@ -105,6 +107,7 @@ def load_optimizer(path: str | Path) -> tuple[LearnedOptimizer, MetaParams, dict
             older versions have none), was not written by l2ljax, or its weights do not fit the
             optimizer that it specifies.
     """
+    check_path("path", path)
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no weights file {path}.")

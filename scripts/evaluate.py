@@ -44,7 +44,10 @@ def main(argv: list[str]) -> None:
     names = ["learned", *BASELINES]
     with one_sentence_errors(), Progress() as bar:
         if TASK.value != "{}":
-            overrides["task"] = json.loads(TASK.value)
+            try:
+                overrides["task"] = json.loads(TASK.value)
+            except ValueError as error:
+                raise ValueError(f"--task must be JSON, got {TASK.value!r} ({error}).") from error
         if WEIGHTS.value and not OUTPUT.value:
             raise ValueError("--weights needs --output=DIRECTORY for what is written.")
         directory = Path(OUTPUT.value or Path(str(WORKDIR.value)) / "evaluation")

@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 from l2ljax.base import GradientEstimator, Key, LearnedOptimizer, MetaParams, PyTree, Task
-from l2ljax.checks import check_positive_int, is_number, short
+from l2ljax.checks import check_optimizer, check_positive_int, check_task, is_number, short
 from l2ljax.estimators.recorded import (
     group_state_specs,
     init_group_states,
@@ -256,6 +256,8 @@ def truncated_bptt(
         >>> int(state.position), metrics["losses"].shape
         (5, (6,))
     """
+    check_task(task)
+    check_optimizer("optimizer", optimizer)
     check_positive_int("num_tasks", num_tasks)
     check_positive_int("episode_length", episode_length)
     check_positive_int("unroll_length", unroll_length)
@@ -319,7 +321,10 @@ def step_weights(weights: Weights | None, episode_length: int) -> tuple[float, .
         return (1.0,) * episode_length
     if callable(weights):
         weights = weights(np.arange(1, episode_length + 1))
-    array = np.asarray(weights, dtype=np.float64)
+    try:
+        array = np.asarray(weights, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"weights must be numbers, got {short(weights)}.") from error
     if array.shape != (episode_length,):
         raise ValueError(
             f"weights must have one entry per inner step, shape ({episode_length},), "
