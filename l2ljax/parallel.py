@@ -7,7 +7,7 @@ coordinates; the updates are gathered in every inner step. Further axes of a mes
 task that shards its parameters over one of them keeps them so.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -96,7 +96,7 @@ def check_mesh(mesh: Mesh | None, num_tasks: int, sharded_data: PyTree) -> None:
     """
     if mesh is None:
         return
-    if not isinstance(mesh, Mesh):
+    if not isinstance(getattr(mesh, "shape", None), Mapping):
         raise ValueError(f"mesh must be a jax.sharding.Mesh or None, got {short(mesh)}.")
     if TASKS not in mesh.shape:
         raise ValueError(

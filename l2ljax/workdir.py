@@ -29,8 +29,8 @@ def claim(workdir: Path, config: Mapping[str, Any]) -> None:
     if differences:
         named = shorten("; ".join(differences), 400)
         raise ValueError(
-            f"{workdir} holds a run with another configuration ({named}). "
-            "Give the same configuration to resume it, or another --workdir."
+            f"{workdir} holds a run with another configuration (config.json: {named}); "
+            "give the same configuration to resume it, or another --workdir."
         )
 
 
