@@ -114,8 +114,7 @@ def check_json(name: str, value: Any, depth: int = 0) -> None:
     if depth > DEEPEST:
         raise ValueError(f"{name} is nested too deeply: a configuration has {DEEPEST} levels.")
     if isinstance(value, Mapping):
-        if not all(isinstance(key, str) for key in value):
-            raise ValueError(f"{name} must have strings as keys, got {short(value)}.")
+        check_mapping(name, value, example='{"name": ...}')
         for key, inner in value.items():
             check_json(f"{name}.{key}", inner, depth + 1)
     elif isinstance(value, list | tuple):

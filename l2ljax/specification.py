@@ -58,5 +58,8 @@ def check_mapping(what: str, value: Any, *, example: str) -> None:
     Raises:
         ValueError: naming `what`, with an example.
     """
-    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+    if not isinstance(value, Mapping):
         raise ValueError(f"{what} must be a dict such as {example}, got {short(value)}.")
+    for key in value:
+        if not isinstance(key, str):
+            raise ValueError(f"{what} must have strings as keys, got the key {short(key)}.")

@@ -3,8 +3,8 @@
     python tests/fuzz.py --seed=0 --configs=250 --files=220
 
 Everything else is unexplained and fails: other exceptions, a message that is a traceback, numbers
-that are not those saved, a file that was changed, a case that takes longer than a minute. Prints a
-table, and the unexplained cases.
+that are not those saved, a file that was changed, a case that takes longer than two minutes.
+Prints a table, and the unexplained cases.
 """
 
 import argparse
@@ -39,7 +39,7 @@ from l2ljax.workdir import MetricsLog, claim
 jax.config.update("jax_disable_most_optimizations", True)  # compilation is what takes time
 
 ROOT = Path(__file__).parents[1]
-SECONDS = 60
+SECONDS = 120
 """More than any case needs."""
 
 Case = Callable[[], str]
@@ -137,7 +137,7 @@ def try_config(config: Any, folder: Path) -> str:
         jax.eval_shape(parts.estimator.estimate, meta_params, state, key)
         jax.eval_shape(parts.validation.score, meta_params)
         jax.eval_shape(parts.meta_optimizer.init, meta_params)
-    except Exception:
+    except (ValueError, TypeError, OSError):
         before = fingerprint(folder)
         with contextlib.suppress(ValueError, TypeError, OSError):
             experiment.run(config, folder / "run", command="python", progress=False)
@@ -164,10 +164,7 @@ def fuzz_configs(tally: Tally, draw: random.Random, number: int, runs: int, fold
         tally("configs/, small", name, lambda config=config: try_config(config, folder), [])
     for _ in range(number):
         name = draw.choice(sorted(configs))
-        config, changes = mutate(configs[name], draw)
-        words = {word for change in changes for word in change.split(": ")[0].split(".")}
-        words |= {change.split("'")[1] for change in changes if "added '" in change}
-        culprits = [word.strip("()") for word in words if word]
+        config, changes, culprits = mutate(configs[name], draw)
         description = f"{name} with {'; '.join(changes)}"
         outcome = tally(
             "configurations", description, lambda c=config: try_config(c, folder), culprits
@@ -227,7 +224,7 @@ def fuzz_weights(tally: Tally, draw: random.Random, number: int, folder: Path) -
         damage_file(tally, draw, "weights, damaged", path, load)
         if index % 2 == 0:
             tensors = safetensors.numpy.load_file(original)
-            specification, changes = mutate(metadata["optimizer"], draw)
+            specification, changes, _ = mutate(metadata["optimizer"], draw)
             try:
                 texts = {"optimizer": json.dumps(specification)}
             except (TypeError, ValueError, RecursionError):

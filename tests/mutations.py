@@ -45,19 +45,22 @@ NAMES = [
 ]
 
 
-def mutate(config: dict[str, Any], draw: random.Random) -> tuple[Any, list[str]]:
-    """A changed copy of `config`, and what was changed, as `path: how` for the record."""
+def mutate(config: dict[str, Any], draw: random.Random) -> tuple[Any, list[str], list[str]]:
+    """A changed copy of `config`; what was changed, as `path: how`; and the names of the culprits,
+    one of which a refusal must have in its sentence."""
     config = copy.deepcopy(config)
     if draw.random() < 0.02:
         value = draw.choice(WEIRD)
-        return value, [f"(configuration): is {short(value, 60)}"]
-    changes = []
+        return value, [f"(configuration): is {short(value, 60)}"], ["configuration"]
+    changes, culprits = [], []
     for _ in range(draw.choice([1, 1, 1, 1, 2, 3])):
         places = list(_places(config, ()))
         if places:
             path = draw.choice(places)
-            changes.append(f"{'.'.join(map(str, path))}: {_change(config, path, draw)}")
-    return config, changes
+            how, name = _change(config, path, draw)
+            changes.append(f"{'.'.join(map(str, path))}: {how}")
+            culprits += [str(name) or "''", *map(str, path)]
+    return config, changes, [culprit for culprit in culprits if culprit]
 
 
 def _places(value: Any, path: tuple) -> Iterator[tuple]:
@@ -68,10 +71,12 @@ def _places(value: Any, path: tuple) -> Iterator[tuple]:
             yield from _places(inner, (*path, key))
 
 
-def _change(config: dict, path: tuple, draw: random.Random) -> str:
+def _change(config: dict, path: tuple, draw: random.Random) -> tuple[str, Any]:
+    """How the entry at `path` was changed, and the name of the entry that is there now."""
     for key in path[:-1]:
         config = config[key]
     key, old = path[-1], config[path[-1]]
+    name = key
     how = draw.choice(["weird", "weird", "weird", "weird", "drop", "add", "rename", "near", "near"])
     if how == "drop":
         del config[key]
@@ -86,7 +91,7 @@ def _change(config: dict, path: tuple, draw: random.Random) -> str:
     else:
         config[key] = _near(old, draw) if how == "near" else draw.choice(WEIRD)
         how = f"is {short(config[key], 60)}"
-    return how
+    return how, name
 
 
 def _near(value: Any, draw: random.Random) -> Any:
@@ -101,4 +106,4 @@ def _near(value: Any, draw: random.Random) -> Any:
         return draw.choice(["".join(letters), value.upper(), value + " ", [value], value.encode()])
     if isinstance(value, list | tuple):
         return draw.choice([list(value) * 2, [*value, "x"], [*value, -1], list(value)[1:], value])
-    return draw.choice([[value], list(value), str(value)])
+    return draw.choice([[value], [*value] if isinstance(value, dict) else 0, str(value)])
