@@ -11,6 +11,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 from damage import DAMAGES
+from test_meta_train import train
 
 from l2ljax import checkpoint
 from l2ljax.orbax_errors import DamagedCheckpointError
@@ -162,3 +163,17 @@ def test_another_runs_checkpoint_is_refused(two_checkpoints, change, words):
         pytest.raises(ValueError, match=words),
     ):
         checkpoint.restore(manager, make_state(0) | change)
+
+
+def test_a_run_whose_newest_checkpoint_is_damaged_ends_as_if_it_were_not(tmp_path):
+    """The updates since the one before are made again: same weights and history, bit for bit."""
+    whole = train(4, workdir=tmp_path / "whole", checkpoint_every=1)
+    train(3, workdir=tmp_path / "run", checkpoint_every=1)
+    (tmp_path / "run/checkpoints/3/extra/metadata").unlink()
+    with pytest.warns(UserWarning, match="went on from checkpoint 2 instead"):
+        resumed = train(4, workdir=tmp_path / "run", checkpoint_every=1)
+    assert resumed.history == whole.history
+    weights = zip(
+        *map(jax.tree.leaves, (whole.last_meta_params, resumed.last_meta_params)), strict=True
+    )
+    assert all(a.tobytes() == b.tobytes() for a, b in weights)
