@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test test-slow test-matrix kill-test soak stability lint types check bench clean
+.PHONY: demo test test-slow test-matrix kill-test fuzz soak stability lint types check bench clean
 
 demo: $(VENV)/demo.stamp
 	$(RUN) scripts/meta_train.py --config=configs/demo.py --workdir=runs/demo
@@ -30,6 +30,10 @@ stability: $(VENV)/dev.stamp
 # The oldest and the newest supported libraries; needs the network. MATRIX="--quick" for a few tests.
 test-matrix:
 	$(PYTHON) tests/matrix.py $(MATRIX)
+
+# Bad configurations and damaged files by the hundred, from one seed.
+fuzz: $(VENV)/dev.stamp
+	$(RUN) tests/fuzz.py
 
 lint: $(VENV)/dev.stamp
 	$(RUN) -m ruff check .

@@ -8,7 +8,7 @@ from typing import Any
 
 from l2ljax.comparison import evaluate_weights
 from l2ljax.evaluate import BASELINES
-from l2ljax.workdir import write_atomically
+from l2ljax.workdir import make_directory, write_atomically
 
 
 def compare_architectures(
@@ -66,7 +66,7 @@ def compare_architectures(
             found |= {
                 name: summary[name] for name in ("num_tasks", "num_steps", "seed", "hardware")
             }
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_directory(path.parent)
             write_atomically(path, json.dumps(found, indent=1) + "\n")
         on_done()
     return found

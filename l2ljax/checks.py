@@ -2,13 +2,14 @@
 
 import math
 import numbers
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from l2ljax.base import PyTree
+from l2ljax.base import LearnedOptimizer, PyTree, Task
 
 LARGEST_INT = 2**31 - 1
 """Counters on a device are int32."""
@@ -109,6 +110,80 @@ def is_number(value: Any) -> bool:
     return abs(value) <= float(jnp.finfo(jnp.float32).max)
 
 
+def check_kind(name: str, value: Any, *kinds: type) -> None:
+    """Refuses what is of none of the classes `kinds`.
+
+    Raises:
+        TypeError: with what was given.
+    """
+    if not isinstance(value, kinds):
+        expected = " or ".join("None" if k is type(None) else k.__name__ for k in kinds)
+        raise TypeError(f"{name} must be a {expected}, got {short(value)}.")
+
+
+def check_task(value: Any) -> None:
+    """Refuses what is no `Task`.
+
+    Raises:
+        TypeError: with what was given.
+    """
+    if not isinstance(value, Task):
+        raise TypeError(
+            f"task must be an l2ljax.Task, such as l2ljax.tasks.quadratic(), got {short(value)}."
+        )
+
+
+def check_optimizer(name: str, value: Any) -> None:
+    """Refuses what is no `LearnedOptimizer`.
+
+    Raises:
+        TypeError: with what was given.
+    """
+    if not isinstance(value, LearnedOptimizer):
+        raise TypeError(
+            f"{name} must be an l2ljax.LearnedOptimizer, such as l2ljax.lstm(), got {short(value)}."
+        )
+
+
+def check_transform(name: str, value: Any) -> None:
+    """Refuses what is no Optax transformation; a learned optimizer becomes one.
+
+    Raises:
+        TypeError: with what was given.
+    """
+    if not (callable(getattr(value, "init", None)) and callable(getattr(value, "update", None))):
+        raise TypeError(
+            f"{name} must be an Optax transformation, such as optax.adam(0.1) or "
+            f"optimizer.transform(meta_params), got {short(value)}."
+        )
+
+
+def check_key(name: str, value: Any) -> None:
+    """Refuses what is no single random key, typed or of the old kind (a vector of uint32).
+
+    Raises:
+        TypeError: with what was given.
+    """
+    fits = False
+    if hasattr(value, "dtype") and hasattr(value, "ndim"):
+        typed = jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+        fits = value.shape == () if typed else (value.dtype, value.ndim) == (jnp.uint32, 1)
+    if not fits:
+        raise TypeError(
+            f"{name} must be a random key such as jax.random.key(0), got {short(value)}."
+        )
+
+
+def check_path(name: str, value: Any) -> None:
+    """Refuses what is no path, or cannot be one.
+
+    Raises:
+        TypeError: with what was given.
+    """
+    if not isinstance(value, str | os.PathLike) or "\0" in os.fspath(value):
+        raise TypeError(f"{name} must be a path, got {short(value)}.")
+
+
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
     """Refuses what is not one of the names in `choices`.
 
@@ -146,6 +221,11 @@ def short(value: Any, length: int = 80) -> str:
         text = " ".join(repr(value).split())
     except (ValueError, RecursionError):  # an integer of thousands of digits has no repr
         text = f"a {type(value).__name__}"
+    return shorten(text, length)
+
+
+def shorten(text: str, length: int) -> str:
+    """`text`, cut where it gets longer than `length`."""
     return text if len(text) <= length else text[: length - 3] + "..."
 
 

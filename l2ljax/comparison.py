@@ -11,25 +11,13 @@ from typing import Any
 
 import jax
 
-from l2ljax.data import load_dataset
+from l2ljax.checks import check_positive_int
+from l2ljax.configuration import check_json, check_part
 from l2ljax.evaluate import BASELINES, Curve, MakeTransform, bootstrap_ci95, compare, summarise
-from l2ljax.experiment import build_task, check_fields, hardware
+from l2ljax.experiment import build_task, check_fields, hardware, load_images
 from l2ljax.pretrained import load_optimizer, weights_path
 from l2ljax.tasks import ACCURACY
-from l2ljax.workdir import read_config, write_atomically
-
-SETTINGS = {
-    "num_tasks": "optimizees",
-    "num_steps": "inner steps of each",
-    "num_tuning_tasks": "optimizees for each learning rate",
-    "num_tuning_steps": "inner steps that rates are tuned for; default: num_steps",
-    "task": "the task's arguments that differ from training",
-    "seed": "default: the configuration's",
-    "beside": "name -> weights of other learned optimizers to show",
-    "unseen": "data set to report the accuracy on, as load_dataset's arguments; default: none",
-    "at_once": "optimizees run side by side",
-}
-"""What an evaluation may set."""
+from l2ljax.workdir import make_directory, read_config, write_atomically
 
 
 def evaluate_run(
@@ -43,7 +31,8 @@ def evaluate_run(
 
     Args:
         workdir: of the run.
-        overrides: entries that replace those of the configuration's `evaluation`, see `SETTINGS`.
+        overrides: entries that replace those of the configuration's `evaluation`, see
+            `l2ljax.configuration.EVALUATION`.
         data_dir: as in `load_dataset`.
         on_done: called with each optimizer's name as it is finished.
 
@@ -76,7 +65,8 @@ def evaluate_weights(
 
     Args:
         weights: a name in `pretrained_names()`, or a `.safetensors` file of a run.
-        overrides: entries that replace those of its configuration's `evaluation`, see `SETTINGS`.
+        overrides: entries that replace those of its configuration's `evaluation`, see
+            `l2ljax.configuration.EVALUATION`.
         baselines: name -> function of the learning rate.
         data_dir: as in `load_dataset`.
         on_done: called with each optimizer's name as it is finished.
@@ -94,17 +84,15 @@ def evaluate_weights(
     config = metadata["config"]
     check_fields(config)
     settings = {**config["evaluation"], **overrides}
-    if unknown := sorted(set(settings) - set(SETTINGS)):
-        raise ValueError(
-            f"Unknown settings of an evaluation: {', '.join(unknown)}; there are "
-            f"{', '.join(SETTINGS)}."
-        )
-    task = build_task({**config["task"], **settings["task"]}, data_dir)
+    check_json("evaluation", settings)
+    check_part("evaluation", settings)
+    changes, beside = settings.get("task", {}), settings.get("beside", {})
+    seed = check_positive_int("seed", settings.get("seed", config["seed"]), minimum=0)
+    task = build_task({**config["task"], **changes}, data_dir)
     learned = {config["optimizer"]["name"]: optimizer.transform(meta_params)}
-    for name, source in settings.get("beside", {}).items():
+    for name, source in beside.items():
         other, other_params, _ = load_optimizer(weights_path(source))
         learned[name] = other.transform(other_params)
-    seed = settings.get("seed", config["seed"])
     key = jax.random.fold_in(jax.random.key(seed), 3)
     num_steps = settings["num_steps"]
     tuned_at = settings.get("num_tuning_steps", num_steps)
@@ -141,7 +129,7 @@ def _accuracy(task: str, unseen: Mapping[str, Any] | None, data_dir: str | None)
             f"unseen asks for an accuracy, which the task {task!r} does not have; "
             f"these have one: {', '.join(ACCURACY)}."
         )
-    images = load_dataset(**unseen, data_dir=data_dir)
+    images = load_images("unseen", unseen, data_dir)
 
     @jax.jit
     def each(params, images):
@@ -155,7 +143,7 @@ def write_results(
 ) -> None:
     """Writes `summary.json` and `curves.csv` (step, and each optimizer's mean loss and 95 % CI)."""
     directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
+    make_directory(directory)
     columns = {}
     for name, curve in curves.items():
         columns[f"{name}_mean"] = curve.losses.mean(axis=0)

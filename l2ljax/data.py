@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from l2ljax.base import PyTree
+from l2ljax.checks import check_path, short, shorten
 
 Arrays = tuple[np.ndarray, np.ndarray]  # images uint8 [n, h, w, c] and labels int32 [n]
 
@@ -75,9 +76,12 @@ def load_dataset(
     """
     for argument, value, example in (("name", name, "mnist"), ("split", split, "train")):
         if not isinstance(value, str):
-            raise ValueError(f"{argument} must be a string such as {example!r}, got {value!r}.")
+            raise ValueError(
+                f"{argument} must be a string such as {example!r}, got {short(value)}."
+            )
     if data_dir is None:
         data_dir = os.environ.get("TFDS_DATA_DIR", "")
+    check_path("data_dir", data_dir)
     data_dir = os.path.expanduser(os.fspath(data_dir)) or None
     return _load(name, split, _check_labels(labels), data_dir)
 
@@ -122,8 +126,8 @@ def _check_labels(labels: Sequence[int] | None) -> tuple[int, ...] | None:
         chosen = ()
     if not chosen or len(set(chosen)) < len(chosen):
         raise ValueError(
-            f"labels must be one or more different class numbers such as (3, 5), got {labels!r}; "
-            "leave it out to keep all classes."
+            "labels must be one or more different class numbers such as (3, 5), got "
+            f"{short(labels)}; leave it out to keep all classes."
         )
     return chosen
 
@@ -144,8 +148,8 @@ def _keep_labels(arrays: Arrays, chosen: tuple[int, ...], where: str) -> Arrays:
 def _split_error(name: str, split: str, sizes: Mapping[str, int], why: str) -> ValueError:
     splits = ", ".join(f"{split!r} ({size} images)" for split, size in sizes.items())
     return ValueError(
-        f"Split {split!r} of data set {name!r} cannot be read ({why}); choose from its splits "
-        f"{splits}, or a part of one such as 'train[:100]'."
+        f"Split {short(split)} of data set {name!r} cannot be read ({shorten(why, 160)}); "
+        f"choose from its splits {splits}, or a part of one such as 'train[:100]'."
     )
 
 
@@ -183,7 +187,7 @@ def _read_tfds(name: str, split: str, data_dir: str | None) -> Arrays:
         path = _cache_path(builder, split)
         arrays = _read_cache(path, (len(source), *image_shape))
         if arrays is None:
-            arrays = _decode(source, image_shape)
+            arrays = _decode(name, source, image_shape, builder.data_path)
             _write_cache(path, arrays)
     return arrays
 
@@ -211,7 +215,8 @@ def _builder(name: str, data_dir: str | None) -> Any:
         close = difflib.get_close_matches(name, known, n=3) or ["digits", "mnist", "cifar10"]
         reason = str(error).splitlines()[0].rpartition('}": ')[2].split(". ")[0].rstrip(".")
         raise ValueError(
-            f"There is no data set {name!r} ({reason}); name must be 'digits' or a TFDS data set, "
+            f"There is no data set {short(name)} ({shorten(reason, 160)}); "
+            "name must be 'digits' or a TFDS data set, "
             f"written 'name', 'name:version' or 'name/config', such as {', '.join(close)}."
         ) from error
 
@@ -273,14 +278,21 @@ def _data_source(name: str, split: str, builder: Any) -> Any:
         ) from error
 
 
-def _decode(source: Any, image_shape: tuple[int, ...]) -> Arrays:
+def _decode(name: str, source: Any, image_shape: tuple[int, ...], directory: os.PathLike) -> Arrays:
     images = np.empty((len(source), *image_shape), np.uint8)
     labels = np.empty(len(source), np.int32)
     for start in range(0, len(source), 1024):
         rows = range(start, min(start + 1024, len(source)))
-        examples = source.__getitems__(list(rows))
-        images[rows] = [example["image"] for example in examples]
-        labels[rows] = [example["label"] for example in examples]
+        try:
+            examples = source.__getitems__(list(rows))
+            images[rows] = [example["image"] for example in examples]
+            labels[rows] = [example["label"] for example in examples]
+        except Exception as error:  # each of TFDS's readers and decoders has its own
+            reason = shorten(" ".join(f"{type(error).__name__}: {error}".split()), 160)
+            raise ValueError(
+                f"Data set {name!r} in {os.fspath(directory)} is damaged: examples {start} to "
+                f"{rows[-1]} cannot be read ({reason}); prepare it again."
+            ) from error
     return images, labels
 
 

@@ -14,7 +14,14 @@ import numpy as np
 import optax
 
 from l2ljax.base import Key, Params, Task
-from l2ljax.checks import check_positive_int
+from l2ljax.checks import (
+    check_key,
+    check_number,
+    check_positive_int,
+    check_task,
+    check_transform,
+    short,
+)
 from l2ljax.unroll import init_optimizee, unroll
 
 MakeTransform = Callable[[Any], optax.GradientTransformation]
@@ -53,6 +60,10 @@ def evaluate(
     Returns:
         float `[num_tasks, num_steps + 1]`; column t is f(theta_t), see `l2ljax.unroll`.
 
+    Raises:
+        ValueError: for counts that are no positive integers.
+        TypeError: for a `task`, `tx` or `key` that is none.
+
     Example:
         >>> from l2ljax.tasks import quadratic
         >>> losses = evaluate(
@@ -85,9 +96,9 @@ def rollouts(
         >>> params.shape
         (3, 10)
     """
-    check_positive_int("num_tasks", num_tasks)
-    check_positive_int("num_steps", num_steps)
-    check_positive_int("at_once", at_once)
+    check_task(task)
+    check_transform("tx", tx)
+    _check_sizes(key, num_tasks, num_steps, at_once)
     return _evaluate(task, tx, key, num_tasks, num_steps, at_once)
 
 
@@ -117,7 +128,9 @@ def tune(
         rate at which any optimizee ends non-finite counts as infinitely bad.
 
     Raises:
-        ValueError: if there is no candidate, or every one of them diverges.
+        ValueError: if there is no candidate, one is no positive number, or every one of them
+            diverges; for counts that are no positive integers.
+        TypeError: for a `task`, `make_tx` or `key` that is none.
 
     Example:
         >>> from l2ljax.tasks import quadratic
@@ -128,10 +141,19 @@ def tune(
         >>> rate
         0.01
     """
-    check_positive_int("num_tasks", num_tasks)
-    check_positive_int("num_steps", num_steps)
-    if not len(learning_rates):
-        raise ValueError("tune needs at least one learning rate, got none.")
+    check_task(task)
+    if not callable(make_tx):
+        raise TypeError(
+            "make_tx must be a function of the learning rate such as optax.adam, got "
+            f"{short(make_tx)}."
+        )
+    if np.ndim(learning_rates) != 1 or not len(learning_rates):
+        raise ValueError(
+            f"tune needs a list of at least one learning rate, got {short(learning_rates)}."
+        )
+    for rate in learning_rates:
+        check_number("learning_rates", rate, above=0)
+    _check_sizes(key, num_tasks, num_steps, at_once)
     rates = jnp.asarray(learning_rates, jnp.float32)
     losses = _tune(task, make_tx, rates, key, num_tasks, num_steps, at_once)
     final = np.asarray(losses[:, :, -1], np.float64).mean(axis=1)
@@ -175,6 +197,13 @@ def tune_inside(
     raise ValueError(
         f"The best learning rate, {best:g}, stays at the edge of {rates[0]:g}...{rates[-1]:g}."
     )
+
+
+def _check_sizes(key: Any, num_tasks: Any, num_steps: Any, at_once: Any) -> None:
+    check_key("key", key)
+    check_positive_int("num_tasks", num_tasks)
+    check_positive_int("num_steps", num_steps)
+    check_positive_int("at_once", at_once)
 
 
 @functools.partial(jax.jit, static_argnums=(1, 3, 4, 5))

@@ -19,12 +19,20 @@ from jax.sharding import Mesh
 
 from l2ljax import estimators, optimizers, tasks
 from l2ljax.base import GradientEstimator, LearnedOptimizer, Task
-from l2ljax.data import load_dataset
+from l2ljax.checks import (
+    check_choice,
+    check_number,
+    check_positive_int,
+    short,
+    shorten,
+)
+from l2ljax.configuration import check_values
+from l2ljax.data import Images, load_dataset
 from l2ljax.faults import Limits, check_limits
 from l2ljax.meta_train import MetaTrainResult, meta_train
 from l2ljax.parallel import first_process_first, replicate, task_mesh
 from l2ljax.pretrained import load_meta_params, save_optimizer
-from l2ljax.specification import call_with
+from l2ljax.specification import call_with, check_arguments, check_mapping
 from l2ljax.validation import Validation
 from l2ljax.workdir import claim, exclusive
 
@@ -104,12 +112,21 @@ def adam(
     Raises:
         ValueError: for an unknown schedule, or restarts that are not ascending and inside the run.
     """
+    check_positive_int("num_meta_updates", num_meta_updates)
+    check_number("learning_rate", learning_rate, above=0)
+    check_number("clip_norm", clip_norm, above=0)
+    check_choice("schedule", schedule, ["cosine", "constant"])
+    if not isinstance(restarts, Sequence) or isinstance(restarts, str):
+        raise ValueError(f"restarts must be a list of meta-updates, got {short(restarts)}.")
+    for restart in restarts:
+        check_positive_int("restarts", restart)
     bounds = (0, *restarts, num_meta_updates)
     if any(end <= start for start, end in itertools.pairwise(bounds)):
         raise ValueError(
             f"restarts must ascend between 0 and num_meta_updates={num_meta_updates}, "
-            f"got {tuple(restarts)}."
+            f"got {short(tuple(restarts))}."
         )
+    rate = optax.constant_schedule(learning_rate)
     if schedule == "cosine":
         rate = optax.join_schedules(
             [
@@ -118,10 +135,6 @@ def adam(
             ],
             list(restarts),
         )
-    elif schedule == "constant":
-        rate = optax.constant_schedule(learning_rate)
-    else:
-        raise ValueError(f'schedule must be "cosine" or "constant", got {schedule!r}.')
     return optax.chain(optax.clip_by_global_norm(clip_norm), optax.adam(rate))
 
 
@@ -160,6 +173,7 @@ def build(
         weights=weights,
         **({"mesh": mesh} if mesh else {}),
     )
+    check_memory(optimizer, estimator)
     meta_optimizer = call_with(
         META_OPTIMIZERS,
         config["meta_optimizer"],
@@ -193,10 +207,19 @@ def _mesh(num_tasks: int, num_devices: int | None) -> Mesh | None:
 
 def build_task(specification: Mapping[str, Any], data_dir: str | None) -> Task:
     """A task from its specification; `dataset` is `load_dataset`'s arguments as a dict."""
+    check_mapping("task", specification, example='{"name": "quadratic"}')
     arguments = dict(specification)
     if "dataset" in arguments:
-        arguments["dataset"] = load_dataset(**arguments["dataset"], data_dir=data_dir)
+        arguments["dataset"] = load_images("dataset", arguments["dataset"], data_dir)
     return call_with(tasks.BUILDERS, arguments, "task")
+
+
+def load_images(what: str, arguments: Any, data_dir: str | None) -> Images:
+    """`load_dataset` of arguments that a configuration holds in its field `what`."""
+    check_mapping(what, arguments, example='{"name": "mnist", "split": "train"}')
+    arguments = {**arguments, "data_dir": data_dir}
+    check_arguments(what, load_dataset, arguments)
+    return load_dataset(**arguments)
 
 
 def run(
@@ -265,24 +288,48 @@ def run(
 
 
 def check_fields(config: Mapping[str, Any]) -> None:
-    """Refuses a configuration with unknown or missing fields, naming them."""
+    """Refuses a configuration with unknown or missing fields, or impossible values, naming them."""
+    check_mapping("The configuration", config, example='{"seed": 0, ...}')
     unknown = sorted(set(config) - set(FIELDS))
     missing = sorted(set(FIELDS) - OPTIONAL - set(config))
     if unknown or missing:
-        problems = [f"unknown: {', '.join(unknown)}"] * bool(unknown)
+        problems = [f"unknown: {shorten(', '.join(unknown), 200)}"] * bool(unknown)
         problems += [f"missing: {', '.join(missing)}"] * bool(missing)
         raise ValueError(
             f"The configuration has wrong fields ({'; '.join(problems)}); "
             f"it must have {', '.join(FIELDS)}."
         )
-    if config["weights"] not in WEIGHTS:
-        raise ValueError(f'weights must be "all" or "last", got {config["weights"]!r}.')
+    check_values(config)
+    if not isinstance(config["weights"], str) or config["weights"] not in WEIGHTS:
+        raise ValueError(f'weights must be "all" or "last", got {short(config["weights"])}.')
     limits(config)
 
 
 def limits(config: Mapping[str, Any]) -> Limits:
     """How many meta-updates that are not finite the run takes, as `meta_train` has them."""
     return check_limits(*(config.get(name, DEFAULTS[name]) for name in Limits._fields))
+
+
+def check_memory(optimizer: LearnedOptimizer, estimator: GradientEstimator) -> None:
+    """Refuses running optimizees that alone are larger than the memory of all devices.
+
+    Raises:
+        ValueError: with both sizes.
+    """
+    key = jax.random.key(0)
+    try:
+        state = jax.eval_shape(lambda key: estimator.init(key, optimizer.init(key)), key)
+        needed = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    except OverflowError:  # a shape that is beyond what JAX counts
+        needed = math.inf
+    device = jax.devices()[0]
+    there = (device.memory_stats() or {}).get("bytes_limit")
+    there = there or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > there * jax.device_count():
+        raise ValueError(
+            f"num_tasks running optimizees of this task, with the optimizer's state, need "
+            f"{needed:.3g} bytes, more than the {there:.3g} of a device; lower num_tasks or a size."
+        )
 
 
 def hardware() -> str:

@@ -27,7 +27,7 @@ from l2ljax.gallery import as_uint8, paint
 from l2ljax.pretrained import load_optimizer, weights_path
 from l2ljax.report import save_curves
 from l2ljax.trajectory import proposed_updates, responses
-from l2ljax.workdir import write_atomically
+from l2ljax.workdir import make_directory, write_atomically
 
 Figure = Mapping[str, Any]
 NUM_COORDINATES = 4
@@ -45,7 +45,7 @@ def compute(figure: Figure, directory: Path, *, data_dir: str | None = None) -> 
     Raises:
         ValueError: for an unknown kind, and whatever the evaluation refuses.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    make_directory(directory)
     _kind(figure)[0](figure, directory, data_dir)
 
 
@@ -55,7 +55,7 @@ def draw(figure: Figure, directory: Path) -> None:
     Raises:
         FileNotFoundError: if they have not been computed.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    make_directory(directory)
     try:
         _kind(figure)[1](figure, directory)
     except FileNotFoundError as error:

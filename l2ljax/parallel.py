@@ -7,7 +7,7 @@ part of their coordinates; the updates are gathered in every inner step. Further
 left to XLA: a task that shards its parameters over one of them keeps them so.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from l2ljax.base import Key, PyTree
-from l2ljax.checks import check_positive_int
+from l2ljax.checks import check_positive_int, short
 
 TASKS = "tasks"
 """Name of the mesh axis that task batches are split over."""
@@ -54,13 +54,14 @@ def task_mesh(
         True
     """
     available = jax.device_count()
+    check_positive_int("num_tasks", num_tasks)
     check_positive_int("coordinate_devices", coordinate_devices)
     if num_devices is None:
         most = available // coordinate_devices
         fits = [n for n in range(1, most + 1) if num_tasks % n == 0]
         several = jax.process_count() > 1
         num_devices = available if several else max(fits, default=1) * coordinate_devices
-    if not 1 <= num_devices <= available:
+    if check_positive_int("num_devices", num_devices) > available:
         raise ValueError(f"There are {available} devices, cannot use {num_devices}.")
     if jax.process_count() > 1 and num_devices != available:
         raise ValueError(
@@ -95,6 +96,8 @@ def check_mesh(mesh: Mesh | None, num_tasks: int, sharded_data: PyTree) -> None:
     """
     if mesh is None:
         return
+    if not isinstance(getattr(mesh, "shape", None), Mapping):
+        raise ValueError(f"mesh must be a jax.sharding.Mesh or None, got {short(mesh)}.")
     if TASKS not in mesh.shape:
         raise ValueError(
             f"mesh must have an axis named {TASKS!r}, got the axes {tuple(mesh.shape)}."

@@ -5,7 +5,6 @@ optimizer and whatever else is known of its training. Loading one runs no code f
 """
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,15 @@ import safetensors
 import safetensors.numpy
 
 from l2ljax.base import LearnedOptimizer, MetaParams
-from l2ljax.checks import check_like, path_name
+from l2ljax.checks import check_like, check_path, path_name, short, shorten
 from l2ljax.optimizers import build
+from l2ljax.seal import seal_tensors
+from l2ljax.workdir import write_atomically
 
 WEIGHTS = Path(__file__).parent / "weights"
+
+SEAL = "sha256"
+"""The metadata entry with the checksum of everything else in the file; older files have none."""
 
 
 def pretrained_names() -> list[str]:
@@ -60,6 +64,8 @@ def save_optimizer(
 ) -> None:
     """Writes meta-parameters with the specification of their learned optimizer, atomically.
 
+    The file has a checksum of the weights and of all metadata, which loading it verifies.
+
     Args:
         path: a `.safetensors` file; replaced if there is one.
         specification: as `l2ljax.optimizers.build` takes it, e.g. `{"name": "lstm"}`.
@@ -68,48 +74,50 @@ def save_optimizer(
 
     Raises:
         ValueError: if the meta-parameters do not fit the specification.
+        OSError: if the file cannot be written.
     """
+    check_path("path", path)
     path = Path(path)
     expected = jax.eval_shape(build(specification).init, jax.random.key(0))
-    check_like(expected, meta_params, "meta_params", f"expected those of {dict(specification)}")
+    check_like(
+        expected, meta_params, "meta_params", f"expected those of {short(dict(specification))}"
+    )
     tensors = {
         path_name(p): np.array(leaf, order="C")  # safetensors takes contiguous arrays only
         for p, leaf in jax.tree_util.tree_leaves_with_path(meta_params)
     }
-    texts = {
-        name: json.dumps(value)
-        for name, value in {**(metadata or {}), "optimizer": dict(specification)}.items()
-    }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(safetensors.numpy.save(tensors, metadata=texts))
-    os.replace(temporary, path)
+    everything = {**(metadata or {}), "optimizer": dict(specification)}
+    try:
+        texts = {name: json.dumps(value) for name, value in everything.items()}
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"metadata must be JSON values by name, got {short(metadata)}.") from error
+    texts[SEAL] = json.dumps(seal_tensors(tensors, texts))
+    write_atomically(path, safetensors.numpy.save(tensors, metadata=texts))
 
 
 def load_optimizer(path: str | Path) -> tuple[LearnedOptimizer, MetaParams, dict[str, Any]]:
     """Reads a file of `save_optimizer`.
 
     Returns:
-        the learned optimizer, its meta-parameters, and all metadata.
+        the learned optimizer, its meta-parameters, and all metadata but the checksum.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is damaged, was not written by l2ljax, or its weights do not fit the
+        ValueError: if it is damaged (its checksum covers the weights and all metadata; files of
+            older versions have none), was not written by l2ljax, or its weights do not fit the
             optimizer that it specifies.
     """
+    check_path("path", path)
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no weights file {path}.")
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            metadata = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (safetensors.SafetensorError, ValueError) as error:
-        raise ValueError(
-            f"{path} is damaged or no safetensors file of l2ljax ({error})."
-        ) from error
+    metadata, tensors = _read_sealed(path)
     if "optimizer" not in metadata:
         raise ValueError(f"{path} does not say which learned optimizer its weights belong to.")
-    optimizer = build(metadata["optimizer"])
+    try:
+        optimizer = build(metadata["optimizer"])
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path} names an optimizer that cannot be built: {error}") from error
     expected = jax.eval_shape(optimizer.init, jax.random.key(0))
     names = [path_name(p) for p, _ in jax.tree_util.tree_leaves_with_path(expected)]
     given = {name: jnp.asarray(tensor) for name, tensor in tensors.items()}
@@ -119,6 +127,31 @@ def load_optimizer(path: str | Path) -> tuple[LearnedOptimizer, MetaParams, dict
         jax.tree.structure(expected), [given[n].astype(wanted[n].dtype) for n in names]
     )
     return optimizer, meta_params, metadata
+
+
+def _read_sealed(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """All metadata but the checksum, and all tensors, which must match it."""
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            texts = file.metadata() or {}
+            metadata = {name: json.loads(text) for name, text in texts.items()}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except OSError:
+        raise
+    except Exception as error:  # whatever is in the file, it is of no use
+        reason = shorten(f"{error}".splitlines()[0] if f"{error}" else type(error).__name__, 160)
+        raise ValueError(
+            f"{path} is damaged or no safetensors file of l2ljax ({reason})."
+        ) from error
+    seal = metadata.pop(SEAL, None)
+    if seal is not None and seal != seal_tensors(
+        tensors, {name: text for name, text in texts.items() if name != SEAL}
+    ):
+        raise ValueError(
+            f"{path} is damaged: its weights or metadata are not those that its checksum was made "
+            "of; take another copy of it."
+        )
+    return metadata, tensors
 
 
 def load_meta_params(source: str | Mapping[str, Any], like: MetaParams) -> MetaParams:
@@ -139,7 +172,7 @@ def load_meta_params(source: str | Mapping[str, Any], like: MetaParams) -> MetaP
         >>> meta_params = load_meta_params("lstm-mnist", like)
     """
     found = _read_meta_params(source)
-    check_like(like, found, f"initial={source!r}", "it must fit the optimizer")
+    check_like(like, found, f"initial={short(source)}", "it must fit the optimizer")
     return jax.tree.map(lambda new, old: new.astype(old.dtype), found, like)
 
 
@@ -153,7 +186,7 @@ def _read_meta_params(source: Any) -> MetaParams:
         return {label: _read_meta_params(one) for label, one in source.items()}
     if not isinstance(source, str):
         raise ValueError(
-            f"initial must name a bundled optimizer or a .safetensors file, got {source!r}."
+            f"initial must name a bundled optimizer or a .safetensors file, got {short(source)}."
         )
     return load_optimizer(weights_path(source))[1]
 
@@ -161,6 +194,7 @@ def _read_meta_params(source: Any) -> MetaParams:
 def _bundled(name: str) -> Path:
     if name not in pretrained_names():
         raise ValueError(
-            f"There is no bundled optimizer {name!r}; there are {', '.join(pretrained_names())}."
+            f"There is no bundled optimizer {short(name)}; there are "
+            f"{', '.join(pretrained_names())}."
         )
     return WEIGHTS / f"{name}.safetensors"

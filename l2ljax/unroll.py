@@ -14,7 +14,7 @@ import optax
 from jax.ad_checkpoint import checkpoint_name
 
 from l2ljax.base import Batch, Instance, Key, Params, PyTree, Task
-from l2ljax.checks import check_positive_int
+from l2ljax.checks import check_key, check_positive_int, check_task, check_transform, short
 from l2ljax.remat import Remat, checkpointed_scan
 
 
@@ -37,7 +37,13 @@ def init_optimizee(task: Task, tx: optax.GradientTransformation, key: Key) -> Op
 
     The draw depends on `task` and `key` alone, so that different transformations given the same
     key start on the same function from the same parameters.
+
+    Raises:
+        TypeError: for a `task`, `tx` or `key` that is none.
     """
+    check_task(task)
+    check_transform("tx", tx)
+    check_key("key", key)
     instance, params = sample_optimizee(task, key)
     return OptimizeeState(instance, params, tx.init(params))
 
@@ -83,6 +89,7 @@ def unroll(
 
     Raises:
         ValueError: if `num_steps` is no positive integer, or the task's loss is not a scalar.
+        TypeError: for a `task`, `tx`, `state` or `key` that is none.
 
     Example:
         >>> parabola = Task(init=lambda _, key: jnp.ones(()), loss=lambda x, _: x**2)
@@ -91,6 +98,11 @@ def unroll(
         >>> [float(loss) for loss in losses]
         [1.0, 0.25, 0.0625]
     """
+    check_task(task)
+    check_transform("tx", tx)
+    if not isinstance(state, OptimizeeState):
+        raise TypeError(f"state must come from init_optimizee or unroll, got {short(state)}.")
+    check_key("key", key)
     check_positive_int("num_steps", num_steps)
     tx = optax.with_extra_args_support(tx)
     step_keys = jax.random.split(key, num_steps + 1)

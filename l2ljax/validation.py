@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from l2ljax.base import Key, LearnedOptimizer, MetaParams, Task
+from l2ljax.checks import check_positive_int
 from l2ljax.parallel import SPLIT, WHOLE, check_mesh, mean_over_tasks, over_tasks
 from l2ljax.unroll import init_optimizee, unroll
 
@@ -40,6 +41,13 @@ class Validation:
     mesh: Mesh | None = dataclasses.field(default=None, metadata={"static": True})
 
     def __post_init__(self):
+        for name in ("num_tasks", "num_steps", "at_once"):
+            check_positive_int(name, getattr(self, name))
+        if self.weights is not None and len(self.weights) != self.num_steps:
+            raise ValueError(
+                f"weights must have {self.num_steps} entries, one per inner step, "
+                f"got {len(self.weights)}."
+            )
         check_mesh(self.mesh, self.num_tasks, ())
 
     def score(self, meta_params: MetaParams) -> jax.Array:

@@ -3,11 +3,13 @@
 import contextlib
 import fcntl
 import json
-import math
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from l2ljax.checks import short, shorten
 
 
 def claim(workdir: Path, config: Mapping[str, Any]) -> None:
@@ -20,14 +22,15 @@ def claim(workdir: Path, config: Mapping[str, Any]) -> None:
     path = Path(workdir) / "config.json"
     config = json.loads(json.dumps(config))  # tuples become lists, as they will in the file
     if not path.exists():
-        Path(workdir).mkdir(parents=True, exist_ok=True)
+        make_directory(Path(workdir))
         write_atomically(path, json.dumps(config, indent=2) + "\n")
         return
     differences = _differences(read_config(workdir), config)
     if differences:
+        named = shorten("; ".join(differences), 400)
         raise ValueError(
-            f"{workdir} holds a run with another configuration ({'; '.join(differences)}). "
-            "Give the same configuration to resume it, or another --workdir."
+            f"{workdir} holds a run with another configuration (config.json: {named}); "
+            "give the same configuration to resume it, or another --workdir."
         )
 
 
@@ -42,8 +45,8 @@ def read_config(workdir: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"{workdir} holds no run: there is no {path.name} in it.")
     try:
         config = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON ({error}).") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not valid JSON ({shorten(str(error), 200)}).") from error
     if not isinstance(config, dict):
         raise ValueError(f"{path} must hold a JSON object, got {type(config).__name__}.")
     return config
@@ -89,7 +92,14 @@ class MetricsLog:
         if write:
             if not self._path.exists():
                 self._path.touch()
-            end = sum(size for _, size in _read_lines(self._path, last_update))
+            end = position = 0
+            for found, line in _read_lines(self._path):
+                position += len(line)
+                if found is None:
+                    continue
+                if found["update"] > last_update:
+                    break
+                end = position
             if end < self._path.stat().st_size:
                 os.truncate(self._path, end)
 
@@ -99,34 +109,83 @@ class MetricsLog:
         del self.recent[: -self.RECENT]
         if not self._write:
             return
-        with self._path.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        try:
+            with self._path.open("a") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError as error:
+            raise cannot_write(f"{self._path} cannot be written", error) from error
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The records of a `metrics.jsonl`; a last line that was cut off is left out."""
-    return [record for record, _ in _read_lines(Path(path))] if Path(path).exists() else []
+    """The records of a `metrics.jsonl`; a last line that was cut off is left out.
+
+    Any other line that is no record is left out with a warning.
+    """
+    records = []
+    for number, (record, line) in enumerate(_read_lines(Path(path)), start=1):
+        if record is not None:
+            records.append(record)
+        elif line.endswith(b"\n"):
+            warnings.warn(
+                f"Line {number} of {path} is damaged and left out of the history.", stacklevel=2
+            )
+    return records
 
 
-def _read_lines(path: Path, last_update: float = math.inf) -> Iterator[tuple[dict[str, Any], int]]:
-    """Records in turn and the bytes of their lines, up to one that is later or cut off."""
+def _read_lines(path: Path) -> Iterator[tuple[dict[str, Any] | None, bytes]]:
+    """Lines in turn, with their records; `None` for a line that is none."""
+    if not path.exists():
+        return
     with path.open("rb") as file:
         for line in file:
             try:
                 record = json.loads(line)
-            except ValueError:
-                return
-            whole = isinstance(record, dict) and "update" in record and line.endswith(b"\n")
-            if not whole or record["update"] > last_update:
-                return
-            yield record, len(line)
+            except (ValueError, RecursionError):
+                record = None
+            whole = isinstance(record, dict) and isinstance(record.get("update"), int)
+            yield (record if whole and line.endswith(b"\n") else None), line
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replaces `path` by `text` in one step, so that a failure leaves the old file whole."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Replaces `path` by `content` in one step, so that a failure leaves the old file whole.
+
+    Raises:
+        OSError: if it cannot be written, with the reason and the path.
+    """
+    content = content.encode() if isinstance(content, str) else content
     temporary = Path(path).with_name(f".{Path(path).name}.{os.getpid()}.tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise cannot_write(f"{path} cannot be written", error) from error
+
+
+def make_directory(directory: Path) -> None:
+    """Makes `directory` where it is not there yet.
+
+    Raises:
+        OSError: if it cannot be made, with the reason.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(f"The directory {directory} cannot be made", error) from error
+
+
+def cannot_write(what: str, error: Exception, *more: str) -> OSError:
+    """An error of `error`'s kind whose sentence says what failed, why, and what to do."""
+    number = getattr(error, "errno", None)
+    kind = type(error) if isinstance(error, OSError) else OSError
+    reason = os.strerror(number) if number else f"{type(error).__name__}: {error}"
+    advice = "; ".join(
+        [*more, "make room or give a directory that can be written, and start again"]
+    )
+    found = kind(f"{what} ({reason}); {advice}.")
+    found.errno = number
+    return found
 
 
 def _differences(old: Any, new: Any, name: str = "") -> list[str]:
@@ -139,4 +198,4 @@ def _differences(old: Any, new: Any, name: str = "") -> list[str]:
                 old.get(field, "(unset)"), new.get(field, "(unset)"), prefix + field
             )
         ]
-    return [] if old == new else [f"{name} is {old!r} there, {new!r} here"]
+    return [] if old == new else [f"{name} is {short(old)} there, {short(new)} here"]

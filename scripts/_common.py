@@ -23,9 +23,20 @@ def one_sentence_errors() -> Iterator[None]:
     except (ValueError, TypeError, OSError, ImportError) as error:
         if os.environ.get("L2LJAX_TRACEBACK"):
             raise
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        print("(L2LJAX_TRACEBACK=1 shows where.)", file=sys.stderr)
-        sys.exit(2)
+        _stop(f"{type(error).__name__}: {error}")
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        is_memory = isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+        if not is_memory or os.environ.get("L2LJAX_TRACEBACK"):
+            raise
+        _stop(
+            "There is not enough memory; lower num_tasks, at_once, batch_size or a network's size."
+        )
+
+
+def _stop(sentence: str) -> None:
+    print(sentence, file=sys.stderr)
+    print("(L2LJAX_TRACEBACK=1 shows where.)", file=sys.stderr)
+    sys.exit(2)
 
 
 def _parse_flags(argv: list[str]) -> list[str]:

@@ -44,7 +44,10 @@ def main(argv: list[str]) -> None:
     names = ["learned", *BASELINES]
     with one_sentence_errors(), Progress() as bar:
         if TASK.value != "{}":
-            overrides["task"] = json.loads(TASK.value)
+            try:
+                overrides["task"] = json.loads(TASK.value)
+            except ValueError as error:
+                raise ValueError(f"--task must be JSON, got {TASK.value!r} ({error}).") from error
         if WEIGHTS.value and not OUTPUT.value:
             raise ValueError("--weights needs --output=DIRECTORY for what is written.")
         directory = Path(OUTPUT.value or Path(str(WORKDIR.value)) / "evaluation")
@@ -57,9 +60,10 @@ def main(argv: list[str]) -> None:
             summary, curves = comparison.evaluate_weights(WEIGHTS.value, overrides, **options)
         else:
             summary, curves = comparison.evaluate_run(str(WORKDIR.value), overrides, **options)
-    comparison.write_results(directory, summary, curves)
-    Console().print(report.table(summary))
-    report.save_curves(directory)
+    with one_sentence_errors():
+        comparison.write_results(directory, summary, curves)
+        Console().print(report.table(summary))
+        report.save_curves(directory)
     print(f"Numbers in {directory}/summary.json and curves.csv, figure in {directory}/curves.png")
 
 

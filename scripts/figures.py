@@ -1,7 +1,7 @@
 """The paper's figures: what each shows, with which weights, and which configuration trains those.
 
 `scripts/reproduce.py` makes them. `evaluation` replaces entries of the training configuration's own
-(`l2ljax.comparison.SETTINGS`); rates are tuned for the 100 steps that were trained, also where
+(`l2ljax.configuration.EVALUATION`); rates are tuned for the 100 steps that were trained, also where
 the curves go on.
 """
 

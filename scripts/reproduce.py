@@ -69,7 +69,8 @@ def main(argv: list[str]) -> None:
             paper.draw(figure, output / name)
             bar.update(task, advance=1)
     report = output / "report.html"
-    write_atomically(report, web.report(FIGURES, DEVIATIONS, output, MEASURED))
+    with one_sentence_errors():
+        write_atomically(report, web.report(FIGURES, DEVIATIONS, output, MEASURED))
     print(f"Figures in {output}/, all of them in {report}")
 
 

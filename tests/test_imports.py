@@ -13,6 +13,7 @@ PACKAGE = Path(l2ljax.__file__).parent
 LAYERS = [  # each imports only from those above it
     "base",
     "checks",
+    "seal",
     "preprocess",
     "networks",
     "blocks",
@@ -27,6 +28,7 @@ LAYERS = [  # each imports only from those above it
     "unroll",
     "estimators",
     "workdir",
+    "orbax_errors",
     "checkpoint",
     "faults",
     "validation",
@@ -35,6 +37,7 @@ LAYERS = [  # each imports only from those above it
     "meta_train",
     "evaluate",
     "pretrained",
+    "configuration",
     "experiment",
     "comparison",
     "architectures",

@@ -285,7 +285,7 @@ def test_bad_figures_are_refused(figures, tmp_path):
         paper.draw({"kind": "film"}, tmp_path)
     with pytest.raises(FileNotFoundError, match="does not hold the figure's numbers yet"):
         paper.draw(figures["curves"], tmp_path)
-    with pytest.raises(ValueError, match="Unknown settings of an evaluation: steps"):
+    with pytest.raises(ValueError, match=r"evaluation has wrong entries \(unknown: steps"):
         paper.compute(figures["curves"] | {"evaluation": {"steps": 3}}, tmp_path)
 
 

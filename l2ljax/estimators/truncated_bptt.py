@@ -16,7 +16,14 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 from l2ljax.base import GradientEstimator, Key, LearnedOptimizer, MetaParams, PyTree, Task
-from l2ljax.checks import check_float_dtype, check_positive_int
+from l2ljax.checks import (
+    check_float_dtype,
+    check_optimizer,
+    check_positive_int,
+    check_task,
+    is_number,
+    short,
+)
 from l2ljax.estimators.divergence import all_finite, diverged_at, keep_tasks, mean_of_finite, select
 from l2ljax.estimators.recorded import (
     group_state_specs,
@@ -301,6 +308,8 @@ def truncated_bptt(
         >>> int(state.position), metrics["losses"].shape
         (5, (6,))
     """
+    check_task(task)
+    check_optimizer("optimizer", optimizer)
     check_positive_int("num_tasks", num_tasks)
     check_positive_int("episode_length", episode_length)
     check_positive_int("unroll_length", unroll_length)
@@ -316,10 +325,10 @@ def truncated_bptt(
             f"unroll_length={unroll_length} does not divide episode_length={episode_length}; "
             "choose windows that fill the episode exactly."
         )
-    if not 0 < coordinate_share <= 1:
-        raise ValueError(f"coordinate_share must lie in (0, 1], got {coordinate_share!r}.")
+    if not (is_number(coordinate_share) and 0 < coordinate_share <= 1):
+        raise ValueError(f"coordinate_share must lie in (0, 1], got {short(coordinate_share)}.")
     if backward not in ("auto", "recorded", "scan"):
-        raise ValueError(f'backward must be "auto", "recorded" or "scan", got {backward!r}.')
+        raise ValueError(f'backward must be "auto", "recorded" or "scan", got {short(backward)}.')
 
     recordable = optimizer.coordinate_groups is not None and not second_derivatives
     if (backward == "recorded" or coordinate_share < 1) and not recordable:
@@ -367,7 +376,10 @@ def step_weights(weights: Weights | None, episode_length: int) -> tuple[float, .
         return (1.0,) * episode_length
     if callable(weights):
         weights = weights(np.arange(1, episode_length + 1))
-    array = np.asarray(weights, dtype=np.float64)
+    try:
+        array = np.asarray(weights, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"weights must be numbers, got {short(weights)}.") from error
     if array.shape != (episode_length,):
         raise ValueError(
             f"weights must have one entry per inner step, shape ({episode_length},), "

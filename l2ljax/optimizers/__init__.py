@@ -4,11 +4,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from l2ljax.base import LearnedOptimizer
+from l2ljax.checks import short
 from l2ljax.optimizers.labels import LABELS, conv_fc_labels, named_partition
 from l2ljax.optimizers.lstm import lstm
 from l2ljax.optimizers.partition import partition
 from l2ljax.preprocess import identity, log_sign
-from l2ljax.specification import call_with
+from l2ljax.specification import call_with, check_mapping
 
 BUILDERS: dict[str, Callable[..., LearnedOptimizer]] = {
     "lstm": lstm,
@@ -36,6 +37,7 @@ def build(specification: Mapping[str, Any]) -> LearnedOptimizer:
         >>> members = {"conv": {"name": "lstm"}, "fc": {"name": "lstm", "hidden_sizes": [8]}}
         >>> both = build({"name": "partition", "optimizers": members, "labels": "conv_fc"})
     """
+    check_mapping("optimizer", specification, example='{"name": "lstm"}')
     arguments = dict(specification)
     if isinstance(arguments.get("preprocess"), Mapping):
         arguments["preprocess"] = call_with(PREPROCESS, arguments["preprocess"], "preprocess")
@@ -50,7 +52,7 @@ def _build_members(members: Any) -> dict[str, LearnedOptimizer]:
     ):
         raise ValueError(
             "optimizers must be a dict of label -> specification such as "
-            f'{{"conv": {{"name": "lstm"}}}}, got {members!r}.'
+            f'{{"conv": {{"name": "lstm"}}}}, got {short(members)}.'
         )
     return {label: build(member) for label, member in members.items()}
 

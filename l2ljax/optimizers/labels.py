@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import jax
 
 from l2ljax.base import LearnedOptimizer, Params, PyTree
-from l2ljax.checks import path_name
+from l2ljax.checks import path_name, short
 from l2ljax.optimizers.partition import partition
 
 CONV_FC = {"conv": "conv", "fc": "fc", "dense": "fc"}
@@ -54,7 +54,7 @@ def named_partition(optimizers: Mapping[str, LearnedOptimizer], labels: str) -> 
         >>> optimizer = named_partition({"conv": lstm(), "fc": lstm()}, "conv_fc")
     """
     if not isinstance(labels, str) or labels not in LABELS:
-        raise ValueError(f"Unknown labels {labels!r}; there are {', '.join(sorted(LABELS))}.")
+        raise ValueError(f"Unknown labels {short(labels)}; there are {', '.join(sorted(LABELS))}.")
     return partition(optimizers, LABELS[labels])
 
 

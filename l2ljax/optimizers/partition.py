@@ -12,6 +12,7 @@ import jax
 import optax
 
 from l2ljax.base import CoordinateGroup, Key, LearnedOptimizer, MetaParams, Params, PyTree
+from l2ljax.checks import check_optimizer, short
 
 
 def partition(
@@ -41,9 +42,14 @@ def partition(
         >>> sorted(both.init(jax.random.key(0)))
         ['conv', 'fc']
     """
+    if not isinstance(optimizers, Mapping) or not optimizers:
+        raise ValueError(
+            "partition needs at least one learned optimizer, as a dict of label -> optimizer, got "
+            f"{'an empty mapping' if optimizers == {} else short(optimizers)}."
+        )
     optimizers = dict(optimizers)
-    if not optimizers:
-        raise ValueError("partition needs at least one learned optimizer, got an empty mapping.")
+    for label, member in optimizers.items():
+        check_optimizer(f"partition's member {short(label)}", member)
 
     def init(key: Key) -> MetaParams:
         keys = jax.random.split(key, len(optimizers))
