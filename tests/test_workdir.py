@@ -62,3 +62,14 @@ def test_one_of_several_processes_writes(path):
     log.append({"update": 61})
     assert read_metrics(path) == RECORDS
     assert log.recent == [{"update": 61}]
+
+
+def test_a_damaged_line_costs_that_record_alone(path):
+    """Those behind it are read, with a warning, and resumption cuts none of them away."""
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[2] = b'{"update": 3, "meta_lo\xff\n'
+    path.write_bytes(b"".join(lines))
+    MetricsLog(path, 60)
+    assert path.read_bytes() == b"".join(lines[:60])
+    with pytest.warns(UserWarning, match=r"Line 3 of .* is damaged and left out"):
+        assert read_metrics(path) == RECORDS[:2] + RECORDS[3:60]
