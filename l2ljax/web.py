@@ -170,6 +170,8 @@ def _numbers(summary: Mapping[str, Any]) -> str:
 
 def _deviations(rows: Sequence[Sequence[str]], measured: Path) -> str:
     found = _read(measured / "deviations.json")
+    if not found:
+        return _table(DEVIATION_COLUMNS, fill(rows, {"optimizers": {}, "runs": {}}), "cards")
     how = f"{found['num_tasks']} fresh optimizees, seed {found['seed']}, {found['hardware']}."
     parts = [
         f"<p>{escape(found['about'])} {escape(how)}</p>",
