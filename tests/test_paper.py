@@ -258,7 +258,7 @@ def test_the_report_of_the_repository_is_whole():
     assert {row[0] for row in rows} <= set(found.cells)
     assert not any("{" in cell for cell in found.cells)
     for name in figures:
-        assert f"reproduce.py --figure={name}<" in page
+        assert f"--figure={name}</span></code>" in page
 
 
 @pytest.mark.xfail(strict=True, reason="benchmarks/deviations.py has not been run to its end")
