@@ -92,15 +92,22 @@ def main(argv: list[str]) -> None:
             train(name, workdir)
         if name not in found["runs"]:
             found["runs"][name] = measure(name, weights, found)
-        if name == "reference" and "last" not in found["runs"]:
-            last = save_last(workdir, workdir / "last.safetensors")
-            found["runs"]["last"] = measure("last", last, found)
-        found["runs"] = {key: found["runs"][key] for key in ORDER if key in found["runs"]}
-        write_atomically(out, json.dumps(found, indent=1) + "\n")
+        write(out, found)
+    if "last" not in found["runs"]:
+        workdir = Path(WORKDIRS.value) / "reference"
+        last = save_last(workdir, workdir / "last.safetensors")
+        found["runs"]["last"] = measure("last", last, found)
+        write(out, found)
     if BASELINES_TOO.value:
         add_baselines(found)
-        write_atomically(out, json.dumps(found, indent=1) + "\n")
+        write(out, found)
     save_deviations(out)
+
+
+def write(out: Path, found: dict[str, Any]) -> None:
+    """What there is so far, in the order of `ORDER`."""
+    found["runs"] = {key: found["runs"][key] for key in ORDER if key in found["runs"]}
+    write_atomically(out, json.dumps(found, indent=1) + "\n")
 
 
 def settings(name: str) -> dict[str, Any]:

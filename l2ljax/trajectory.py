@@ -120,16 +120,14 @@ def responses(
     tx = optax.with_extra_args_support(tx)
 
     def respond(state, value):
-        return tx.update(jnp.full(num_coordinates, value), state)[0]
+        return jnp.asarray(tx.update(jnp.full(num_coordinates, value), state)[0])
 
     def step(state, gradient):
         would = jax.vmap(respond, in_axes=(None, 0))(state, values)
         return tx.update(gradient, state)[1], would
 
-    start = tx.init(jnp.zeros(num_coordinates))
+    def run() -> jax.Array:
+        answers: Any = jax.lax.scan(step, tx.init(jnp.zeros(num_coordinates)), gradients)[1]
+        return answers[jnp.asarray(at_steps)]
 
-    def chosen() -> Any:
-        would: Any = jax.lax.scan(step, start, gradients)[1]
-        return would[jnp.asarray(at_steps)]
-
-    return jax.jit(chosen)()
+    return jax.jit(run)()

@@ -170,12 +170,16 @@ def _numbers(summary: Mapping[str, Any]) -> str:
 
 def _deviations(rows: Sequence[Sequence[str]], measured: Path) -> str:
     found = _read(measured / "deviations.json")
+    command = _list([("Command", _code("python benchmarks/deviations.py"))])
+    if not found:
+        nothing = {"optimizers": {}, "runs": {}}
+        return _table(DEVIATION_COLUMNS, fill(rows, nothing), "cards") + command
     how = f"{found['num_tasks']} fresh optimizees, seed {found['seed']}, {found['hardware']}."
     parts = [
         f"<p>{escape(found['about'])} {escape(how)}</p>",
         _picture(measured / "deviations.png", "Deviations"),
         _table(DEVIATION_COLUMNS, fill(rows, found), "cards"),
-        _list([("Command", _code("python benchmarks/deviations.py"))]),
+        command,
         "<details><summary>The meta-training of each</summary>",
         _list(
             (escape(run["title"]), f"{run['seconds'] / 60:.0f} minutes; {_code(run['command'])}")
