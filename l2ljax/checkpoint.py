@@ -25,9 +25,11 @@ from l2ljax.seal import seal_json, seal_leaves, stored_like
 if TYPE_CHECKING:  # Orbax is slow to import: each function does it when called
     import orbax.checkpoint as ocp
 
-FORMAT = 2
-"""Raised when a checkpoint's content changes. Format 1 has no seal and is still read; others are
-refused."""
+FORMAT = 3
+"""Raised when a checkpoint's content changes."""
+
+UNSEALED = (1, 2)
+"""Formats without a seal: still read, as far as their arrays fit the run. Others are refused."""
 
 
 @contextlib.contextmanager
@@ -128,14 +130,14 @@ def _read(
         content = manager.restore(step, args=ocp.args.Composite(extra=ocp.args.JsonRestore()))
         content = dict(content["extra"])
         seal = content.pop("seal", None)
-    if seal is None and content.get("format") == 1:
+    if seal is None and content.get("format") in UNSEALED:
         with reading(where, "state/_METADATA"):
-            content = _from_format_1(manager, step, content)
+            content = _from_unsealed(manager, step, content)
     elif seal != seal_json(content):
         raise DamagedCheckpointError(f"{where} is damaged: extra/metadata does not match its seal")
     elif content["format"] != FORMAT:
         raise ValueError(
-            f"{where} has format {content['format']!r}, this version of l2ljax reads format 1 to "
+            f"{where} has format {content['format']!r}, this version of l2ljax reads formats 1 to "
             f"{FORMAT}; continue it with the version that wrote it, or start in a new directory."
         )
     _check_same_leaves(like, content["leaves"], where)
@@ -151,10 +153,10 @@ def _read(
     return state, content["extra"]
 
 
-def _from_format_1(
+def _from_unsealed(
     manager: "ocp.CheckpointManager", step: int, content: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What format 2 would say: Orbax's own metadata know shapes and dtypes, but no checksums."""
+    """What a seal would say: Orbax itself knows shapes and dtypes, but no checksums."""
     saved = manager.item_metadata(step)["state"].tree
     leaves = {
         path_name(path): [list(leaf.shape), str(leaf.dtype), ""]

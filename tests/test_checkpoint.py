@@ -129,9 +129,10 @@ def write(folder, content):
         manager.save(7, args=ocp.args.Composite(state=state, extra=ocp.args.JsonSave(content)))
 
 
-def test_format_1_is_still_read(tmp_path):
-    """It had neither seal nor list of arrays."""
-    write(tmp_path / "checkpoints", {"format": 1, "seconds": 3.5})
+@pytest.mark.parametrize("number", [1, 2])
+def test_formats_without_a_seal_are_still_read(tmp_path, number):
+    """They had neither seal nor list of arrays."""
+    write(tmp_path / "checkpoints", {"format": number, "seconds": 3.5})
     (state, extra), told = restore(tmp_path / "checkpoints")
     assert same(state, make_state(7))
     assert extra == {"seconds": 3.5}
@@ -140,10 +141,10 @@ def test_format_1_is_still_read(tmp_path):
 
 def test_a_later_format_is_refused(tmp_path):
     """With what to do."""
-    content = {"format": 3, "anything": []}
+    content = {"format": 4, "anything": []}
     write(tmp_path / "checkpoints", content | {"seal": seal_json(content)})
     with pytest.raises(
-        ValueError, match="has format 3, this version of l2ljax reads format 1 to 2"
+        ValueError, match="has format 4, this version of l2ljax reads formats 1 to 3"
     ):
         restore(tmp_path / "checkpoints")
 
