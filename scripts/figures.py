@@ -119,7 +119,7 @@ FIGURES = {
         "weights": "lstm-neural-art",
         "train": "configs/neural_art.py",
         "task": {"content": "test", "num_crops": 1},
-        "learning_rates": {"sgd": 4.64, "rmsprop": 0.01, "adam": 0.0464, "nag": 2.15},
+        "learning_rates": {"sgd": 10.0, "rmsprop": 0.01, "adam": 0.0464, "nag": 4.64},
         "steps": (32, 128),
     },
 }

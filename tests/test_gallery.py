@@ -42,6 +42,7 @@ def test_pictures_are_those_of_a_plain_loop():
         paint(task, tx, key, (0, 3))
 
 
+@pytest.mark.slow
 def test_the_grid_is_computed_and_drawn(tmp_path):
     """From a run's weights, and again from its numbers alone."""
     art = {"name": "neural_art", "content": "train", "style": "brick", "size": 8, "num_crops": 1}
