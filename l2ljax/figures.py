@@ -153,7 +153,7 @@ def save_pictures(path: str | Path, title: str) -> None:
         title: above all.
     """
     path = Path(path)
-    with np.load(path) as file:
+    with np.load(path, allow_pickle=False) as file:
         found = dict(file)
     content, style, steps = (found.pop(name) for name in ("content", "style", "steps"))
     each, rows = len(steps), len(content) * len(steps)

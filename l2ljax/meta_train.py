@@ -19,7 +19,7 @@ import optax
 
 from l2ljax import checkpoint
 from l2ljax.base import GradientEstimator, Key, MetaParams
-from l2ljax.checks import check_key, check_kind, check_positive_int, check_transform
+from l2ljax.checks import check_key, check_kind, check_positive_int, check_transform, short
 from l2ljax.faults import DivergenceError, check_limits, given_up, why_given_up
 from l2ljax.meta_step import init_state, meta_step, validate
 from l2ljax.parallel import any_process
@@ -143,7 +143,8 @@ def meta_train(
         check_positive_int(name, count)
     limits = check_limits(max_consecutive_skips, max_restores)
     check_kind("estimator", estimator, GradientEstimator)
-    check_kind("validation", validation, Validation, type(None))
+    if validation is not None and not callable(getattr(validation, "score", None)):
+        raise TypeError(f"validation must be a Validation or None, got {short(validation)}.")
     check_kind("workdir", workdir, str, Path, type(None))
     check_transform("meta_optimizer", meta_optimizer)
     check_key("key", key)

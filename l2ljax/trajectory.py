@@ -110,9 +110,9 @@ def responses(
         ValueError: for a step that the trajectory does not have.
 
     Example:
-        >>> seen, values = jnp.ones((4, 2)), jnp.array([-1.0, 0.0, 1.0])
+        >>> seen, values = jnp.ones((4, 2)), jnp.array([-1.0, 1.0])
         >>> responses(optax.sgd(0.5), seen, values, [3])[0, :, 0]
-        Array([ 0.5,  0. , -0.5], dtype=float32)
+        Array([ 0.5, -0.5], dtype=float32)
     """
     num_steps, num_coordinates = gradients.shape
     if any(not 0 <= step < num_steps for step in at_steps):

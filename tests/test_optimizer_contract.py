@@ -100,7 +100,8 @@ def test_state_types_are_stable_and_the_update_is_traced_once(optimizer):
     carry, scanned = jax.lax.scan(
         lambda s, g: tx.update(g, s)[::-1], first, jax.tree.map(stack, *gradients)
     )
-    assert_close(carry, last)
+    # A cell is a sum of terms of order 1: near 0 it keeps their rounding, 2^-24.
+    assert_close(carry, last, atol=2**-24)
     assert_close(scanned, jax.tree.map(stack, *looped))
 
 
