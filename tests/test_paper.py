@@ -290,7 +290,7 @@ def test_bad_figures_are_refused(figures, tmp_path):
 
 
 def test_runs_start_from_trained_weights(weights, tmp_path):
-    """With a rate too small to change a float32 they end with them; what does not fit is refused."""
+    """With a rate too small to change a float32 they end with them; others are refused."""
     frozen = TINY | {
         "initial": weights,
         "meta_optimizer": TINY["meta_optimizer"] | {"learning_rate": 1e-30},
