@@ -22,6 +22,7 @@ from table import markdown, summarise
 HERE = Path(__file__).parent
 WORKS = flags.DEFINE_list("works", None, "Works to run; default: all.")
 VARIANTS = flags.DEFINE_list("variants", None, "Variants to run (by prefix); default: all.")
+SKIP = flags.DEFINE_list("skip", [], "Variants and other implementations to leave out (by prefix).")
 ROUNDS = flags.DEFINE_integer("rounds", 5, "Turns that each variant takes.", lower_bound=1)
 SECONDS = flags.DEFINE_float("seconds", 4.0, "Time for each, after compiling.")
 PEERS = flags.DEFINE_string("peers", None, "Folder of the other implementations' scripts.")
@@ -63,11 +64,14 @@ def commands(work: str, variants: list[str]) -> dict[str, list[str]]:
         ]
         for variant in variants
         if VARIANTS.value is None or variant.startswith(tuple(VARIANTS.value))
+        if not variant.startswith(tuple(SKIP.value))
     }
     if not PEERS.value or work not in PEER_COMMANDS:
         return found
     name, lines = PEER_COMMANDS[work]
     for environment, line in lines:
+        if line.startswith(tuple(SKIP.value)):
+            continue
         python = Path(os.environ.get("PEERS_VENVS", ".")) / environment / "bin" / "python"
         if python.exists():
             script, *options = shlex.split(line)

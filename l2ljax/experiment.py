@@ -256,7 +256,8 @@ def run(
     meta_params = experiment.optimizer.init(init_key)
     if config.get("initial") is not None:
         meta_params = load_meta_params(config["initial"], like=meta_params)
-    first_process_first(lambda: claim(workdir, config))
+    optional = {name: DEFAULTS[name] for name in DEFAULTS if name in OPTIONAL}
+    first_process_first(lambda: claim(workdir, config, optional))
     weights = workdir / "meta_params.safetensors"
     if weights.exists():
         return None

@@ -157,7 +157,7 @@ def save_pictures(path: str | Path, title: str) -> None:
         found = dict(file)
     content, style, steps = (found.pop(name) for name in ("content", "style", "steps"))
     each, rows = len(steps), len(content) * len(steps)
-    size = (1.1 * (2 + len(found)) + 0.2, 1.1 * rows + 0.6)
+    size = (0.8 * (2 + len(found)) + 0.2, 0.8 * rows + 0.6)
     figure, panels = new_figure(rows, 2 + len(found), size=size)
     for axes in panels.flat:
         axes.set_xticks([])

@@ -12,8 +12,16 @@ from typing import Any
 from l2ljax.checks import short, shorten
 
 
-def claim(workdir: Path, config: Mapping[str, Any]) -> None:
+def claim(
+    workdir: Path, config: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
+) -> None:
     """Makes `workdir` with `config.json`, or checks that it was made for the same configuration.
+
+    Args:
+        workdir: the run's directory.
+        config: its configuration.
+        defaults: what fields that are left out stand for: a run begun before there were such
+            fields has the same configuration.
 
     Raises:
         ValueError: if `workdir` holds a run with another configuration; names each field that
@@ -25,7 +33,8 @@ def claim(workdir: Path, config: Mapping[str, Any]) -> None:
         make_directory(Path(workdir))
         write_atomically(path, json.dumps(config, indent=2) + "\n")
         return
-    differences = _differences(read_config(workdir), config)
+    defaults = json.loads(json.dumps(defaults or {}))
+    differences = _differences(defaults | read_config(workdir), defaults | config)
     if differences:
         named = shorten("; ".join(differences), 400)
         raise ValueError(

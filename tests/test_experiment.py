@@ -111,6 +111,7 @@ def test_a_workdir_of_another_configuration_is_refused(tmp_path):
     """Each field that differs is named, nested ones by their path."""
     claim(tmp_path, TINY)
     claim(tmp_path, TINY)
+    claim(tmp_path, TINY | {"later": (1, 2)}, {"later": [1, 2]})  # a field there was not then
     words = r"seed is 0 there, 1 here; task\.dim is 2 there, 3 here"
     with pytest.raises(ValueError, match=words):
         claim(tmp_path, TINY | {"seed": 1, "task": {"name": "quadratic", "dim": 3}})
