@@ -1,6 +1,7 @@
 """What the scripts share: errors as one sentence, quiet logs, a compilation cache."""
 
 import contextlib
+import ctypes
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -8,6 +9,9 @@ from pathlib import Path
 
 import jax
 from absl import app, logging
+
+M_ARENA_MAX = -8
+"""glibc's number for the parameter, see mallopt(3)."""
 
 
 def run(main: Callable[[list[str]], None]) -> None:
@@ -51,7 +55,7 @@ def _parse_flags(argv: list[str]) -> list[str]:
 
 
 def set_up() -> None:
-    """Quiet logs, and compiled programs kept between runs.
+    """Quiet logs, compiled programs kept between runs, and memory that stays flat.
 
     JAX_COMPILATION_CACHE_DIR says where they are kept; default: `~/.cache/l2ljax/xla`.
     """
@@ -60,3 +64,8 @@ def set_up() -> None:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         jax.config.update("jax_compilation_cache_dir", str(Path(home) / "l2ljax" / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    if "MALLOC_ARENA_MAX" not in os.environ:
+        # glibc would give the threads that write each checkpoint new heaps, and keep those:
+        # memory then grows by 1 MiB a checkpoint (docs/robustness.md). Other C libraries have none.
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
