@@ -33,8 +33,8 @@ def claim(
         make_directory(Path(workdir))
         write_atomically(path, json.dumps(config, indent=2) + "\n")
         return
-    defaults = json.loads(json.dumps(defaults or {}))
-    differences = _differences(defaults | read_config(workdir), defaults | config)
+    unset: dict[str, Any] = json.loads(json.dumps(defaults or {}))
+    differences = _differences({**unset, **read_config(workdir)}, {**unset, **config})
     if differences:
         named = shorten("; ".join(differences), 400)
         raise ValueError(
