@@ -130,7 +130,7 @@ def test_damaged_and_missing_files_are_refused(small, tmp_path):
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ValueError, match="is damaged or no safetensors file"):
         vgg("vgg16", path)
-    with pytest.raises(FileNotFoundError, match="There is no file"):
+    with pytest.raises(FileNotFoundError, match="path must be a file with the weights"):
         vgg("vgg16", tmp_path / "none.safetensors")
     with pytest.raises(ValueError, match="do not come with l2ljax; give path"):
         vgg("vgg16")

@@ -163,7 +163,10 @@ def convolutions(layout: Layout) -> dict[str, tuple[str, tuple[int, ...]]]:
 
 def _read(path: Path, name: str, layout: Layout) -> Params:
     if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path} with the weights of {name!r}.")
+        raise FileNotFoundError(
+            f"The extractor's path must be a file with the weights of {name!r}, "
+            f"there is none at {path}."
+        )
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             there = set(file.keys())
