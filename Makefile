@@ -13,7 +13,7 @@ test: $(VENV)/dev.stamp
 	$(RUN) -m pytest -n auto --dist loadfile
 
 test-slow: $(VENV)/dev.stamp
-	$(RUN) -m pytest -n auto --dist loadfile -m slow
+	$(RUN) -m pytest -m slow
 
 # Kills meta-training at random moments and resumes it, 20 times over.
 kill-test: $(VENV)/dev.stamp
