@@ -323,7 +323,7 @@ def check_memory(optimizer: LearnedOptimizer, estimator: GradientEstimator) -> N
         needed = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     except OverflowError:  # a shape that is beyond what JAX counts
         needed = math.inf
-    device = jax.devices()[0]
+    device = jax.local_devices()[0]
     there = (device.memory_stats() or {}).get("bytes_limit")
     there = there or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > there * jax.device_count():
