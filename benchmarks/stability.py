@@ -27,7 +27,14 @@ from l2ljax.pretrained import load_pretrained, pretrained_metadata
 from l2ljax.unroll import init_optimizee
 
 FRESH = "fresh"
-OWN_TASK = {"lstm-quadratic": "quadratics", "lstm-mnist": "digits", FRESH: "quadratics"}
+OWN_TASK = {
+    "lstm-quadratic": "quadratics",
+    "lstm-quadratic-all": "quadratics",
+    "lstm-quadratic-last": "quadratics",
+    "lstm-mnist": "digits",
+    "lstm-neural-art": "digits",  # the nearest to pictures here
+    FRESH: "quadratics",
+}
 FAULTY = "quadratics, 0.1 % of gradients NaN"
 
 OPTIMIZERS = flags.DEFINE_list("optimizers", list(OWN_TASK), "Those to run.")

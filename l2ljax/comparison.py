@@ -105,6 +105,7 @@ def evaluate_weights(
         num_tuning_tasks=settings["num_tuning_tasks"],
         num_tuning_steps=tuned_at,
         baselines=baselines,
+        learning_rates=settings.get("learning_rates"),
         accuracy=_accuracy(config["task"]["name"], settings.get("unseen"), data_dir),
         at_once=settings.get("at_once", 64),
         on_done=on_done,

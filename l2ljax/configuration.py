@@ -34,11 +34,15 @@ EVALUATION = {
     "num_tuning_steps": "inner steps that rates are tuned for; default: num_steps",
     "task": "the task's arguments that differ from training",
     "seed": "default: the configuration's",
+    "learning_rates": "name -> rate of baselines that are not to be tuned; default: none",
     "beside": "name -> weights of other learned optimizers to show",
     "unseen": "data set to report the accuracy on, as load_dataset's arguments; default: none",
     "at_once": "optimizees run side by side",
 }
 """What the field `evaluation` may have; the first three it must."""
+
+MAPPINGS = ("task", "learning_rates", "beside", "unseen")
+"""Those of its entries that are dicts; the others are counts."""
 
 PARTS = {
     "validation": (VALIDATION, list(VALIDATION)),
@@ -92,7 +96,7 @@ def check_part(name: str, value: Any) -> None:
             f"{name} has wrong entries ({'; '.join(problems)}); it takes {', '.join(known)}."
         )
     for entry, given in value.items():
-        if entry in ("task", "beside", "unseen"):
+        if entry in MAPPINGS:
             check_mapping(f"{name}.{entry}", given, example='{"name": ...}')
         else:
             check_positive_int(f"{name}.{entry}", given, minimum=0 if entry == "seed" else 1)

@@ -15,6 +15,7 @@ import optax
 
 from l2ljax.base import Key, Params, Task
 from l2ljax.checks import (
+    check_choice,
     check_key,
     check_number,
     check_positive_int,
@@ -253,6 +254,7 @@ def compare(
     num_tuning_tasks: int,
     num_tuning_steps: int | None = None,
     baselines: Mapping[str, MakeTransform] = BASELINES,
+    learning_rates: Mapping[str, float] | None = None,
     accuracy: Callable[[Params], jax.Array] | None = None,
     at_once: int = 64,
     on_done: Callable[[str], None] = lambda name: None,
@@ -268,13 +270,22 @@ def compare(
         num_tuning_tasks: optimizees for each learning rate.
         num_tuning_steps: inner steps after which rates are judged; default: `num_steps`.
         baselines: name -> function of the learning rate.
+        learning_rates: name -> rate of baselines that are not to be tuned; default: none.
         accuracy: of final parameters, leaves `[num_tasks, ...]` -> `[num_tasks]`; default: none.
         at_once: optimizees run side by side.
         on_done: called with each name as it is finished.
 
     Returns:
         name -> `Curve`, learned ones first.
+
+    Raises:
+        ValueError: for a rate of no baseline or that is no positive number, and whatever
+            `tune_inside` refuses.
     """
+    learning_rates = learning_rates or {}
+    for name, rate in learning_rates.items():
+        check_choice("learning_rates", name, list(baselines))
+        check_number(f"learning_rates.{name}", rate, above=0)
     report_key, tune_key = jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)
 
     def run(rate, tx):
@@ -289,14 +300,16 @@ def compare(
         curves[name] = run(None, tx)
         on_done(name)
     for name, make_tx in baselines.items():
-        rate, _ = tune_inside(
-            task,
-            make_tx,
-            tune_key,
-            num_tasks=num_tuning_tasks,
-            num_steps=num_tuning_steps or num_steps,
-            at_once=at_once,
-        )
+        rate = learning_rates.get(name)
+        if rate is None:
+            rate, _ = tune_inside(
+                task,
+                make_tx,
+                tune_key,
+                num_tasks=num_tuning_tasks,
+                num_steps=num_tuning_steps or num_steps,
+                at_once=at_once,
+            )
         curves[name] = run(rate, make_tx(rate))
         on_done(name)
     return curves

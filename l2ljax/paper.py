@@ -25,7 +25,7 @@ from l2ljax.figures import (
 )
 from l2ljax.gallery import as_uint8, paint
 from l2ljax.pretrained import load_optimizer, weights_path
-from l2ljax.report import save_curves
+from l2ljax.report import save_curves, save_panels
 from l2ljax.trajectory import proposed_updates, responses
 from l2ljax.workdir import make_directory, write_atomically
 
@@ -198,15 +198,30 @@ def _draw_pictures(figure: Figure, directory: Path) -> None:
     save_pictures(directory / "pictures.npz", figure["title"])
 
 
+def _draw_panels(figure: Figure, directory: Path) -> None:
+    rows = [[directory.parent / name for name in row] for row in figure["rows"]]
+    if missing := [one.name for row in rows for one in row if not (one / "summary.json").exists()]:
+        raise ValueError(
+            f"{directory.name} is drawn from the numbers of other figures, of which these are not "
+            f"made yet in {directory.parent}: {', '.join(missing)}."
+        )
+    save_panels(directory / "panels.png", rows, figure["titles"], figure["labels"])
+
+
 def _trained(weights: str) -> dict[str, Any]:
     return load_optimizer(weights_path(weights))[2]["config"]
+
+
+def _compute_nothing(figure: Figure, directory: Path, data_dir: str | None) -> None:
+    del figure, directory, data_dir  # drawn from formulas, or from other figures' numbers
 
 
 KINDS: dict[str, tuple[Callable[..., None], Callable[..., None]]] = {
     "curves": (_compute_curves, _draw_curves),
     "architectures": (_compute_architectures, _draw_architectures),
     "updates": (_compute_updates, _draw_updates),
-    "preprocessing": (lambda figure, directory, data_dir: None, _draw_preprocessing),
+    "preprocessing": (_compute_nothing, _draw_preprocessing),
+    "panels": (_compute_nothing, _draw_panels),
     "pictures": (_compute_pictures, _draw_pictures),
 }
 """Kind -> how to compute it, and how to draw it from what was computed."""

@@ -4,7 +4,7 @@ Figures need matplotlib: `pip install "l2ljax[plots]"`.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,9 @@ LABELS = {
     "nag": "NAG",
     "lstm": "LSTM",
     "lstm_last": "LSTM, last-step loss",
-    "partition": "LSTMs",
+    "lstm_single": "one LSTM",
+    "lstm_sub": "LSTM-sub",
+    "partition": "two LSTMs",
 }
 
 
@@ -71,26 +73,67 @@ def save_curves(directory: str | Path, title: str | None = None, from_step: int 
         from_step: where to begin; if it is not 0, the file is `curves_from_STEP.png`.
     """
     directory = Path(directory)
-    summary = json.loads((directory / "summary.json").read_text())
-    columns = np.genfromtxt(directory / "curves.csv", delimiter=",", names=True)[from_step:]
-    pyplot = _pyplot()
     figure, panels = new_figure(size=(6.0, 4.4))
     axes = panels[0][0]
+    summary = _plot_curves(axes, directory, from_step, LABELS)
+    axes.set_title(f"{title or summary['task']}\n", fontsize=12)
+    how = f"{_how(summary)}, 95 % confidence bands"
+    axes.annotate(how, (0.5, 1.015), xycoords="axes fraction", ha="center", va="bottom", fontsize=9)
+    axes.legend(frameon=False)
+    save_figure(figure, directory / (f"curves_from_{from_step}.png" if from_step else "curves.png"))
+
+
+def save_panels(
+    path: str | Path, rows: Sequence[Sequence[Path]], titles: Sequence[str], labels: Mapping
+) -> None:
+    """Draws the curves of several directories side by side, as `save_curves` does one's.
+
+    Args:
+        path: of the PNG.
+        rows: of directories, equally many in each row.
+        titles: one a column.
+        labels: name of an optimizer -> what to call it here.
+    """
+    figure, panels = new_figure(
+        len(rows), len(titles), size=(3.7 * len(titles), 3.6 * len(rows) + 0.3)
+    )
+    labels = {**LABELS, **labels}
+    for beside, directories in zip(panels, rows, strict=True):
+        for axes, directory, title in zip(beside, directories, titles, strict=True):
+            summary = _plot_curves(axes, directory, 0, labels, rates=False)
+            axes.set_title(f"{title}: {_how(summary)}", fontsize=9)
+            axes.legend(frameon=False, fontsize=8)
+        for axes in beside[1:]:
+            axes.set_ylabel("")
+    save_figure(figure, path)
+
+
+def _how(summary: Mapping[str, Any]) -> str:
+    return f"mean of {summary['num_tasks']} optimizees"
+
+
+def _plot_curves(
+    axes: Any, directory: Path, from_step: int, labels: Mapping[str, str], rates: bool = True
+) -> dict[str, Any]:
+    """The curves of `directory` on `axes`; returns the summary."""
+    summary = json.loads((directory / "summary.json").read_text())
+    columns = np.genfromtxt(directory / "curves.csv", delimiter=",", names=True)[from_step:]
     optimizers = summary["optimizers"]
     learned = [name for name, row in optimizers.items() if row["learning_rate"] is None]
     baselines = [name for name in optimizers if name not in learned]
     styles = dict(zip([*learned[:1], *baselines, *learned[1:]], STYLES, strict=False))
     for name, row in optimizers.items():
-        style = styles[name]
-        rate = "" if row["learning_rate"] is None else f", rate {row['learning_rate']:.3g}"
+        style, label = styles[name], labels.get(name, name)
+        if rates and row["learning_rate"] is not None:
+            label += f", rate {row['learning_rate']:.3g}"
         mean, low, high = (columns[f"{name}_{part}"] for part in ("mean", "ci95_low", "ci95_high"))
-        axes.plot(columns["step"], mean, label=f"{LABELS.get(name, name)}{rate}", **style)
+        axes.plot(columns["step"], mean, label=label, **style)
         axes.fill_between(columns["step"], low, high, color=style["color"], alpha=0.18, linewidth=0)
     axes.set_yscale("log")
     if not from_step:  # a baseline that starts by climbing must not squeeze the others
         axes.set_ylim(top=1.5 * max(columns[f"{name}_mean"][0] for name in optimizers))
     bottom, top = axes.get_ylim()
-    ticker = pyplot.matplotlib.ticker
+    ticker = _pyplot().matplotlib.ticker
     axes.yaxis.set_major_locator(
         ticker.LogLocator(subs=(1.0,) if top / bottom > 300 else (1.0, 2.0, 3.0, 5.0))
         if top / bottom > 4
@@ -109,12 +152,7 @@ def save_curves(directory: str | Path, title: str | None = None, from_step: int 
             "trained and tuned for", (tuned_at, 0.98), xycoords=("data", "axes fraction"),
             rotation=90, va="top", ha="right", fontsize=8, color="0.35",
         )  # fmt: skip
-    what = title or summary["task"]
-    how = f"mean of {summary['num_tasks']} optimizees, 95 % confidence bands"
-    axes.set_title(f"{what}\n", fontsize=12)
-    axes.annotate(how, (0.5, 1.015), xycoords="axes fraction", ha="center", va="bottom", fontsize=9)
-    axes.legend(frameon=False)
-    save_figure(figure, directory / (f"curves_from_{from_step}.png" if from_step else "curves.png"))
+    return summary
 
 
 def _pyplot() -> Any:

@@ -2,7 +2,7 @@
 
     python scripts/bundle.py --workdir=runs/mnist --name=lstm-mnist
 
-The evaluation (WORKDIR/evaluation/summary.json) goes into the file's metadata.
+The summary.json of the evaluation goes into the file's metadata.
 """
 
 import json
@@ -15,6 +15,7 @@ from absl import flags
 from l2ljax.pretrained import WEIGHTS, load_optimizer, save_optimizer
 
 WORKDIR = flags.DEFINE_string("workdir", None, "A finished, evaluated run.", required=True)
+EVALUATION = flags.DEFINE_string("evaluation", None, "Directory; default: WORKDIR/evaluation.")
 NAME = flags.DEFINE_string("name", None, "<optimizer>-<task>.", required=True)
 
 
@@ -24,7 +25,8 @@ def main(argv: list[str]) -> None:
     workdir, path = Path(str(WORKDIR.value)), WEIGHTS / f"{NAME.value}.safetensors"
     with one_sentence_errors():
         _, meta_params, metadata = load_optimizer(workdir / "meta_params.safetensors")
-        metadata["evaluation"] = json.loads((workdir / "evaluation/summary.json").read_text())
+        evaluation = Path(EVALUATION.value or workdir / "evaluation")
+        metadata["evaluation"] = json.loads((evaluation / "summary.json").read_text())
         # Where this machine keeps its runs is nobody else's business.
         here = f"--workdir=runs/{workdir.name}"
         metadata["command"] = re.sub(r"--workdir[= ]\S+", here, metadata["command"])

@@ -8,6 +8,7 @@ Writes summary.json, curves.csv and curves.png to WORKDIR/evaluation/, or to OUT
 
 import json
 from pathlib import Path
+from typing import Any
 
 from _common import one_sentence_errors, run, set_up
 from absl import flags
@@ -27,6 +28,9 @@ TUNING_STEPS = flags.DEFINE_integer(
     "num_tuning_steps", None, "Steps that learning rates are tuned for; default: all."
 )
 TASK = flags.DEFINE_string("task", "{}", "JSON: the task's arguments that differ from training.")
+BESIDE = flags.DEFINE_multi_string(
+    "beside", [], "NAME=WEIGHTS of another learned optimizer to show; may be repeated."
+)
 OUTPUT = flags.DEFINE_string("output", None, "Directory; default: WORKDIR/evaluation.")
 flags.mark_flags_as_mutual_exclusive(["workdir", "weights"], required=True)
 
@@ -40,14 +44,19 @@ def main(argv: list[str]) -> None:
         "num_tuning_steps": TUNING_STEPS.value,
         "seed": SEED.value,
     }
-    overrides = {name: value for name, value in flag_values.items() if value is not None}
-    names = ["learned", *BASELINES]
+    overrides: dict[str, Any] = {k: v for k, v in flag_values.items() if v is not None}
+    names = ["learned", *BASELINES, *BESIDE.value]
     with one_sentence_errors(), Progress() as bar:
         if TASK.value != "{}":
             try:
                 overrides["task"] = json.loads(TASK.value)
             except ValueError as error:
                 raise ValueError(f"--task must be JSON, got {TASK.value!r} ({error}).") from error
+        for entry in BESIDE.value:
+            name, given, weights = entry.partition("=")
+            if not (name and given and weights):
+                raise ValueError(f"--beside must be NAME=WEIGHTS, got {entry!r}.")
+            overrides.setdefault("beside", {})[name] = weights
         if WEIGHTS.value and not OUTPUT.value:
             raise ValueError("--weights needs --output=DIRECTORY for what is written.")
         directory = Path(OUTPUT.value or Path(str(WORKDIR.value)) / "evaluation")

@@ -137,6 +137,24 @@ def test_compare_reports_other_draws_than_it_tunes_on():
     assert not np.allclose(starts[0], starts[1])
 
 
+def test_a_given_rate_is_taken_as_it_is():
+    """The other baselines are tuned all the same."""
+    baselines = {"sgd": optax.sgd, "nag": lambda rate: optax.sgd(rate)}
+    sizes = {"num_tasks": 2, "num_steps": 2, "num_tuning_tasks": 2, "baselines": baselines}
+    key = jax.random.key(4)
+    curves = compare(PARABOLA, {}, key, learning_rates={"sgd": 0.25}, **sizes)
+    assert curves["sgd"].learning_rate == 0.25
+    ratio = curves["sgd"].losses[:, 1] / curves["sgd"].losses[:, 0]
+    assert curves["nag"].learning_rate != 0.25
+    given = evaluate(
+        PARABOLA, optax.sgd(0.25), jax.random.fold_in(key, 0), num_tasks=2, num_steps=2
+    )
+    np.testing.assert_allclose(ratio, given[:, 1] / given[:, 0], rtol=1e-6)
+    for rates in ({"lion": 1.0}, {"sgd": -1.0}):
+        with pytest.raises(ValueError, match="learning_rates"):
+            compare(PARABOLA, {}, key, learning_rates=rates, **sizes)
+
+
 def test_bootstrap_interval_agrees_with_normal_theory():
     """For the mean of 400 normals: mean -+ 1.96 sd / sqrt(n), to a tenth of its width."""
     sample = np.random.default_rng(0).normal(3.0, 2.0, size=(400, 2))

@@ -67,6 +67,10 @@ def figures(weights):
             **common,
         },
         "features": {"kind": "preprocessing", "title": "Features", "section": "A"},
+        "panels": {
+            "kind": "panels", "rows": [["curves", "curves"]], "titles": ["One", "Two"],
+            "labels": {"lstm": "learned"}, "title": "Panels", "section": "3",
+        },
     }  # fmt: skip
 
 
@@ -79,13 +83,20 @@ def made(figures, tmp_path_factory):
     return directory
 
 
-@pytest.mark.parametrize("name", ["curves", "networks", "updates", "features"])
+@pytest.mark.parametrize("name", ["curves", "networks", "updates", "features", "panels"])
 def test_each_kind_is_drawn(made, name):
     """One PNG each; two of curves with a closer look, and of updates."""
     pictures = list((made / name).glob("*.png"))
     assert len(pictures) == {"updates": 2, "curves": 2}.get(name, 1)
     for picture in pictures:
         assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_panels_need_the_figures_that_they_show(figures, made, tmp_path):
+    """Which of them are missing is said."""
+    (tmp_path / "panels").mkdir()
+    with pytest.raises(ValueError, match=r"not made yet in .*: curves, curves"):
+        paper.draw(figures["panels"], tmp_path / "panels")
 
 
 def test_curves_report_the_step_that_rates_are_tuned_for(made):

@@ -1,5 +1,6 @@
 """The command lines, as a user types them."""
 
+import json
 import os
 import signal
 import socket
@@ -97,9 +98,16 @@ def test_train_interrupt_resume_evaluate(tmp_path):
     assert code == 0
     assert "nothing to do" in out
 
-    code, out, err = run("evaluate", workdir)
+    code, _, err = run("evaluate", workdir, "--beside=other")
+    assert code == 2
+    assert "--beside must be NAME=WEIGHTS, got 'other'" in err
+
+    weights = tmp_path / "run" / "meta_params.safetensors"
+    code, out, err = run("evaluate", workdir, f"--beside=other={weights}")
     assert code == 0, err
     assert "Adam" in out
+    found = json.loads((tmp_path / "run" / "evaluation" / "summary.json").read_text())["optimizers"]
+    assert found["other"] == found["lstm"]
     names = {path.name for path in (tmp_path / "run" / "evaluation").iterdir()}
     assert names == {"summary.json", "curves.csv", "curves.png"}
 
