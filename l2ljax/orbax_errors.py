@@ -1,10 +1,12 @@
 """What Orbax and TensorStore raise, log and print, as one sentence each."""
 
 import contextlib
+import gc
 import logging
 import os
 import re
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +29,7 @@ def reading(where: str, part: str) -> Iterator[None]:
         raise
     except Exception as error:
         reason = _reason(error)
+        _drop_coroutines(error)
         if files := re.findall(
             r'local file "([^"]+)"', str(error)
         ):  # TensorStore tells the culprit
@@ -75,6 +78,14 @@ def quiet_orbax() -> Iterator[None]:
     finally:
         logger.removeFilter(not_of_orbax)
         sys.unraisablehook = hook_before
+
+
+def _drop_coroutines(error: BaseException | None) -> None:
+    """Frees what the frames of `error` hold, while `quiet_orbax` still hides what that prints."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
+    gc.collect()
 
 
 def _reason(error: Exception) -> str:

@@ -159,3 +159,11 @@ def test_bad_arguments_are_refused(arguments, words):
     good = {"content": np.ones((1, 8, 8, 3)), "style": np.ones((8, 8, 3)), "extractor": mixer()}
     with pytest.raises(ValueError, match=words):
         neural_art(**good | arguments)
+
+
+def test_a_picture_that_is_not_there_is_named_with_its_argument():
+    """Content and style alike."""
+    good = {"content": np.ones((1, 8, 8, 3)), "style": np.ones((8, 8, 3)), "extractor": mixer()}
+    for argument, source in {"content": ["cats"], "style": "cats"}.items():
+        with pytest.raises(FileNotFoundError, match=f"{argument}: There is no picture 'cats'"):
+            neural_art(**good | {argument: source})

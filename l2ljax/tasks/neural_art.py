@@ -5,8 +5,9 @@ style transfer using convolutional neural networks": features like the photograp
 correlations of features like the style's (Gram matrices), and neighbours alike (smoothness).
 """
 
+import contextlib
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -115,12 +116,14 @@ def neural_art(
     style_taps = tuple(extractor.style_taps if style_taps is None else style_taps)
     taps = tuple(dict.fromkeys((content_tap, *style_taps)))
     _check_weights(content_weight, style_weight, smoothness)
-    contents = jnp.asarray(
-        content if _is_array(content) else load_content(content, size, num_crops)
-    )
-    picture = jnp.asarray(
-        style if _is_array(style) else resize_square(load_picture(style), size, name=str(style))
-    )
+    with _naming("content"):
+        contents = jnp.asarray(
+            content if _is_array(content) else load_content(content, size, num_crops)
+        )
+    with _naming("style"):
+        picture = jnp.asarray(
+            style if _is_array(style) else resize_square(load_picture(style), size, name=str(style))
+        )
     _check_pictures("content", contents, "n, ")
     _check_pictures("style", picture, "")
     for image in (contents[0], picture):
@@ -220,6 +223,15 @@ def _check_pictures(name: str, value: jax.Array, first: str) -> None:
             f"{name} must be [{first}height, width, 3] of dtype uint8 or float, got "
             f"{value.shape} of dtype {value.dtype}."
         )
+
+
+@contextlib.contextmanager
+def _naming(argument: str) -> Iterator[None]:
+    """Says which argument names a picture that is not there."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{argument}: {error}") from error
 
 
 def _check_taps(extractor: Extractor, image: jax.Array, taps: tuple[str, ...]) -> None:
