@@ -45,7 +45,7 @@ FIELDS = {
     "task": "specification of what to optimize",
     "optimizer": "specification of what learns to",
     "estimator": "specification of the meta-gradient",
-    "weights": '"all" or "last": which steps the meta-loss counts',
+    "weights": '"all", "rising" or "last": how the meta-loss weighs the steps',
     "meta_optimizer": "specification of what trains the meta-parameters",
     "validation": "num_tasks and every (meta-updates) of the scoring that selects the best",
     "checkpoint_every": "meta-updates between checkpoints",
@@ -80,7 +80,11 @@ DEFAULTS: dict[str, Any] = {
 }
 """What most experiments share; `configs/` start from these fields."""
 
-WEIGHTS = {"all": None, "last": lambda steps: steps == steps[-1]}
+WEIGHTS = {
+    "all": None,
+    "rising": lambda steps: 2 * steps / (len(steps) + 1),  # w_t ~ t, 1 in the mean
+    "last": lambda steps: steps == steps[-1],
+}
 
 
 class Experiment(NamedTuple):
@@ -301,8 +305,7 @@ def check_fields(config: Mapping[str, Any]) -> None:
             f"it must have {', '.join(FIELDS)}."
         )
     check_values(config)
-    if not isinstance(config["weights"], str) or config["weights"] not in WEIGHTS:
-        raise ValueError(f'weights must be "all" or "last", got {short(config["weights"])}.')
+    check_choice("weights", config["weights"], list(WEIGHTS))
     limits(config)
 
 

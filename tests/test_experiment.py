@@ -75,11 +75,23 @@ def test_a_run_from_start_to_figures(tmp_path):
     assert report.table(summary).row_count == 5
 
 
+def test_weights_of_the_meta_loss():
+    """All alike, rising with t, or the last only; training and validation have the same."""
+    for name, expected in {
+        "all": (1.0, 1.0, 1.0, 1.0),
+        "rising": (0.4, 0.8, 1.2, 1.6),
+        "last": (0.0, 0.0, 0.0, 1.0),
+    }.items():
+        built = experiment.build(TINY | {"weights": name})
+        np.testing.assert_allclose(built.estimator.weights, expected)
+        np.testing.assert_allclose(built.validation.weights, expected)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         ({"num_meta_update": 3}, "unknown: num_meta_update"),
-        ({"weights": "first"}, 'weights must be "all" or "last"'),
+        ({"weights": "first"}, r"weights must be one of \['all', 'rising', 'last'\]"),
         ({"optimizer": {"name": "adam"}}, "Unknown optimizer 'adam'"),
         (
             {"task": {"name": "cubic"}},
