@@ -8,6 +8,7 @@ for byte. Prints a table; exits 1 if a run differs.
 """
 
 import argparse
+import itertools
 import os
 import random
 import signal
@@ -81,15 +82,17 @@ def run_alone(workdir: Path) -> float:
     return time.perf_counter() - begin
 
 
-def run_killed(workdir: Path, alone: Path, moments: list[float]) -> Outcome:
-    """A run killed at `moments` [s after its first new record, or at once if negative]."""
+def run_killed(workdir: Path, alone: Path, moments: list[float]) -> Outcome | None:
+    """A run killed at `moments` [s after its first new record]; `None` if it ended before one."""
     kills = []
     for moment in moments:
         process = start(workdir)
         wait_for_history(workdir, process, len(history(workdir)))
-        time.sleep(max(0.0, moment))
+        time.sleep(moment)
         process.send_signal(signal.SIGKILL)
         process.communicate()
+        if process.returncode != -signal.SIGKILL:
+            return None
         kills.append((moment, history(workdir).count(b'"meta_loss"') * 10))
     finish(start(workdir))
     expected, found = weights(alone), weights(workdir)
@@ -104,17 +107,22 @@ def kill_test(folder: Path, runs: int, kills: int, seed: int) -> list[Outcome]:
     draw = random.Random(seed)
     run_alone(folder / "warm")  # compiles; the caches on disk serve the others
     seconds = run_alone(folder / "alone")
-    outcomes = []
-    for index in range(runs):
+    outcomes: list[Outcome] = []
+    for workdir in (folder / f"run-{index}" for index in itertools.count()):
         moments = [draw.uniform(0, seconds / kills) for _ in range(kills)]
-        outcomes.append(run_killed(folder / f"run-{index}", folder / "alone", moments))
-        at = ", ".join(f"{moment:.2f} s (update {update})" for moment, update in outcomes[-1].kills)
+        outcome = run_killed(workdir, folder / "alone", moments)
+        if outcome is None:
+            continue  # the run had ended: another moment
+        outcomes.append(outcome)
+        at = ", ".join(f"{moment:.2f} s (update {update})" for moment, update in outcome.kills)
         print(
-            f"run {index + 1:2d}: killed at {at}; weights "
-            f"{'same' if outcomes[-1].same_weights else 'DIFFER'}, history "
-            f"{'same' if outcomes[-1].same_history else 'DIFFERS'}",
+            f"run {len(outcomes):2d}: killed at {at}; weights "
+            f"{'same' if outcome.same_weights else 'DIFFER'}, history "
+            f"{'same' if outcome.same_history else 'DIFFERS'}",
             flush=True,
         )
+        if len(outcomes) == runs:
+            break
     return outcomes
 
 
