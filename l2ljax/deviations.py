@@ -14,26 +14,33 @@ from l2ljax.report import LABELS, STYLES, new_figure, save_figure
 NOT_MEASURED = "(not measured yet)"
 
 
-def fill(rows: Sequence[Sequence[str]], found: Mapping[str, Any]) -> list[list[str]]:
+def fill(
+    rows: Sequence[Sequence[str]], found: Mapping[str, Any], summaries: Mapping[str, Any]
+) -> list[list[str]]:
     """Rows whose names in braces are replaced by final losses, "0.31 [0.29, 0.33]".
 
-    A name that `found` does not have is replaced by `NOT_MEASURED`.
+    A name that is not found is replaced by `NOT_MEASURED`.
 
     Args:
         rows: of texts; `{output-scale}` is the learned optimizer of the run output-scale, `{adam}`
-            a baseline, `{init/adam}` that baseline on the run's own task.
+            a baseline, `{init/adam}` that baseline on the run's own task, `{mnist/nag}` an
+            optimizer of the evaluation mnist.
         found: the content of deviations.json.
+        summaries: name -> content of an evaluation's summary.json.
 
     Example:
         >>> loss = {"final_loss": {"mean": 0.3, "ci95": [0.25, 0.35]}}
         >>> found = {"optimizers": {"adam": loss}, "runs": {"init": {"optimizers": {"lstm": loss}}}}
-        >>> fill([["start", "{init} beside {adam}"]], found)
+        >>> fill([["start", "{init} beside {adam}"]], found, {})
         [['start', '0.300 [0.250, 0.350] beside 0.300 [0.250, 0.350]']]
     """
     texts = {name: _interval(row) for name, row in found["optimizers"].items()}
     for run, content in found["runs"].items():
         for name, row in content["optimizers"].items():
             texts[run if name == "lstm" else f"{run}/{name}"] = _interval(row)
+    for evaluation, summary in summaries.items():
+        for name, row in summary["optimizers"].items():
+            texts[f"{evaluation}/{name}"] = _interval(row)
     known = collections.defaultdict(lambda: NOT_MEASURED, texts)
     return [[cell.format_map(known) for cell in row] for row in rows]
 

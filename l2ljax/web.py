@@ -70,7 +70,7 @@ def report(
         figures: name -> figure, as in scripts/figures.py.
         deviations: rows of `DEVIATION_COLUMNS`, with the names of `l2ljax.deviations.fill`.
         directory: holds one folder a figure; figures without a picture there are named as missing.
-        measured: folder of what benchmarks/deviations.py measured.
+        measured: folder of what benchmarks/deviations.py measured, beside those of evaluations.
 
     Returns:
         HTML that needs no other file and no network.
@@ -170,15 +170,16 @@ def _numbers(summary: Mapping[str, Any]) -> str:
 
 def _deviations(rows: Sequence[Sequence[str]], measured: Path) -> str:
     found = _read(measured / "deviations.json")
+    summaries = {p.parent.name: _read(p) for p in measured.parent.glob("*/summary.json")}
     command = _list([("Command", _code("python benchmarks/deviations.py"))])
     if not found:
         nothing = {"optimizers": {}, "runs": {}}
-        return _table(DEVIATION_COLUMNS, fill(rows, nothing), "cards") + command
+        return _table(DEVIATION_COLUMNS, fill(rows, nothing, summaries), "cards") + command
     how = f"{found['num_tasks']} fresh optimizees, seed {found['seed']}, {found['hardware']}."
     parts = [
         f"<p>{escape(found['about'])} {escape(how)}</p>",
         _picture(measured / "deviations.png", "Deviations"),
-        _table(DEVIATION_COLUMNS, fill(rows, found), "cards"),
+        _table(DEVIATION_COLUMNS, fill(rows, found, summaries), "cards"),
         command,
         "<details><summary>The meta-training of each</summary>",
         _list(

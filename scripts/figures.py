@@ -134,9 +134,9 @@ DEVIATIONS = [
         "20 steps of 100",
         "20 on quadratics, 100 on MNIST: whole episodes (--config.unroll_length=20)",
         (
-            "at the full budget, with as many meta-updates: final loss 0.342 instead of 0.289, "
-            "behind NAG's 0.317; at the short one, with as many inner steps: {windows}, "
-            "reference {reference}"
+            "at the full budget, with as many meta-updates: {mnist-windows20/lstm} instead of "
+            "{mnist/lstm}, beside NAG's {mnist/nag}; at the short one, with as many inner steps: "
+            "{windows}, reference {reference}"
         ),
     ),
     (
@@ -145,8 +145,8 @@ DEVIATIONS = [
         "all",
         "a random eighth on MNIST (--config.estimator.coordinate_share=1.0)",
         (
-            "slower: what all reach in 108 s, an eighth passes within 42 s (docs/performance.md); "
-            "in as many updates: {all-coordinates}, reference {reference}"
+            "in as many updates: {all-coordinates}, reference {reference}; but each takes longer "
+            "(docs/performance.md)"
         ),
     ),
     (
@@ -154,10 +154,7 @@ DEVIATIONS = [
         "0.1 on MNIST",
         "0.01",
         "0.1 (--config.optimizer.output_scale=0.01)",
-        (
-            "better at the short budget: validation loss (mean over steps) 0.666 instead of 0.731; "
-            "final loss {output-scale}, reference {reference}"
-        ),
+        "{output-scale}, reference {reference}",
     ),
     (
         "gradient preprocessing on MNIST",
@@ -202,10 +199,7 @@ DEVIATIONS = [
         "best of the validation runs",
         "best of the evaluations",
         "best on a fixed validation batch; a run's checkpoint holds the last ones too",
-        (
-            "none at the short budget, where the last were the best; at the full one the best came "
-            "after 2,800 of 3,500"
-        ),
+        "the last instead of the best: {last}, reference {reference}",
     ),
     (
         "meta-loss",
@@ -213,7 +207,8 @@ DEVIATIONS = [
         "all steps",
         "all steps (--config.weights=last: the last one only)",
         (
-            "the last only, on quadratics: final loss 0.820 instead of 0.182, behind Adam's 0.321; "
+            "the last only, on quadratics: {quadratic-meta-losses/lstm_last} instead of "
+            "{quadratic-meta-losses/lstm}, beside Adam's {quadratic-meta-losses/adam}; "
             "on MNIST: {last-only}, reference {reference}"
         ),
     ),
@@ -237,5 +232,5 @@ DEVIATIONS = [
 ]
 """What, in the paper, in DeepMind's released code, here (and how to switch), and what that does.
 
-Names in braces are final losses in docs/results/deviations/, see `l2ljax.deviations.fill`.
+Names in braces are final losses in docs/results/, see `l2ljax.deviations.fill`.
 """
