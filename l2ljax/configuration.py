@@ -34,7 +34,7 @@ EVALUATION = {
     "num_tuning_steps": "inner steps that rates are tuned for; default: num_steps",
     "task": "the task's arguments that differ from training",
     "seed": "default: the configuration's",
-    "learning_rates": "name -> rate of baselines that are not to be tuned; default: none",
+    "learning_rates": "name -> a baseline's rate, or the candidates that tuning starts from",
     "beside": "name -> weights of other learned optimizers to show",
     "unseen": "data set to report the accuracy on, as load_dataset's arguments; default: none",
     "at_once": "optimizees run side by side",

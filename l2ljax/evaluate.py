@@ -254,7 +254,7 @@ def compare(
     num_tuning_tasks: int,
     num_tuning_steps: int | None = None,
     baselines: Mapping[str, MakeTransform] = BASELINES,
-    learning_rates: Mapping[str, float] | None = None,
+    learning_rates: Mapping[str, float | Sequence[float]] | None = None,
     accuracy: Callable[[Params], jax.Array] | None = None,
     at_once: int = 64,
     on_done: Callable[[str], None] = lambda name: None,
@@ -270,7 +270,8 @@ def compare(
         num_tuning_tasks: optimizees for each learning rate.
         num_tuning_steps: inner steps after which rates are judged; default: `num_steps`.
         baselines: name -> function of the learning rate.
-        learning_rates: name -> rate of baselines that are not to be tuned; default: none.
+        learning_rates: name -> rate of a baseline that is not to be tuned, or candidates to start
+            its tuning from; default: `LEARNING_RATES` for each.
         accuracy: of final parameters, leaves `[num_tasks, ...]` -> `[num_tasks]`; default: none.
         at_once: optimizees run side by side.
         on_done: called with each name as it is finished.
@@ -285,7 +286,8 @@ def compare(
     learning_rates = learning_rates or {}
     for name, rate in learning_rates.items():
         check_choice("learning_rates", name, list(baselines))
-        check_number(f"learning_rates.{name}", rate, above=0)
+        for candidate in rate if isinstance(rate, Sequence) else [rate]:
+            check_number(f"learning_rates.{name}", candidate, above=0)
     report_key, tune_key = jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)
 
     def run(rate, tx):
@@ -300,14 +302,15 @@ def compare(
         curves[name] = run(None, tx)
         on_done(name)
     for name, make_tx in baselines.items():
-        rate = learning_rates.get(name)
-        if rate is None:
+        rate = learning_rates.get(name, LEARNING_RATES)
+        if isinstance(rate, Sequence):
             rate, _ = tune_inside(
                 task,
                 make_tx,
                 tune_key,
                 num_tasks=num_tuning_tasks,
                 num_steps=num_tuning_steps or num_steps,
+                learning_rates=rate,
                 at_once=at_once,
             )
         curves[name] = run(rate, make_tx(rate))

@@ -150,9 +150,19 @@ def test_a_given_rate_is_taken_as_it_is():
         PARABOLA, optax.sgd(0.25), jax.random.fold_in(key, 0), num_tasks=2, num_steps=2
     )
     np.testing.assert_allclose(ratio, given[:, 1] / given[:, 0], rtol=1e-6)
-    for rates in ({"lion": 1.0}, {"sgd": -1.0}):
+    for rates in ({"lion": 1.0}, {"sgd": -1.0}, {"sgd": (0.1, "0.2")}):
         with pytest.raises(ValueError, match="learning_rates"):
             compare(PARABOLA, {}, key, learning_rates=rates, **sizes)
+
+
+def test_a_baseline_is_tuned_among_the_rates_given():
+    """A step of rate r multiplies x by 1 - 2 r: 0.45 is the best; alone, 0.1 is an edge."""
+    sizes = {"num_tasks": 2, "num_steps": 2, "num_tuning_tasks": 2, "baselines": {"sgd": optax.sgd}}
+    key = jax.random.key(4)
+    curves = compare(PARABOLA, {}, key, learning_rates={"sgd": (0.1, 0.45, 0.9)}, **sizes)
+    assert curves["sgd"].learning_rate == 0.45
+    curves = compare(PARABOLA, {}, key, learning_rates={"sgd": [0.1]}, **sizes)
+    assert curves["sgd"].learning_rate == pytest.approx(0.1 * 10 ** (2 / 3))
 
 
 def test_bootstrap_interval_agrees_with_normal_theory():
