@@ -159,7 +159,8 @@ def load_meta_params(source: str | Mapping[str, Any], like: MetaParams) -> MetaP
 
     Args:
         source: the name of a bundled optimizer or a `.safetensors` file; for a partition a dict
-            label -> such a source, one each.
+            label -> such a source, one each; of a source that is a partition itself, the part of
+            that label is taken.
         like: meta-parameters of the optimizer that they are for.
 
     Raises:
@@ -181,14 +182,16 @@ def weights_path(name: str | Path) -> Path:
     return Path(name) if str(name).endswith(".safetensors") else _bundled(str(name))
 
 
-def _read_meta_params(source: Any) -> MetaParams:
+def _read_meta_params(source: Any, label: str | None = None) -> MetaParams:
     if isinstance(source, Mapping):
-        return {label: _read_meta_params(one) for label, one in source.items()}
+        return {label: _read_meta_params(one, label) for label, one in source.items()}
     if not isinstance(source, str):
         raise ValueError(
             f"initial must name a bundled optimizer or a .safetensors file, got {short(source)}."
         )
-    return load_optimizer(weights_path(source))[1]
+    _, meta_params, metadata = load_optimizer(weights_path(source))
+    in_parts = metadata["optimizer"]["name"] == "partition"
+    return meta_params[label] if in_parts and label in meta_params else meta_params
 
 
 def _bundled(name: str) -> Path:

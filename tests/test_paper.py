@@ -333,6 +333,20 @@ def test_a_partition_starts_from_one_source_a_label(weights):
         load_meta_params({"conv": weights}, like=both)
 
 
+def test_a_partition_goes_on_from_the_parts_of_another(tmp_path, weights):
+    """Each label from the file's part of that label; the parts differ."""
+    _, meta_params, metadata = load_optimizer(weights)
+    one = metadata["optimizer"]
+    both = {"name": "partition", "optimizers": {"conv": one, "fc": one}, "labels": "conv_fc"}
+    parts = {"conv": meta_params, "fc": jax.tree.map(lambda leaf: leaf + 1, meta_params)}
+    path = tmp_path / "both.safetensors"
+    save_optimizer(path, both, parts)
+    found = load_meta_params({"conv": str(path), "fc": str(path)}, like=parts)
+    jax.tree.map(np.testing.assert_array_equal, found, parts)
+    found = load_meta_params({"conv": str(path), "fc": weights}, like=parts)
+    jax.tree.map(np.testing.assert_array_equal, found["fc"], meta_params)
+
+
 def test_weights_without_a_configuration_cannot_be_evaluated(tmp_path, weights):
     """The sentence says what to give instead."""
     _, meta_params, metadata = load_optimizer(weights)
