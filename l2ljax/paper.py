@@ -4,7 +4,7 @@ A figure is plain data, as scripts/figures.py has them: a `kind` and what that n
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,11 @@ def shrink(figure: Figure, sizes: Mapping[str, int]) -> dict[str, Any]:
     small = dict(figure)
     if "evaluation" in small:
         small["evaluation"] = {**small["evaluation"], **sizes}
+        if "learning_rates" in small["evaluation"]:  # so few steps tell nothing of candidates
+            rates = small["evaluation"]["learning_rates"].items()
+            small["evaluation"]["learning_rates"] = {
+                name: rate[0] if isinstance(rate, Sequence) else rate for name, rate in rates
+            }
     if "num_steps" in small:
         small["num_steps"] = sizes["num_steps"]
     if "from_step" in small:

@@ -136,7 +136,7 @@ def _plot_curves(
     ticker = _pyplot().matplotlib.ticker
     axes.yaxis.set_major_locator(
         ticker.LogLocator(subs=(1.0,) if top / bottom > 300 else (1.0, 2.0, 3.0, 5.0))
-        if top / bottom > 4
+        if top / bottom > 6
         else ticker.MaxNLocator(6)
     )
     axes.yaxis.set_major_formatter("{x:g}")

@@ -7,6 +7,38 @@ the curves go on.
 
 LONGER = {"num_tasks": 64, "num_steps": 200, "num_tuning_steps": 100}
 
+
+def _cifar(labels: tuple[int, ...], **others: object) -> dict[str, object]:
+    """An evaluation on test images of `labels`; its accuracy is on training images."""
+    return {
+        "num_tuning_tasks": 2,
+        "at_once": 2,
+        "task": {
+            "dataset": {"name": "cifar10", "split": "test", "labels": labels},
+            "batch_size": 128,
+        },
+        "unseen": {"name": "cifar10", "split": "train[:2000]", "labels": labels},
+        **others,
+    }
+
+
+CIFAR = {
+    "section": "3.3",
+    "kind": "curves",
+    "weights": "lstm-cifar10",
+    "train": "configs/cifar10.py",
+    "note": "The copy of CIFAR-10 is JPEG-recompressed: its pixels differ a little.",
+}
+CIFAR_10, CIFAR_5, CIFAR_2 = (tuple(range(n)) for n in (10, 5, 2))
+SINGLE = {"lstm_single": "lstm-cifar10-single"}
+SUB_5, SUB_2 = ({"lstm_sub": f"lstm-cifar10-sub{n}"} for n in (5, 2))
+NEAR = {  # around the best on CIFAR-10; widened where one at the edge is the best
+    "sgd": (0.1, 0.215, 0.464, 1.0, 2.15),
+    "rmsprop": (0.00215, 0.00464, 0.01),
+    "adam": (0.00215, 0.00464, 0.01),
+    "nag": (0.0464, 0.1, 0.215),
+}
+
 FIGURES = {
     "quadratic": {
         "title": "Quadratics",
@@ -90,6 +122,11 @@ FIGURES = {
         "title": "Preprocessing of gradients",
         "section": "A",
         "kind": "preprocessing",
+    },
+    "cifar5": {
+        "title": "CIFAR-5, images held out",
+        "evaluation": _cifar(CIFAR_5, num_tasks=16, beside=SUB_5, learning_rates=NEAR),
+        **CIFAR,
     },
     "neural-art": {
         "title": "Neural Art, photographs held out, 64 x 64",

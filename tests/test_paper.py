@@ -99,6 +99,15 @@ def test_panels_need_the_figures_that_they_show(figures, made, tmp_path):
         paper.draw(figures["panels"], tmp_path / "panels")
 
 
+def test_a_smoke_run_takes_one_of_the_candidate_rates():
+    """Given rates stay, and the figure itself is left alone."""
+    figure = {"kind": "curves", "evaluation": {"learning_rates": {"sgd": (0.1, 1.0), "nag": 0.3}}}
+    small = paper.shrink(figure, {"num_steps": 2})
+    expected = {"num_steps": 2, "learning_rates": {"sgd": 0.1, "nag": 0.3}}
+    assert small["evaluation"] == expected
+    assert figure["evaluation"]["learning_rates"]["sgd"] == (0.1, 1.0)
+
+
 def test_curves_report_the_step_that_rates_are_tuned_for(made):
     """Beside the last one: here after 3 of 4 steps."""
     summary = json.loads((made / "curves" / "summary.json").read_text())
