@@ -123,10 +123,28 @@ FIGURES = {
         "section": "A",
         "kind": "preprocessing",
     },
+    "cifar10": {
+        "title": "CIFAR-10, images held out",
+        "evaluation": _cifar(CIFAR_10, num_tasks=64, beside=SINGLE),
+        **CIFAR,
+    },
     "cifar5": {
         "title": "CIFAR-5, images held out",
         "evaluation": _cifar(CIFAR_5, num_tasks=16, beside=SUB_5, learning_rates=NEAR),
         **CIFAR,
+    },
+    "cifar2": {
+        "title": "CIFAR-2, images held out",
+        "evaluation": _cifar(CIFAR_2, num_tasks=16, beside=SUB_2, learning_rates=NEAR),
+        **CIFAR,
+    },
+    "cifar": {
+        "title": "CIFAR-10 and its subsets",
+        "section": "3.3",
+        "kind": "panels",
+        "rows": (("cifar10", "cifar5", "cifar2"),),
+        "titles": ("CIFAR-10", "CIFAR-5", "CIFAR-2"),
+        "labels": {"partition": "two LSTMs", "lstm_sub": "LSTM-sub"},
     },
     "neural-art": {
         "title": "Neural Art, photographs held out, 64 x 64",
