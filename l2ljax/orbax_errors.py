@@ -45,6 +45,7 @@ def writing(directory: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        _drop_coroutines(error)
         if code := re.search(r"os_error_code='(\d+)'", str(error)):  # TensorStore's
             error = OSError(int(code[1]), os.strerror(int(code[1])))
         raise cannot_write(
@@ -62,6 +63,10 @@ def quiet_orbax() -> Iterator[None]:
     def not_of_orbax(record: logging.LogRecord) -> bool:
         return not of_orbax(record.pathname)
 
+    def retrieved(record: logging.LogRecord) -> bool:
+        # Of several writes that fail, the first is raised here and asyncio tells of the others.
+        return "exception was never retrieved" not in record.getMessage()
+
     def hook(unraisable):
         # Writes that end after another has failed find their event loop closed; reads, likewise,
         # leave coroutines behind.
@@ -71,12 +76,15 @@ def quiet_orbax() -> Iterator[None]:
             hook_before(unraisable)
 
     logger, hook_before = logging.getLogger("absl"), sys.unraisablehook
+    loops = logging.getLogger("asyncio")
     logger.addFilter(not_of_orbax)
+    loops.addFilter(retrieved)
     sys.unraisablehook = hook
     try:
         yield
     finally:
         logger.removeFilter(not_of_orbax)
+        loops.removeFilter(retrieved)
         sys.unraisablehook = hook_before
 
 
