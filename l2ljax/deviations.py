@@ -56,7 +56,11 @@ def save_deviations(path: str | Path) -> None:
             title = f"{LABELS[name]} on that task" if own else run["title"]
             rows.append((title, row, "o" if own else "s"))
     figure, panels = new_figure(1, 2, size=(9.6, 0.34 * len(rows) + 1.4), sharey=True)
-    reference = found["runs"]["reference"]["optimizers"]["lstm"]
+    seeds = [
+        run["optimizers"]["lstm"]
+        for name, run in found["runs"].items()
+        if name.startswith("reference")
+    ]
     for axes, (key, label) in zip(
         panels[0],
         (("final_loss", f"loss after {found['num_steps']} steps"), ("mean_loss", "mean over them")),
@@ -70,7 +74,9 @@ def save_deviations(path: str | Path) -> None:
             axes.errorbar(
                 mean, at, xerr=[[mean - low], [high - mean]], fmt=marker, color=color, capsize=3
             )
-        axes.axvline(_mean_and_ends(reference, key)[0], color="0.6", linewidth=0.8, zorder=0)
+        means = [_mean_and_ends(row, key)[0] for row in seeds]
+        if None not in means:  # effects within the band are no larger than those of a seed
+            axes.axvspan(min(means), max(means), color="0.88", linewidth=0.8, zorder=0)
         axes.set_xlabel(label)
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:.2g}")
@@ -79,7 +85,10 @@ def save_deviations(path: str | Path) -> None:
         axes.grid(alpha=0.25, linewidth=0.5)
     panels[0][0].set_yticks(range(len(rows)), [title for title, _, _ in rows])
     panels[0][0].invert_yaxis()
-    figure.suptitle(f"Mean of {found['num_tasks']} optimizees, 95 % confidence intervals")
+    figure.suptitle(
+        f"Mean of {found['num_tasks']} optimizees, 95 % confidence intervals; "
+        f"grey: between the reference's {len(seeds)} seeds"
+    )
     save_figure(figure, path.with_suffix(".png"))
 
 
