@@ -34,6 +34,9 @@ LABELS = {
     "lstm_sub": "LSTM-sub",
     "partition": "two LSTMs",
 }
+MOST_POINTS, NUM_AVERAGES = 250, 50
+"""Of a curve of more points, so many means of neighbours are drawn: the noise of minibatches would
+hide which curve is the lower one."""
 
 
 def table(summary: Mapping[str, Any]) -> Table:
@@ -65,7 +68,8 @@ def table(summary: Mapping[str, Any]) -> Table:
 def save_curves(directory: str | Path, title: str | None = None, from_step: int = 0) -> None:
     """Draws `curves.png` from `summary.json` and `curves.csv` in `directory`.
 
-    The mean loss of each optimizer over the steps, log scale, with 95 % confidence bands.
+    The mean loss of each optimizer over the steps, log scale, with 95 % confidence bands. Beyond
+    `MOST_POINTS` steps, losses and bands are averaged over neighbouring steps.
 
     Args:
         directory: of both files.
@@ -118,6 +122,9 @@ def _plot_curves(
     """The curves of `directory` on `axes`; returns the summary."""
     summary = json.loads((directory / "summary.json").read_text())
     columns = np.genfromtxt(directory / "curves.csv", delimiter=",", names=True)[from_step:]
+    num_points = len(columns) if len(columns) <= MOST_POINTS else NUM_AVERAGES
+    num_averaged = len(columns) // num_points
+    columns = {name: _averaged(columns[name], num_points) for name in columns.dtype.names}
     optimizers = summary["optimizers"]
     learned = [name for name, row in optimizers.items() if row["learning_rate"] is None]
     baselines = [name for name in optimizers if name not in learned]
@@ -141,18 +148,30 @@ def _plot_curves(
     )
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter(ticker.NullFormatter())
-    axes.set_xlabel("inner step")
+    axes.set_xlabel("inner step" if num_averaged == 1 else f"inner step (means of {num_averaged})")
     axes.set_ylabel("loss")
     axes.set_xlim(from_step, summary["num_steps"])
     axes.grid(alpha=0.25, which="both", linewidth=0.5)
     tuned_at = summary.get("num_tuning_steps", summary["num_steps"])
     if from_step < tuned_at < summary["num_steps"]:
         axes.axvline(tuned_at, color="0.5", linewidth=1.0)
+        early = tuned_at < 0.25 * summary["num_steps"]  # left of it is no room
         axes.annotate(
-            "trained and tuned for", (tuned_at, 0.98), xycoords=("data", "axes fraction"),
-            rotation=90, va="top", ha="right", fontsize=8, color="0.35",
+            "trained and tuned for", (tuned_at, 0.02 if early else 0.98), rotation=90,
+            xycoords=("data", "axes fraction"), va="bottom" if early else "top",
+            ha="left" if early else "right", fontsize=8, color="0.35",
         )  # fmt: skip
     return summary
+
+
+def _averaged(column: np.ndarray, number: int) -> np.ndarray:
+    """`number` means of neighbours.
+
+    Example:
+        >>> _averaged(np.array([1.0, 3.0, 5.0, 7.0, 2.0]), 2).tolist()
+        [3.0, 4.5]
+    """
+    return np.array([part.mean() for part in np.array_split(column, number)])
 
 
 def _pyplot() -> Any:

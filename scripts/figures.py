@@ -38,6 +38,10 @@ NEAR = {  # around the best on CIFAR-10; widened where one at the edge is the be
     "adam": (0.00215, 0.00464, 0.01),
     "nag": (0.0464, 0.1, 0.215),
 }
+BEST_10 = {"sgd": 0.464, "rmsprop": 0.00464, "adam": 0.00464, "nag": 0.1}
+BEST_5 = {"sgd": 0.215, "rmsprop": 0.00215, "adam": 0.00215, "nag": 0.0464}  # and of CIFAR-2
+FURTHER = {"num_tasks": 2, "num_steps": 1000, "num_tuning_steps": 100}
+"""On to 1,000 steps, with the rates found for 100."""
 
 FIGURES = {
     "quadratic": {
@@ -138,11 +142,29 @@ FIGURES = {
         "evaluation": _cifar(CIFAR_2, num_tasks=16, beside=SUB_2, learning_rates=NEAR),
         **CIFAR,
     },
+    "cifar10-1000-steps": {
+        "title": "CIFAR-10, beyond the horizon of training",
+        "evaluation": _cifar(CIFAR_10, beside=SINGLE, learning_rates=BEST_10, **FURTHER),
+        **CIFAR,
+    },
+    "cifar5-1000-steps": {
+        "title": "CIFAR-5, beyond the horizon of training",
+        "evaluation": _cifar(CIFAR_5, beside=SUB_5, learning_rates=BEST_5, **FURTHER),
+        **CIFAR,
+    },
+    "cifar2-1000-steps": {
+        "title": "CIFAR-2, beyond the horizon of training",
+        "evaluation": _cifar(CIFAR_2, beside=SUB_2, learning_rates=BEST_5, **FURTHER),
+        **CIFAR,
+    },
     "cifar": {
         "title": "CIFAR-10 and its subsets",
         "section": "3.3",
         "kind": "panels",
-        "rows": (("cifar10", "cifar5", "cifar2"),),
+        "rows": (
+            ("cifar10", "cifar5", "cifar2"),
+            ("cifar10-1000-steps", "cifar5-1000-steps", "cifar2-1000-steps"),
+        ),
         "titles": ("CIFAR-10", "CIFAR-5", "CIFAR-2"),
         "labels": {"partition": "two LSTMs", "lstm_sub": "LSTM-sub"},
     },
