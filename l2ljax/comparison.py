@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import optax
 
-from l2ljax.checks import check_positive_int
+from l2ljax.checks import check_number, check_positive_int
 from l2ljax.configuration import check_json, check_part
 from l2ljax.evaluate import BASELINES, Curve, MakeTransform, bootstrap_ci95, compare, summarise
 from l2ljax.experiment import build_task, check_fields, hardware, load_images
@@ -93,6 +94,7 @@ def evaluate_weights(
     for name, source in beside.items():
         other, other_params, _ = load_optimizer(weights_path(source))
         learned[name] = other.transform(other_params)
+    learned |= _scaled(learned, settings.get("gradient_scales", {}))
     key = jax.random.fold_in(jax.random.key(seed), 3)
     num_steps = settings["num_steps"]
     tuned_at = settings.get("num_tuning_steps", num_steps)
@@ -120,6 +122,20 @@ def evaluate_weights(
         "optimizers": {name: summarise(curve, tuned_at) for name, curve in curves.items()},
     }
     return summary, curves
+
+
+def _scaled(
+    learned: Mapping[str, optax.GradientTransformation], scales: Mapping[str, float]
+) -> dict[str, optax.GradientTransformation]:
+    """Those in `scales`, with their gradients multiplied; the updates are as they come."""
+    if unknown := sorted(set(scales) - set(learned)):
+        raise ValueError(
+            f"gradient_scales names {unknown[0]!r}, which is not evaluated as a learned optimizer; "
+            f"there are {', '.join(learned)}."
+        )
+    for name, scale in scales.items():
+        check_number(f"gradient_scales.{name}", scale, above=0.0)
+    return {name: optax.chain(optax.scale(by), learned[name]) for name, by in scales.items()}
 
 
 def _accuracy(task: str, unseen: Mapping[str, Any] | None, data_dir: str | None) -> Any:

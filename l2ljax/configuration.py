@@ -36,12 +36,13 @@ EVALUATION = {
     "seed": "default: the configuration's",
     "learning_rates": "name -> a baseline's rate, or the candidates that tuning starts from",
     "beside": "name -> weights of other learned optimizers to show",
+    "gradient_scales": "name -> what a learned optimizer's gradients are multiplied by; default: 1",
     "unseen": "data set to report the accuracy on, as load_dataset's arguments; default: none",
     "at_once": "optimizees run side by side",
 }
 """What the field `evaluation` may have; the first three it must."""
 
-MAPPINGS = ("task", "learning_rates", "beside", "unseen")
+MAPPINGS = ("task", "learning_rates", "beside", "gradient_scales", "unseen")
 """Those of its entries that are dicts; the others are counts."""
 
 PARTS = {

@@ -29,6 +29,7 @@ LABELS = {
     "adam": "Adam",
     "nag": "NAG",
     "lstm": "LSTM",
+    "lstm_4x": "LSTM, gradients x 4",
     "lstm_last": "LSTM, last-step loss",
     "lstm_single": "one LSTM",
     "lstm_sub": "LSTM-sub",

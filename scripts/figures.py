@@ -174,7 +174,7 @@ FIGURES = {
         "kind": "curves",
         "weights": "lstm-neural-art",
         "train": "configs/neural_art.py",
-        "evaluation": {"num_tasks": 24, "num_tuning_tasks": 3},
+        "evaluation": {"num_tasks": 64, "num_tuning_tasks": 8},
     },
     "neural-art-128": {
         "title": "Neural Art, a style never seen, 128 x 128",
@@ -183,10 +183,12 @@ FIGURES = {
         "weights": "lstm-neural-art",
         "train": "configs/neural_art.py",
         "evaluation": {
-            "num_tasks": 6,
-            "num_tuning_tasks": 1,
+            "num_tasks": 24,
+            "num_tuning_tasks": 4,
             "at_once": 2,
             "task": {"content": "test", "style": "brick", "size": 128},
+            "beside": {"lstm_4x": "lstm-neural-art"},
+            "gradient_scales": {"lstm_4x": 4.0},  # each of 4 times the pixels has a quarter
         },
     },
     "neural-art-pictures": {

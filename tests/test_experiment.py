@@ -75,6 +75,30 @@ def test_a_run_from_start_to_figures(tmp_path):
     assert report.table(summary).row_count == 5
 
 
+def test_gradient_scales_make_up_for_the_size_of_a_loss():
+    """A quadratic with W and y twice as large has four times the loss, and so its gradients."""
+    weights, shared = "lstm-quadratic", {"num_tasks": 3, "num_steps": 20}
+    larger = {"name": "quadratic", "matrix_scale": 2.0, "target_scale": 2.0}
+    _, expected = comparison.evaluate_weights(weights, shared | {"task": larger}, baselines={})
+    scaled = {"beside": {"as_it_is": weights}, "gradient_scales": {"lstm": 4.0}}
+    _, found = comparison.evaluate_weights(weights, shared | scaled, baselines={})
+    np.testing.assert_allclose(4 * found["lstm"].losses, expected["lstm"].losses, rtol=1e-4)
+    assert not np.allclose(4 * found["as_it_is"].losses, expected["lstm"].losses, rtol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("scales", "words"),
+    [
+        ({"adam": 4.0}, "names 'adam', which is not evaluated as a learned optimizer"),
+        ({"lstm": -1.0}, "gradient_scales.lstm must be a finite number above 0"),
+        (4.0, "evaluation.gradient_scales must be a"),
+    ],
+)
+def test_gradient_scales_that_are_refused(scales, words):
+    with pytest.raises((ValueError, TypeError), match=words):
+        comparison.evaluate_weights("lstm-quadratic", {"gradient_scales": scales}, baselines={})
+
+
 def test_weights_of_the_meta_loss():
     """All alike, rising with t, or the last only; training and validation have the same."""
     for name, expected in {
