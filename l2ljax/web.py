@@ -113,7 +113,8 @@ def _section(name: str, figure: Mapping[str, Any], directory: Path) -> str:
         about.append(("Evaluation", evaluation))
     if "weights" in figure:
         beside = figure.get("evaluation", {}).get("beside", {})
-        about += [("Weights", _training(w)) for w in (figure["weights"], *beside.values())]
+        shown = dict.fromkeys((figure["weights"], *beside.values()))
+        about += [("Weights", _training(weights)) for weights in shown]
     parts.append(_list(about))
     return "\n".join(parts)
 
