@@ -32,7 +32,8 @@ OWN_TASK = {
     "lstm-quadratic-all": "quadratics",
     "lstm-quadratic-last": "quadratics",
     "lstm-mnist": "digits",
-    "lstm-neural-art": "digits",  # the nearest to pictures here
+    "lstm-cifar10-single": "digits",  # the nearest to these images here
+    "lstm-neural-art": "digits",
     FRESH: "quadratics",
 }
 FAULTY = "quadratics, 0.1 % of gradients NaN"
