@@ -16,6 +16,7 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 from _common import one_sentence_errors, run, set_up
 from absl import flags
 from figures import DEVIATIONS, FIGURES, QUICK
@@ -67,6 +68,8 @@ def main(argv: list[str]) -> None:
                 }
                 write_atomically(output / name / "made.json", json.dumps(made, indent=2) + "\n")
             paper.draw(figure, output / name)
+            # Compiled programs hold memory maps, of which Linux allows a process 65,530.
+            jax.clear_caches()
             bar.update(task, advance=1)
     report = output / "report.html"
     with one_sentence_errors():
