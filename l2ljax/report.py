@@ -125,7 +125,8 @@ def _plot_curves(
     columns = np.genfromtxt(directory / "curves.csv", delimiter=",", names=True)[from_step:]
     num_points = len(columns) if len(columns) <= MOST_POINTS else NUM_AVERAGES
     num_averaged = len(columns) // num_points
-    columns = {name: _averaged(columns[name], num_points) for name in columns.dtype.names}
+    names = columns.dtype.names or ()
+    columns = {name: _averaged(columns[name], num_points) for name in names}
     optimizers = summary["optimizers"]
     learned = [name for name, row in optimizers.items() if row["learning_rate"] is None]
     baselines = [name for name in optimizers if name not in learned]
