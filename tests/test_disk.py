@@ -73,7 +73,8 @@ def steps(workdir):
 
 def assert_one_sentence(err, *words):
     """And the hint how to see more."""
-    sentence, hint = err.strip().splitlines()
+    assert err.count("\n") == 2, err
+    sentence, hint = err.splitlines()
     assert all(word in sentence for word in words), sentence
     assert hint.startswith("(L2LJAX_TRACEBACK=1")
 
