@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import optax
 import pytest
+import quick
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 from optimizer_cases import CASES, fresh
@@ -82,15 +83,11 @@ def _is_split_like(leaf, param):
 @pytest.fixture(scope="module")
 def observations():
     """`observe` of every optimizer, from a process with eight devices."""
-    forced = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-    variables = {
-        "XLA_FLAGS": forced,
-        "JAX_PLATFORMS": "cpu",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # of machine code; partitioning is the same
-        "PYTHONPATH": os.pathsep.join(sys.path),
-    }
     child = subprocess.run(
-        [sys.executable, __file__], env=os.environ | variables, capture_output=True, text=True
+        [sys.executable, __file__],
+        env=os.environ | quick.devices(8),
+        capture_output=True,
+        text=True,
     )
     assert child.returncode == 0, child.stderr
     return json.loads(child.stdout)

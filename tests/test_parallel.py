@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import quick
 from jax.flatten_util import ravel_pytree
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
@@ -198,15 +199,9 @@ def main(workdir, num_devices, num_meta_updates, processes=1, process_id=0, port
 
 
 def start(*arguments, devices):
-    variables = {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-        "JAX_PLATFORMS": "cpu",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # of machine code; partitioning is the same
-        "PYTHONPATH": os.pathsep.join(sys.path),
-    }
     return subprocess.Popen(
         [sys.executable, __file__, *map(str, arguments)],
-        env=os.environ | variables,
+        env=os.environ | quick.devices(devices),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
