@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import pytest
 from kill import ROOT, history, weights
 
 TINY = [
@@ -34,6 +35,7 @@ def start(workdir, hash_seed, *arguments):
     )
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_same_bits(tmp_path):
     """Weights bit for bit and history byte for byte, however often they checkpoint.
 

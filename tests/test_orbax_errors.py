@@ -30,7 +30,7 @@ def abandon(fail):
         await asyncio.wait([task])
 
     asyncio.run(main())
-    gc.collect()
+    gc.collect(0)  # what is young: all of it takes a second
 
 
 async def abandoned_future():
@@ -38,14 +38,22 @@ async def abandoned_future():
     asyncio.get_running_loop().create_future().set_exception(ValueError(TENSORSTORE))
 
 
-@pytest.fixture
-def after_quiet(monkeypatch):
+@pytest.fixture(scope="module")
+def hooked():
     """Where a write failed and its error was raised; what the hook before ours is told."""
     seen = []
-    monkeypatch.setattr(sys, "unraisablehook", seen.append)
-    with pytest.raises(OSError, match="No space left"), quiet_orbax(), writing(Path("checkpoints")):
-        raise ValueError(TENSORSTORE)
-    return seen
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "unraisablehook", seen.append)
+        with pytest.raises(OSError, match="No space left"), quiet_orbax(), writing(Path("there")):
+            raise ValueError(TENSORSTORE)
+        yield seen
+
+
+@pytest.fixture
+def after_quiet(hooked):
+    """The same, once more."""
+    hooked.clear()
+    return hooked
 
 
 @pytest.mark.usefixtures("after_quiet")
@@ -62,7 +70,7 @@ def test_tasks_that_failed_late(caplog, path, shown):
 def test_futures_of_tensorstore(caplog):
     """They have no frames: by what TensorStore says."""
     asyncio.run(abandoned_future())
-    gc.collect()
+    gc.collect(0)
     assert not caplog.text
     logging.getLogger("asyncio").error("another message")
     assert "another message" in caplog.text
@@ -89,5 +97,5 @@ def test_callbacks_of_a_closed_loop(after_quiet):
 def test_coroutines_that_never_ran(after_quiet, path, count):
     """By the file they are of."""
     fails_in(path)()
-    gc.collect()
+    gc.collect(0)
     assert len(after_quiet) == count
