@@ -21,9 +21,10 @@ from absl import app, flags
 from l2ljax import checkpoint, experiment
 from l2ljax.comparison import evaluate_weights
 from l2ljax.deviations import save_deviations
-from l2ljax.evaluate import BASELINES, bootstrap_ci95
+from l2ljax.evaluate import BASELINES
 from l2ljax.meta_train import init_state
 from l2ljax.pretrained import load_optimizer, save_optimizer
+from l2ljax.statistics import bootstrap_ci95
 from l2ljax.workdir import read_config, write_atomically
 
 DATASET = flags.DEFINE_enum("dataset", "mnist", ["mnist", "digits"], "Images to train on.")

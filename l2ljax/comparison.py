@@ -14,9 +14,15 @@ import optax
 
 from l2ljax.checks import check_number, check_positive_int
 from l2ljax.configuration import check_json, check_part
-from l2ljax.evaluate import BASELINES, Curve, MakeTransform, bootstrap_ci95, compare, summarise
+from l2ljax.evaluate import (
+    BASELINES,
+    Curve,
+    MakeTransform,
+    compare,
+)
 from l2ljax.experiment import build_task, check_fields, hardware, load_images
 from l2ljax.pretrained import load_optimizer, weights_path
+from l2ljax.statistics import bootstrap_ci95, differences, summarise
 from l2ljax.tasks import ACCURACY
 from l2ljax.workdir import make_directory, read_config, write_atomically
 
@@ -109,9 +115,11 @@ def evaluate_weights(
         baselines=baselines,
         learning_rates=settings.get("learning_rates"),
         accuracy=_accuracy(config["task"]["name"], settings.get("unseen"), data_dir),
+        final_batches=settings.get("final_batches"),
         at_once=settings.get("at_once", 64),
         on_done=on_done,
     )
+    first = config["optimizer"]["name"]
     summary = {
         "task": config["task"]["name"],
         "num_tasks": settings["num_tasks"],
@@ -120,6 +128,7 @@ def evaluate_weights(
         "seed": seed,
         "hardware": hardware(),
         "optimizers": {name: summarise(curve, tuned_at) for name, curve in curves.items()},
+        "above": {"of": first, "losses": differences(curves, first)},
     }
     return summary, curves
 

@@ -38,6 +38,7 @@ EVALUATION = {
     "beside": "name -> weights of other learned optimizers to show",
     "gradient_scales": "name -> what a learned optimizer's gradients are multiplied by; default: 1",
     "unseen": "data set to report the accuracy on, as load_dataset's arguments; default: none",
+    "final_batches": "minibatches to average the final parameters' loss over; default: none",
     "at_once": "optimizees run side by side",
 }
 """What the field `evaluation` may have; the first three it must."""

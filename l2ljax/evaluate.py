@@ -23,7 +23,7 @@ from l2ljax.checks import (
     check_transform,
     short,
 )
-from l2ljax.unroll import init_optimizee, unroll
+from l2ljax.unroll import init_optimizee, scalar_loss, unroll
 
 MakeTransform = Callable[[Any], optax.GradientTransformation]
 
@@ -100,7 +100,7 @@ def rollouts(
     check_task(task)
     check_transform("tx", tx)
     _check_sizes(key, num_tasks, num_steps, at_once)
-    return _evaluate(task, tx, key, num_tasks, num_steps, at_once)
+    return _evaluate(task, tx, key, num_tasks, num_steps, at_once)[:2]
 
 
 def tune(
@@ -207,9 +207,9 @@ def _check_sizes(key: Any, num_tasks: Any, num_steps: Any, at_once: Any) -> None
     check_positive_int("at_once", at_once)
 
 
-@functools.partial(jax.jit, static_argnums=(1, 3, 4, 5))
-def _evaluate(task, tx, key, num_tasks, num_steps, at_once):
-    return _rollouts(task, tx, key, num_tasks, num_steps, at_once)
+@functools.partial(jax.jit, static_argnums=(1, 3, 4, 5, 6))
+def _evaluate(task, tx, key, num_tasks, num_steps, at_once, final_batches=None):
+    return _rollouts(task, tx, key, num_tasks, num_steps, at_once, final_batches)
 
 
 @functools.partial(jax.jit, static_argnums=(1, 4, 5, 6))
@@ -220,11 +220,20 @@ def _tune(task, make_tx, rates, key, num_tasks, num_steps, at_once):
     )
 
 
-def _rollouts(task, tx, key, num_tasks, num_steps, at_once):
+def _rollouts(task, tx, key, num_tasks, num_steps, at_once, final_batches=None):
     def one(key):
         init_key, run_key = jax.random.split(key)
         state, losses = unroll(task, tx, init_optimizee(task, tx, init_key), run_key, num_steps)
-        return state.params, losses
+
+        def final_loss(key):
+            batch = task.batch(task.data, state.instance, key)
+            return scalar_loss(task, state.params, batch).astype(jnp.float32)
+
+        expected = None
+        if final_batches is not None:
+            batch_keys = jax.random.split(jax.random.fold_in(run_key, 0), final_batches)
+            expected = jax.lax.map(final_loss, batch_keys).mean()
+        return state.params, losses, expected
 
     keys = jax.random.split(key, num_tasks)
     return jax.lax.map(one, keys, batch_size=min(at_once, num_tasks))
@@ -237,11 +246,13 @@ class Curve(NamedTuple):
         learning_rate: `None` if learned.
         losses: `[num_tasks, T + 1]`.
         accuracy: of the final parameters, `[num_tasks]`, where it was asked for.
+        expected_loss: of the final parameters over more minibatches, `[num_tasks]`, likewise.
     """
 
     learning_rate: float | None
     losses: np.ndarray
     accuracy: np.ndarray | None = None
+    expected_loss: np.ndarray | None = None
 
 
 def compare(
@@ -256,6 +267,7 @@ def compare(
     baselines: Mapping[str, MakeTransform] = BASELINES,
     learning_rates: Mapping[str, float | Sequence[float]] | None = None,
     accuracy: Callable[[Params], jax.Array] | None = None,
+    final_batches: int | None = None,
     at_once: int = 64,
     on_done: Callable[[str], None] = lambda name: None,
 ) -> dict[str, Curve]:
@@ -273,6 +285,8 @@ def compare(
         learning_rates: name -> rate of a baseline that is not to be tuned, or candidates to start
             its tuning from; default: `LEARNING_RATES` for each.
         accuracy: of final parameters, leaves `[num_tasks, ...]` -> `[num_tasks]`; default: none.
+        final_batches: minibatches over which `expected_loss` is the mean of f(theta_T), less noisy
+            than the curve's last entry, which is of one; the same for all; default: none.
         at_once: optimizees run side by side.
         on_done: called with each name as it is finished.
 
@@ -283,6 +297,10 @@ def compare(
         ValueError: for a rate of no baseline or that is no positive number, and whatever
             `tune_inside` refuses.
     """
+    check_task(task)
+    _check_sizes(key, num_tasks, num_steps, at_once)
+    if final_batches is not None:
+        check_positive_int("final_batches", final_batches)
     learning_rates = learning_rates or {}
     for name, rate in learning_rates.items():
         check_choice("learning_rates", name, list(baselines))
@@ -291,11 +309,13 @@ def compare(
     report_key, tune_key = jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)
 
     def run(rate, tx):
-        params, losses = rollouts(
-            task, tx, report_key, num_tasks=num_tasks, num_steps=num_steps, at_once=at_once
+        check_transform("tx", tx)
+        params, losses, expected = _evaluate(
+            task, tx, report_key, num_tasks, num_steps, at_once, final_batches
         )
         judged = None if accuracy is None else np.asarray(accuracy(params), np.float64)
-        return Curve(rate, np.asarray(losses, np.float64), judged)
+        expected = None if expected is None else np.asarray(expected, np.float64)
+        return Curve(rate, np.asarray(losses, np.float64), judged, expected)
 
     curves = {}
     for name, tx in learned.items():
@@ -316,63 +336,3 @@ def compare(
         curves[name] = run(rate, make_tx(rate))
         on_done(name)
     return curves
-
-
-def bootstrap_ci95(
-    losses: np.ndarray, *, num_resamples: int = 4000, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
-    """95 % percentile bootstrap interval of the mean over axis 0 (Efron 1979).
-
-    Args:
-        losses: `[num_tasks, ...]`.
-        num_resamples: bootstrap samples of the tasks.
-        seed: of the resampling.
-
-    Returns:
-        lower and upper ends, each `[...]`.
-    """
-    losses = np.asarray(losses, np.float64)
-    n = losses.shape[0]
-    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=num_resamples)
-    means = counts @ losses.reshape(n, -1) / n
-    low, high = np.percentile(means, [2.5, 97.5], axis=0)
-    return low.reshape(losses.shape[1:]), high.reshape(losses.shape[1:])
-
-
-def summarise(curve: Curve, tuned_at: int | None = None) -> dict[str, Any]:
-    """The numbers of one optimizer in `summary.json`.
-
-    `mean_loss` is over tasks and all steps 0 ... T, `diverged` counts optimizees with a loss that
-    is not finite; where there is one, means and intervals over it are null. Where learning rates
-    were tuned for fewer steps than T, `tuned_loss` is the loss after so many.
-
-    Args:
-        curve: its results.
-        tuned_at: inner steps that rates were tuned for; default: all.
-    """
-    losses = curve.losses
-    average = losses.mean(axis=1)
-    numbers = {
-        "learning_rate": curve.learning_rate,
-        "final_loss": _statistics(losses[:, -1]),
-        "mean_loss": _finite(average.mean()),
-        "mean_loss_ci95": [_finite(end) for end in bootstrap_ci95(average)],
-        "diverged": int((~np.isfinite(losses).all(axis=1)).sum()),
-    }
-    if tuned_at is not None and tuned_at != losses.shape[1] - 1:
-        numbers["tuned_loss"] = _statistics(losses[:, tuned_at])
-    if curve.accuracy is not None:
-        numbers["accuracy"] = _statistics(curve.accuracy)
-    return numbers
-
-
-def _statistics(values: np.ndarray) -> dict[str, Any]:
-    return {
-        "mean": _finite(values.mean()),
-        "ci95": [_finite(end) for end in bootstrap_ci95(values)],
-        "median": _finite(np.median(values)),
-    }
-
-
-def _finite(value: Any) -> float | None:
-    return float(value) if np.isfinite(value) else None

@@ -152,6 +152,7 @@ def _numbers(summary: Mapping[str, Any]) -> str:
     measures = [
         ("final_loss", f"loss after {summary['num_steps']} steps"),
         ("tuned_loss", f"after {summary.get('num_tuning_steps')}, as tuned for"),
+        ("expected_loss", "the same over more minibatches"),
         ("accuracy", "accuracy on unseen images"),
     ]
     measures = [(key, title) for key, title in measures if key in next(iter(optimizers.values()))]

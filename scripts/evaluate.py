@@ -31,6 +31,9 @@ TASK = flags.DEFINE_string("task", "{}", "JSON: the task's arguments that differ
 BESIDE = flags.DEFINE_multi_string(
     "beside", [], "NAME=WEIGHTS of another learned optimizer to show; may be repeated."
 )
+FINAL_BATCHES = flags.DEFINE_integer(
+    "final_batches", None, "Minibatches to average the final parameters' loss over, too."
+)
 OUTPUT = flags.DEFINE_string("output", None, "Directory; default: WORKDIR/evaluation.")
 flags.mark_flags_as_mutual_exclusive(["workdir", "weights"], required=True)
 
@@ -43,6 +46,7 @@ def main(argv: list[str]) -> None:
         "num_steps": NUM_STEPS.value,
         "num_tuning_steps": TUNING_STEPS.value,
         "seed": SEED.value,
+        "final_batches": FINAL_BATCHES.value,
     }
     overrides: dict[str, Any] = {k: v for k, v in flag_values.items() if v is not None}
     names = ["learned", *BASELINES, *BESIDE.value]

@@ -12,13 +12,12 @@ from l2ljax.evaluate import (
     BASELINES,
     LEARNING_RATES,
     Curve,
-    bootstrap_ci95,
     compare,
     evaluate,
-    summarise,
     tune,
     tune_inside,
 )
+from l2ljax.statistics import bootstrap_ci95, differences, summarise
 from l2ljax.tasks import mlp, quadratic
 from l2ljax.unroll import init_optimizee, unroll
 
@@ -187,6 +186,45 @@ def test_summary_of_finite_and_diverged_curves():
     bad = summarise(Curve(None, losses))
     assert (bad["diverged"], bad["final_loss"]["mean"], bad["mean_loss"]) == (1, None, None)
     assert bad["final_loss"]["ci95"] == [None, None]
+
+
+def test_expected_losses_are_of_the_final_parameters_on_more_minibatches():
+    """x^2 + noise of the minibatch: the mean of 400 draws is x^2, the same draws for all."""
+    noisy = Task(
+        init=lambda _, key: jax.random.normal(key),
+        batch=lambda data, instance, key: jax.random.normal(key),
+        loss=lambda x, noise: x**2 + noise,
+    )
+    still = {"one": optax.set_to_zero(), "two": optax.sgd(0.1)}
+    sizes = {"num_tasks": 3, "num_steps": 2, "num_tuning_tasks": 2, "baselines": {}}
+    key = jax.random.key(4)
+    assert compare(noisy, still, key, **sizes)["one"].expected_loss is None
+    curves = compare(noisy, still, key, final_batches=400, **sizes)
+    keys = jax.random.split(jax.random.fold_in(key, 0), 3)
+    start = jax.vmap(lambda k: init_optimizee(noisy, still["one"], jax.random.split(k)[0]).params)
+    x = np.asarray(start(keys))
+    expected = {name: curve.expected_loss for name, curve in curves.items()}
+    np.testing.assert_allclose(expected["one"], x**2, atol=4.5 / 20)
+    difference = x**2 - (0.8**2 * x) ** 2  # two steps, each times 1 - 2 * 0.1
+    np.testing.assert_allclose(expected["one"] - expected["two"], difference, atol=1e-5)
+    with pytest.raises(ValueError, match="final_batches must be an integer of at least 1"):
+        compare(noisy, still, key, final_batches=0, **sizes)
+
+
+def test_differences_are_of_the_same_optimizees():
+    """Pair by pair, above the one that is named; null where one is not finite."""
+    losses = np.array([[4.0, 1.0], [4.0, 3.0]])
+    curves = {
+        "first": Curve(None, losses, expected_loss=np.array([1.0, 2.0])),
+        "worse": Curve(0.1, losses * [[1.0, 2.0]], expected_loss=np.array([2.0, 5.0])),
+        "bad": Curve(0.1, losses + np.nan, expected_loss=np.array([2.0, np.nan])),
+    }
+    found = differences(curves, "first")
+    assert list(found) == ["worse", "bad"]
+    assert found["worse"]["final_loss"] == {"mean": 2.0, "ci95": [1.0, 3.0], "median": 2.0}
+    assert found["worse"]["mean_loss"] == {"mean": 1.0, "ci95": [0.5, 1.5], "median": 1.0}
+    assert found["worse"]["expected_loss"] == {"mean": 2.0, "ci95": [1.0, 3.0], "median": 2.0}
+    assert found["bad"]["final_loss"] == {"mean": None, "ci95": [None, None], "median": None}
 
 
 def test_data_are_arguments_of_the_compiled_sweep():

@@ -36,6 +36,7 @@ LAYERS = [  # each imports only from those above it
     "progress",
     "meta_train",
     "evaluate",
+    "statistics",
     "pretrained",
     "configuration",
     "experiment",
