@@ -128,6 +128,7 @@ def evaluate_weights(
         "seed": seed,
         "hardware": hardware(),
         "optimizers": {name: summarise(curve, tuned_at) for name, curve in curves.items()},
+        **{k: settings[k] for k in ("final_batches",) if k in settings},
         "above": {"of": first, "losses": differences(curves, first)},
     }
     return summary, curves

@@ -152,22 +152,33 @@ def _numbers(summary: Mapping[str, Any]) -> str:
     measures = [
         ("final_loss", f"loss after {summary['num_steps']} steps"),
         ("tuned_loss", f"after {summary.get('num_tuning_steps')}, as tuned for"),
-        ("expected_loss", "the same over more minibatches"),
+        ("expected_loss", f"over {summary.get('final_batches')} more minibatches"),
         ("accuracy", "accuracy on unseen images"),
     ]
     measures = [(key, title) for key, title in measures if key in next(iter(optimizers.values()))]
-    heading = ["optimizer", "rate", *(title for _, title in measures), "median", "diverged"]
+    above = summary.get("above", {"of": "", "losses": {}})
+    compared = [f"above the loss of {LABELS.get(above['of'], above['of'])}"] if above["of"] else []
+    heading = ["optimizer", "rate", *(title for _, title in measures), *compared]
+    heading += ["median", "diverged"]
     rows = [
         [
             LABELS.get(name, name),
             "learned" if row["learning_rate"] is None else f"{row['learning_rate']:.3g}",
             *(_interval(row[key]) for key, _ in measures),
+            *(_above(above["losses"].get(name)) for _ in compared),
             _interval({"mean": row["final_loss"]["median"]}),
             str(row["diverged"]),
         ]
         for name, row in optimizers.items()
     ]
     return _table(heading, rows, "numbers")
+
+
+def _above(differences: Mapping[str, Any] | None) -> str:
+    """The least noisy of the differences at the last step; none of the first to itself."""
+    if differences is None:
+        return ""
+    return _interval(differences.get("expected_loss", differences["final_loss"]))
 
 
 def _deviations(rows: Sequence[Sequence[str]], measured: Path) -> str:

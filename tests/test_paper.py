@@ -39,7 +39,7 @@ TINY = {
     "validation": {"num_tasks": 1, "every": 1},
     "evaluation": {"num_tasks": 2, "num_steps": 4, "num_tuning_tasks": 2, "task": {}},
 }
-SIZES = {"num_tuning_steps": 3}
+SIZES = {"num_tuning_steps": 3, "final_batches": 2}
 
 
 def settings():
@@ -264,6 +264,8 @@ def test_the_page_stands_alone(figures, made, measured):
     assert "Not made yet: later" in page
     summary = json.loads((made / "curves" / "summary.json").read_text())
     assert f"{summary['optimizers']['nag']['final_loss']['mean']:#.3g} [" in page
+    assert "over 2 more minibatches" in page
+    assert f"{summary['above']['losses']['nag']['expected_loss']['mean']:#.3g} [" in page
     assert "python train.py" in page
     assert found.cells[-5:] == ["a scale", "1", "2", "3", "0.750 [0.650, 0.850]"]
 
