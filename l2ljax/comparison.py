@@ -14,12 +14,7 @@ import optax
 
 from l2ljax.checks import check_number, check_positive_int
 from l2ljax.configuration import check_json, check_part
-from l2ljax.evaluate import (
-    BASELINES,
-    Curve,
-    MakeTransform,
-    compare,
-)
+from l2ljax.evaluate import BASELINES, Curve, MakeTransform, compare
 from l2ljax.experiment import build_task, check_fields, hardware, load_images
 from l2ljax.pretrained import load_optimizer, weights_path
 from l2ljax.statistics import bootstrap_ci95, differences, summarise
@@ -128,7 +123,7 @@ def evaluate_weights(
         "seed": seed,
         "hardware": hardware(),
         "optimizers": {name: summarise(curve, tuned_at) for name, curve in curves.items()},
-        **{k: settings[k] for k in ("final_batches",) if k in settings},
+        "final_batches": settings.get("final_batches"),
         "above": {"of": first, "losses": differences(curves, first)},
     }
     return summary, curves

@@ -103,11 +103,14 @@ def save_panels(
         len(rows), len(titles), size=(3.7 * len(titles), 3.6 * len(rows) + 0.3)
     )
     labels = {**LABELS, **labels}
+    above: dict[str, list[str]] = {}  # of each column, whom the panel above shows
     for beside, directories in zip(panels, rows, strict=True):
         for axes, directory, title in zip(beside, directories, titles, strict=True):
             summary = _plot_curves(axes, directory, 0, labels, rates=False)
             axes.set_title(f"{title}: {_how(summary)}", fontsize=9)
-            axes.legend(frameon=False, fontsize=8)
+            if list(summary["optimizers"]) != above.get(title):
+                axes.legend(frameon=False, fontsize=8)
+            above[title] = list(summary["optimizers"])
         for axes in beside[1:]:
             axes.set_ylabel("")
     save_figure(figure, path)
