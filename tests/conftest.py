@@ -2,6 +2,7 @@
 
 import os
 
+import pytest
 from quick import flags
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -10,9 +11,6 @@ import jax
 
 jax.config.update("jax_disable_most_optimizations", True)
 
-given = os.environ.get("XLA_FLAGS")
-os.environ["XLA_FLAGS"] = flags()
-jax.devices()  # now the flags are read, once for the process
-os.environ.pop("XLA_FLAGS")
-if given is not None:
-    os.environ["XLA_FLAGS"] = given
+with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("XLA_FLAGS", flags())
+    jax.devices()  # now the flags are read, once for the process
