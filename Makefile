@@ -17,23 +17,23 @@ test-slow: $(VENV)/dev.stamp
 
 # Kills meta-training at random moments and resumes it, 20 times over.
 kill-test: $(VENV)/dev.stamp
-	$(RUN) tests/kill.py
+	$(RUN) tests/experiments/kill.py
 
 # Memory and time over 5,000 meta-updates; exits 1 if they grow.
 soak: $(VENV)/dev.stamp
-	$(RUN) benchmarks/soak.py --out=docs/results/robustness
+	$(RUN) benchmarks/robustness/soak.py --out=docs/results/robustness
 
 # 100 runs of 10,000 steps of each bundled optimizer: hours on two cores; goes on where it was cut.
 stability: $(VENV)/dev.stamp
-	$(RUN) benchmarks/stability.py --out=docs/results/robustness
+	$(RUN) benchmarks/robustness/stability.py --out=docs/results/robustness
 
 # The oldest and the newest supported libraries; needs the network. MATRIX="--quick" for a few tests.
 test-matrix:
-	$(PYTHON) tests/matrix.py $(MATRIX)
+	$(PYTHON) tests/release/matrix.py $(MATRIX)
 
 # Bad configurations and damaged files by the hundred, from one seed.
 fuzz: $(VENV)/dev.stamp
-	$(RUN) tests/fuzz.py
+	$(RUN) tests/experiments/fuzz.py
 
 lint: $(VENV)/dev.stamp
 	$(RUN) -m ruff check .
@@ -46,7 +46,7 @@ check: lint types test test-slow
 
 # One work: make bench BENCH="--works=mnist". Other implementations beside it: BENCH="--peers=FOLDER".
 bench: $(VENV)/dev.stamp
-	$(RUN) benchmarks/run.py --out=benchmarks/results $(BENCH)
+	$(RUN) benchmarks/speed/run.py --out=benchmarks/results $(BENCH)
 
 $(VENV)/demo.stamp: pyproject.toml
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)

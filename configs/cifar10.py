@@ -14,7 +14,7 @@ accuracy is measured on training images, which they never saw.
 
 import ml_collections
 
-from l2ljax.experiment import DEFAULTS
+from l2ljax.experiments.experiment import DEFAULTS
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -2,7 +2,7 @@
 
 import ml_collections
 
-from l2ljax.experiment import DEFAULTS
+from l2ljax.experiments.experiment import DEFAULTS
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -8,7 +8,7 @@ learns better optimizers than the paper's windows of 20, which are one flag away
 import ml_collections
 from ml_collections import config_dict
 
-from l2ljax.experiment import DEFAULTS
+from l2ljax.experiments.experiment import DEFAULTS
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -6,26 +6,26 @@ A learned optimizer is a function from meta-parameters to an Optax transformatio
 
 from l2ljax import estimators, optimizers, tasks
 from l2ljax.base import CoordinateGroup, GradientEstimator, LearnedOptimizer, Task
-from l2ljax.data import Images, load_dataset
-from l2ljax.estimators import truncated_bptt
-from l2ljax.evaluate import BASELINES, LEARNING_RATES, compare, evaluate, tune
-from l2ljax.faults import DivergenceError
-from l2ljax.meta_step import MetaTrainState
-from l2ljax.meta_train import MetaTrainResult, meta_train
-from l2ljax.networks import CoordinatewiseLSTM, LSTMCarry
-from l2ljax.optimizers import lstm, partition
-from l2ljax.parallel import task_mesh
-from l2ljax.preprocess import identity, log_sign
-from l2ljax.pretrained import (
+from l2ljax.bundled import (
     load_optimizer,
     load_pretrained,
     pretrained_metadata,
     pretrained_names,
     save_optimizer,
 )
-from l2ljax.transform import ScaleByLSTMState, scale_by_lstm
-from l2ljax.unroll import OptimizeeState, init_optimizee, unroll
-from l2ljax.validation import Validation
+from l2ljax.estimators import truncated_bptt
+from l2ljax.evaluation.rollouts import BASELINES, LEARNING_RATES, compare, evaluate, tune
+from l2ljax.optimizers import lstm, partition
+from l2ljax.optimizers.networks import CoordinatewiseLSTM, LSTMCarry
+from l2ljax.optimizers.preprocess import identity, log_sign
+from l2ljax.optimizers.transform import ScaleByLSTMState, scale_by_lstm
+from l2ljax.parallel import task_mesh
+from l2ljax.tasks.data import Images, load_dataset
+from l2ljax.training.faults import DivergenceError
+from l2ljax.training.loop import MetaTrainResult, meta_train
+from l2ljax.training.step import MetaTrainState
+from l2ljax.training.validation import Validation
+from l2ljax.unrolling import OptimizeeState, init_optimizee, unroll
 
 __version__ = "0.1.0"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from _common import one_sentence_errors, run, set_up
 from absl import flags
 
-from l2ljax.pretrained import WEIGHTS, load_optimizer, save_optimizer
+from l2ljax.bundled import WEIGHTS, load_optimizer, save_optimizer
 
 WORKDIR = flags.DEFINE_string("workdir", None, "A finished, evaluated run.", required=True)
 EVALUATION = flags.DEFINE_string("evaluation", None, "Directory; default: WORKDIR/evaluation.")

@@ -1,8 +1,8 @@
 """The paper's figures: what each shows, with which weights, and which configuration trains those.
 
 `scripts/reproduce.py` makes them. `evaluation` replaces entries of the training configuration's own
-(`l2ljax.configuration.EVALUATION`); rates are tuned for the 100 steps that were trained, also where
-the curves go on.
+(`l2ljax.experiments.configuration.EVALUATION`); rates are tuned for the 100 steps that were
+trained, also where the curves go on.
 """
 
 LONGER = {"num_tasks": 64, "num_steps": 200, "num_tuning_steps": 100}
@@ -315,5 +315,5 @@ DEVIATIONS = [
 ]
 """What, in the paper, in DeepMind's released code, here (and how to switch), and what that does.
 
-Names in braces are final losses in docs/results/, see `l2ljax.deviations.fill`.
+Names in braces are final losses in docs/results/, see `l2ljax.paper.deviations.fill`.
 """

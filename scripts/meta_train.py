@@ -20,7 +20,8 @@ from _common import one_sentence_errors, run, set_up
 from absl import flags
 from ml_collections import config_flags
 
-from l2ljax import DivergenceError, experiment
+from l2ljax import DivergenceError
+from l2ljax.experiments import experiment
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.", required=True)

@@ -22,9 +22,10 @@ from absl import flags
 from figures import DEVIATIONS, FIGURES, QUICK
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from l2ljax import paper, web
-from l2ljax.experiment import hardware
-from l2ljax.workdir import write_atomically
+from l2ljax.experiments.experiment import hardware
+from l2ljax.paper import reproduction as paper
+from l2ljax.paper import web
+from l2ljax.storage.workdir import write_atomically
 
 FIGURE = flags.DEFINE_multi_string("figure", [], "A name in scripts/figures.py; may be repeated.")
 ALL = flags.DEFINE_bool("all", False, "All of them.")

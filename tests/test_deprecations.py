@@ -101,7 +101,7 @@ def test_no_name_is_deprecated():
         "optax._src.transform",
         "optax.tree_utils",
         "flax.core.scope",
-        "l2ljax.unroll",
+        "l2ljax.unrolling",
         "test_unroll",
     ],
 )

@@ -5,14 +5,14 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from l2ljax import experiment
 from l2ljax.base import GradientEstimator
 from l2ljax.estimators import truncated_bptt
-from l2ljax.meta_train import meta_train
+from l2ljax.experiments import experiment
 from l2ljax.optimizers import lstm
-from l2ljax.preprocess import identity
+from l2ljax.optimizers.preprocess import identity
 from l2ljax.tasks import quadratic
-from l2ljax.validation import Validation
+from l2ljax.training.loop import meta_train
+from l2ljax.training.validation import Validation
 
 NUM_META_UPDATES = 400
 

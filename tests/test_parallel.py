@@ -27,12 +27,12 @@ from jax.sharding import PartitionSpec as P
 
 from l2ljax import parallel
 from l2ljax.base import Task
-from l2ljax.data import Images
 from l2ljax.estimators import truncated_bptt
-from l2ljax.meta_train import meta_train
 from l2ljax.optimizers import lstm
 from l2ljax.tasks import mlp, quadratic
-from l2ljax.validation import Validation
+from l2ljax.tasks.data import Images
+from l2ljax.training.loop import meta_train
+from l2ljax.training.validation import Validation
 
 NUM_TASKS = 8
 WINDOWS = {"num_tasks": NUM_TASKS, "episode_length": 4, "unroll_length": 2}

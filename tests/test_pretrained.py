@@ -8,15 +8,15 @@ import optax
 import pytest
 import safetensors.numpy
 
-from l2ljax.evaluate import evaluate
-from l2ljax.optimizers import build, lstm
-from l2ljax.pretrained import (
+from l2ljax.bundled import (
     load_optimizer,
     load_pretrained,
     pretrained_metadata,
     pretrained_names,
     save_optimizer,
 )
+from l2ljax.evaluation.rollouts import evaluate
+from l2ljax.optimizers import build, lstm
 from l2ljax.tasks import quadratic
 
 SPECIFICATION = {

@@ -11,8 +11,8 @@ import pytest
 
 from l2ljax.base import LearnedOptimizer, Task
 from l2ljax.optimizers import lstm
-from l2ljax.preprocess import identity
-from l2ljax.unroll import init_optimizee, unroll
+from l2ljax.optimizers.preprocess import identity
+from l2ljax.unrolling import init_optimizee, unroll
 
 # Quartic wells ||W theta - y - s||^2 + b^4 with one number s as minibatch and theta = {a, b}.
 NOISY = Task(

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from l2ljax.base import GradientEstimator
-from l2ljax.estimators.truncated_bptt import truncated_bptt
+from l2ljax.estimators._truncated_bptt import truncated_bptt
 
 BUILDERS: dict[str, Callable[..., GradientEstimator]] = {
     "truncated_bptt": truncated_bptt,

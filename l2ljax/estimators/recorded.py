@@ -24,7 +24,7 @@ from l2ljax.estimators.chunks import plan_chunks, scan_with_snapshots, vjp_over_
 from l2ljax.estimators.divergence import all_finite
 from l2ljax.parallel import ONE_PART, TASKS, Parts
 from l2ljax.remat import Remat
-from l2ljax.unroll import OptimizeeState, loss_and_gradients
+from l2ljax.unrolling import OptimizeeState, loss_and_gradients
 
 
 def init_group_states(

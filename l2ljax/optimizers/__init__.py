@@ -5,10 +5,10 @@ from typing import Any
 
 from l2ljax.base import LearnedOptimizer
 from l2ljax.checks import short
+from l2ljax.optimizers._lstm import lstm
+from l2ljax.optimizers._partition import partition
 from l2ljax.optimizers.labels import LABELS, conv_fc_labels, named_partition
-from l2ljax.optimizers.lstm import lstm
-from l2ljax.optimizers.partition import partition
-from l2ljax.preprocess import identity, log_sign
+from l2ljax.optimizers.preprocess import identity, log_sign
 from l2ljax.specification import call_with, check_mapping
 
 BUILDERS: dict[str, Callable[..., LearnedOptimizer]] = {

@@ -6,7 +6,7 @@ import jax
 
 from l2ljax.base import LearnedOptimizer, Params, PyTree
 from l2ljax.checks import path_name, short
-from l2ljax.optimizers.partition import partition
+from l2ljax.optimizers._partition import partition
 
 CONV_FC = {"conv": "conv", "fc": "fc", "dense": "fc"}
 
@@ -50,7 +50,7 @@ def named_partition(optimizers: Mapping[str, LearnedOptimizer], labels: str) -> 
         ValueError: for a name that is not known, and whatever `partition` refuses.
 
     Example:
-        >>> from l2ljax.optimizers.lstm import lstm
+        >>> from l2ljax.optimizers._lstm import lstm
         >>> optimizer = named_partition({"conv": lstm(), "fc": lstm()}, "conv_fc")
     """
     if not isinstance(labels, str) or labels not in LABELS:

@@ -5,10 +5,10 @@ from collections.abc import Callable
 import jax
 
 from l2ljax.base import Task
-from l2ljax.tasks.convnet import accuracy, convnet
-from l2ljax.tasks.mlp import mlp
-from l2ljax.tasks.neural_art import neural_art
-from l2ljax.tasks.quadratic import quadratic
+from l2ljax.tasks._convnet import accuracy, convnet
+from l2ljax.tasks._mlp import mlp
+from l2ljax.tasks._neural_art import neural_art
+from l2ljax.tasks._quadratic import quadratic
 
 BUILDERS: dict[str, Callable[..., Task]] = {
     "quadratic": quadratic,

@@ -8,7 +8,7 @@ import optax
 
 from l2ljax.base import Key, PyTree
 from l2ljax.checks import check_positive_int
-from l2ljax.data import Images, check_images
+from l2ljax.tasks.data import Images, check_images
 
 
 def check_classes(dataset: PyTree, num_classes: int | None) -> tuple[Images, int]:

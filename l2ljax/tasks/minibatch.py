@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from l2ljax.base import Batch, Instance, Key, PyTree
-from l2ljax.data import Images
+from l2ljax.tasks.data import Images
 
 
 def random_minibatch(batch_size: int) -> Callable[[PyTree, Instance, Key], Batch]:

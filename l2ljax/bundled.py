@@ -1,0 +1,203 @@
+"""Trained meta-parameters in files, and the ones that come with the package.
+
+A file is safetensors: the weights, and as metadata the specification that rebuilds the learned
+optimizer and whatever else is known of its training. Loading one runs no code from it.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from l2ljax.base import LearnedOptimizer, MetaParams
+from l2ljax.checks import check_like, check_path, path_name, short, shorten
+from l2ljax.optimizers import build
+from l2ljax.storage.seal import seal_tensors
+from l2ljax.storage.workdir import write_atomically
+
+WEIGHTS = Path(__file__).parent / "weights"
+
+SEAL = "sha256"
+"""The metadata entry with the checksum of everything else in the file; older files have none."""
+
+
+def pretrained_names() -> list[str]:
+    """Names of the bundled optimizers, `<optimizer>-<task>`.
+
+    Example:
+        >>> "lstm-mnist" in pretrained_names()
+        True
+    """
+    return sorted(path.stem for path in WEIGHTS.glob("*.safetensors"))
+
+
+def load_pretrained(name: str) -> tuple[LearnedOptimizer, MetaParams]:
+    """A bundled learned optimizer and its meta-parameters.
+
+    Raises:
+        ValueError: for a name that is not in `pretrained_names()`.
+
+    Example:
+        >>> optimizer, meta_params = load_pretrained("lstm-quadratic")
+        >>> tx = optimizer.transform(meta_params)
+    """
+    optimizer, meta_params, _ = load_optimizer(_bundled(name))
+    return optimizer, meta_params
+
+
+def pretrained_metadata(name: str) -> dict[str, Any]:
+    """How a bundled optimizer was made: `optimizer`, `command`, `config`, `evaluation`, ..."""
+    return load_optimizer(_bundled(name))[2]
+
+
+def save_optimizer(
+    path: str | Path,
+    specification: Mapping[str, Any],
+    meta_params: MetaParams,
+    metadata: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes meta-parameters with the specification of their learned optimizer, atomically.
+
+    The file has a checksum of the weights and of all metadata, which loading it verifies.
+
+    Args:
+        path: a `.safetensors` file; replaced if there is one.
+        specification: as `l2ljax.optimizers.build` takes it, e.g. `{"name": "lstm"}`.
+        meta_params: what that optimizer's transform takes.
+        metadata: further JSON values by name.
+
+    Raises:
+        ValueError: if the meta-parameters do not fit the specification.
+        OSError: if the file cannot be written.
+    """
+    check_path("path", path)
+    path = Path(path)
+    expected = jax.eval_shape(build(specification).init, jax.random.key(0))
+    check_like(
+        expected, meta_params, "meta_params", f"expected those of {short(dict(specification))}"
+    )
+    tensors = {
+        path_name(p): np.array(leaf, order="C")  # safetensors takes contiguous arrays only
+        for p, leaf in jax.tree_util.tree_leaves_with_path(meta_params)
+    }
+    everything = {**(metadata or {}), "optimizer": dict(specification)}
+    try:
+        texts = {name: json.dumps(value) for name, value in everything.items()}
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"metadata must be JSON values by name, got {short(metadata)}.") from error
+    texts[SEAL] = json.dumps(seal_tensors(tensors, texts))
+    write_atomically(path, safetensors.numpy.save(tensors, metadata=texts))
+
+
+def load_optimizer(path: str | Path) -> tuple[LearnedOptimizer, MetaParams, dict[str, Any]]:
+    """Reads a file of `save_optimizer`.
+
+    Returns:
+        the learned optimizer, its meta-parameters, and all metadata but the checksum.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is damaged (its checksum covers the weights and all metadata; files of
+            older versions have none), was not written by l2ljax, or its weights do not fit the
+            optimizer that it specifies.
+    """
+    check_path("path", path)
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no weights file {path}.")
+    metadata, tensors = _read_sealed(path)
+    if "optimizer" not in metadata:
+        raise ValueError(f"{path} does not say which learned optimizer its weights belong to.")
+    try:
+        optimizer = build(metadata["optimizer"])
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path} names an optimizer that cannot be built: {error}") from error
+    expected = jax.eval_shape(optimizer.init, jax.random.key(0))
+    names = [path_name(p) for p, _ in jax.tree_util.tree_leaves_with_path(expected)]
+    given = {name: jnp.asarray(tensor) for name, tensor in tensors.items()}
+    wanted = dict(zip(names, jax.tree.leaves(expected), strict=True))
+    check_like(wanted, given, str(path), "the file does not fit the optimizer it names")
+    meta_params = jax.tree.unflatten(
+        jax.tree.structure(expected), [given[n].astype(wanted[n].dtype) for n in names]
+    )
+    return optimizer, meta_params, metadata
+
+
+def _read_sealed(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """All metadata but the checksum, and all tensors, which must match it."""
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            texts = file.metadata() or {}
+            metadata = {name: json.loads(text) for name, text in texts.items()}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except OSError:
+        raise
+    except Exception as error:  # whatever is in the file, it is of no use
+        reason = shorten(f"{error}".splitlines()[0] if f"{error}" else type(error).__name__, 160)
+        raise ValueError(
+            f"{path} is damaged or no safetensors file of l2ljax ({reason})."
+        ) from error
+    seal = metadata.pop(SEAL, None)
+    if seal is not None and seal != seal_tensors(
+        tensors, {name: text for name, text in texts.items() if name != SEAL}
+    ):
+        raise ValueError(
+            f"{path} is damaged: its weights or metadata are not those that its checksum was made "
+            "of; take another copy of it."
+        )
+    return metadata, tensors
+
+
+def load_meta_params(source: str | Mapping[str, Any], like: MetaParams) -> MetaParams:
+    """Trained meta-parameters to start from, checked to fit.
+
+    Args:
+        source: the name of a bundled optimizer or a `.safetensors` file; for a partition a dict
+            label -> such a source, one each; of a source that is a partition itself, the part of
+            that label is taken.
+        like: meta-parameters of the optimizer that they are for.
+
+    Raises:
+        FileNotFoundError, ValueError: if there is no such optimizer or file, or its meta-parameters
+            have another structure, naming the first leaf that differs.
+
+    Example:
+        >>> from l2ljax.optimizers import lstm
+        >>> like = lstm().init(jax.random.key(0))
+        >>> meta_params = load_meta_params("lstm-mnist", like)
+    """
+    found = _read_meta_params(source)
+    check_like(like, found, f"initial={short(source)}", "it must fit the optimizer")
+    return jax.tree.map(lambda new, old: new.astype(old.dtype), found, like)
+
+
+def weights_path(name: str | Path) -> Path:
+    """The file of a bundled optimizer, or `name` itself where it ends in `.safetensors`."""
+    return Path(name) if str(name).endswith(".safetensors") else _bundled(str(name))
+
+
+def _read_meta_params(source: Any, label: str | None = None) -> MetaParams:
+    if isinstance(source, Mapping):
+        return {label: _read_meta_params(one, label) for label, one in source.items()}
+    if not isinstance(source, str):
+        raise ValueError(
+            f"initial must name a bundled optimizer or a .safetensors file, got {short(source)}."
+        )
+    _, meta_params, metadata = load_optimizer(weights_path(source))
+    in_parts = metadata["optimizer"]["name"] == "partition"
+    return meta_params[label] if in_parts and label in meta_params else meta_params
+
+
+def _bundled(name: str) -> Path:
+    if name not in pretrained_names():
+        raise ValueError(
+            f"There is no bundled optimizer {short(name)}; there are "
+            f"{', '.join(pretrained_names())}."
+        )
+    return WEIGHTS / f"{name}.safetensors"

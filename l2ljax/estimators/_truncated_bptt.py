@@ -1,0 +1,393 @@
+"""Truncated backpropagation through time: the paper's meta-gradient.
+
+The meta-loss of an episode is L(phi) = E_f sum_{t=1..T} w_t f(theta_t) (Andrychowicz et al. 2016,
+equation 3). An episode of `episode_length` inner steps is cut into windows of `unroll_length`; each
+call differentiates one window and carries the optimizees on to the next. One window may be the
+whole episode, which removes the bias of truncation.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+
+from l2ljax.base import GradientEstimator, Key, LearnedOptimizer, MetaParams, PyTree, Task
+from l2ljax.checks import (
+    check_float_dtype,
+    check_optimizer,
+    check_positive_int,
+    check_task,
+    is_number,
+    short,
+)
+from l2ljax.estimators.divergence import all_finite, diverged_at, keep_tasks, mean_of_finite, select
+from l2ljax.estimators.recorded import (
+    group_state_specs,
+    init_group_states,
+    recorded_meta_gradient,
+)
+from l2ljax.parallel import (
+    COORDINATES,
+    SPLIT,
+    WHOLE,
+    check_mesh,
+    coordinate_parts,
+    gathered,
+    mean_over_tasks,
+    over_tasks,
+    place_data,
+)
+from l2ljax.remat import Remat, check_remat
+from l2ljax.unrolling import OptimizeeState, sample_optimizee, unroll
+
+Weights = Sequence[float] | np.ndarray | jax.Array | Callable[[np.ndarray], Sequence[float]]
+
+
+class TruncatedBPTTState(NamedTuple):
+    """Where the running episodes stand.
+
+    Attributes:
+        position: int32 scalar, inner steps made in this episode; 0 means that fresh optimizees are
+            drawn at the next call.
+        optimizees: the running optimizees, every leaf with a leading axis `[num_tasks]` (the
+            recorded backward pass keeps `opt_state` as one state per coordinate group instead).
+    """
+
+    position: jax.Array
+    optimizees: OptimizeeState
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TruncatedBPTT(GradientEstimator):
+    """See `truncated_bptt`, which checks these fields and fills them in."""
+
+    task: Task
+    optimizer: LearnedOptimizer = dataclasses.field(metadata={"static": True})
+    num_tasks: int = dataclasses.field(metadata={"static": True})
+    episode_length: int = dataclasses.field(metadata={"static": True})
+    unroll_length: int = dataclasses.field(metadata={"static": True})
+    weights: tuple[float, ...] = dataclasses.field(metadata={"static": True})
+    second_derivatives: bool = dataclasses.field(metadata={"static": True})
+    backward: Literal["recorded", "scan"] = dataclasses.field(metadata={"static": True})
+    coordinate_share: float = dataclasses.field(metadata={"static": True})
+    chunk_size: int | None = dataclasses.field(metadata={"static": True})
+    remat: Remat | Literal["auto"] = dataclasses.field(metadata={"static": True})
+    record_dtype: jax.typing.DTypeLike | None = dataclasses.field(metadata={"static": True})
+    mesh: Mesh | None = dataclasses.field(metadata={"static": True})
+    shard_data: bool = dataclasses.field(metadata={"static": True})
+
+    def init(self, key: Key, meta_params: MetaParams) -> TruncatedBPTTState:
+        """Draws the first optimizees; leaves have a leading axis `[num_tasks]`."""
+
+        def start(task, meta_params, keys):
+            instances, params = sample_batch(task, keys)
+            return OptimizeeState(instances, params, self._init_opt_state(meta_params, params))
+
+        keys = jax.random.split(key, self.num_tasks)
+        optimizees = over_tasks(
+            start, self.mesh, (self._data, WHOLE, SPLIT), self._optimizee_specs(meta_params)
+        )(self.task, meta_params, keys)
+        return TruncatedBPTTState(jnp.zeros([], jnp.int32), optimizees)
+
+    def estimate(
+        self, meta_params: MetaParams, state: TruncatedBPTTState, key: Key
+    ) -> tuple[jax.Array, MetaParams, TruncatedBPTTState, dict[str, jax.Array]]:
+        """The gradient of one window's share of the meta-loss, averaged over the tasks.
+
+        A diverged optimizee (a loss or gradient that is not finite) is left out of the means and
+        started anew; where all diverge the meta-gradient is NaN.
+
+        `metrics` has `position` (int32, the window's first inner step), `losses` (float32
+        `[unroll_length + 1]`, the mean over tasks of f(theta_t) along the window) and `diverged_at`
+        (int32 `[num_tasks]`, the inner step at which the optimizee diverged, -1 if it did not).
+        """
+        # Keys for each task, made before the tasks part ways to the devices: so the draws are
+        # the same on any number of those.
+        keys = [jax.random.split(k, self.num_tasks) for k in jax.random.split(key, 3)]
+        weights = jax.lax.dynamic_slice_in_dim(
+            jnp.asarray(self.weights, jnp.float32), state.position, self.unroll_length
+        )
+        optimizees = self._optimizee_specs(meta_params)
+        window = over_tasks(
+            self._window,
+            self.mesh,
+            (self._data, WHOLE, optimizees, SPLIT, WHOLE, WHOLE),
+            (WHOLE, SPLIT, SPLIT, optimizees),
+        )
+        meta_grads, losses, fine, optimizees = window(
+            self.task, meta_params, state.optimizees, tuple(keys), weights, state.position == 0
+        )
+        losses, fine = gathered((losses, fine), self.mesh)
+        # The tasks that diverged added 0 to a mean over all.
+        share = fine.mean(dtype=jnp.float32)
+        meta_grads = jax.tree.map(lambda g: g / share.astype(g.dtype), meta_grads)
+        meta_loss = mean_of_finite(losses[:, 1:] @ weights, fine)
+        metrics = {
+            "position": state.position,
+            "losses": mean_of_finite(losses, fine),
+            "diverged_at": diverged_at(losses, fine, state.position),
+        }
+        position = (state.position + self.unroll_length) % self.episode_length
+        return meta_loss, meta_grads, TruncatedBPTTState(position, optimizees), metrics
+
+    def _window(self, task, meta_params, optimizees, keys, weights, start):
+        """`(meta_grads, losses, which are fine, optimizees)` of the tasks on this device."""
+        sample_keys, run_keys, share_keys = keys
+        instances, params, opt_state = optimizees
+        if self.unroll_length == self.episode_length:
+            instances, params = sample_batch(task, sample_keys)
+        else:
+            instances, params = jax.lax.cond(
+                start, lambda: sample_batch(task, sample_keys), lambda: (instances, params)
+            )
+        optimizees = OptimizeeState(instances, params, opt_state)
+        if self.backward == "recorded":
+            meta_grads, optimizees, losses, fine = recorded_meta_gradient(
+                task,
+                self.optimizer,
+                meta_params,
+                optimizees,
+                run_keys,
+                weights,
+                restart=start,
+                coordinate_share=self.coordinate_share,
+                share_keys=share_keys,
+                chunk_size=self.chunk_size,
+                remat=self.remat,
+                record_dtype=self.record_dtype,
+                parts=coordinate_parts(self.mesh),
+            )
+        else:
+            meta_grads, optimizees, losses, fine = self._scan_meta_gradient(
+                meta_params, task, optimizees, run_keys, weights, start
+            )
+        if self.unroll_length < self.episode_length:
+            optimizees = jax.lax.cond(
+                fine.all(),
+                lambda: optimizees,
+                lambda: _renewed(task, sample_keys, fine, optimizees),
+            )
+        return mean_over_tasks(meta_grads, self.mesh), losses, fine, optimizees
+
+    def _scan_meta_gradient(self, meta_params, task, optimizees, keys, weights, start):
+        """As `recorded_meta_gradient`."""
+
+        # Each task's meta-gradient by itself, so that one that is not finite spoils no other.
+        def task_grads(optimizee, key):
+            return jax.grad(self._scan_meta_loss, has_aux=True)(
+                meta_params, task, optimizee, key, weights, start
+            )
+
+        meta_grads, (after, losses) = jax.vmap(task_grads)(optimizees, keys)
+        fine = all_finite((losses, meta_grads))
+        meta_grads = keep_tasks(fine, meta_grads, jax.tree.map(jnp.zeros_like, meta_grads))
+        fresh = self._init_opt_state(meta_params, after.params)
+        after = after._replace(opt_state=keep_tasks(fine, after.opt_state, fresh))
+        return jax.tree.map(lambda g: g.mean(axis=0), meta_grads), after, losses, fine
+
+    def _scan_meta_loss(self, meta_params, task, optimizee, key, weights, start):
+        # The restart is inside the differentiated function: an initial optimizer state may depend
+        # on the meta-parameters.
+        tx = self.optimizer.transform(meta_params)
+        opt_state = select(start, tx.init(optimizee.params), optimizee.opt_state)
+        optimizee, losses = unroll(
+            task,
+            tx,
+            optimizee._replace(opt_state=opt_state),
+            key,
+            self.unroll_length,
+            second_derivatives=self.second_derivatives,
+            remat="step" if self.remat == "auto" else self.remat,
+        )
+        losses = losses.astype(jnp.float32)
+        return losses[1:] @ weights, (optimizee, losses)
+
+    def _init_opt_state(self, meta_params: MetaParams, params: PyTree) -> PyTree:
+        if self.backward == "recorded":
+            return init_group_states(self.optimizer, meta_params, params)
+        return jax.vmap(self.optimizer.transform(meta_params).init)(params)
+
+    def _optimizee_specs(self, meta_params: MetaParams) -> PyTree:
+        if self.mesh is None or self.backward != "recorded":
+            return SPLIT
+        keys = jax.random.split(jax.random.key(0), self.num_tasks)
+        _, params = jax.eval_shape(sample_batch, self.task, keys)
+        return OptimizeeState(SPLIT, SPLIT, group_state_specs(self.optimizer, meta_params, params))
+
+    @property
+    def _data(self) -> PartitionSpec:
+        return SPLIT if self.shard_data else WHOLE
+
+
+def _renewed(task: Task, keys: Key, fine: jax.Array, optimizees: OptimizeeState) -> OptimizeeState:
+    """New optimizees in place of those that are not `fine`; their states are fresh already."""
+    new = sample_batch(task, jax.vmap(lambda k: jax.random.fold_in(k, 1))(keys))
+    instances, params = keep_tasks(fine, (optimizees.instance, optimizees.params), new)
+    return OptimizeeState(instances, params, optimizees.opt_state)
+
+
+def sample_batch(task: Task, keys: Key) -> tuple[PyTree, PyTree]:
+    """One optimizee for each of `keys`: instances and theta_0, with a leading axis."""
+    return jax.vmap(lambda k: sample_optimizee(task, k))(keys)
+
+
+def truncated_bptt(
+    task: Task,
+    optimizer: LearnedOptimizer,
+    *,
+    num_tasks: int,
+    episode_length: int,
+    unroll_length: int,
+    weights: Weights | None = None,
+    second_derivatives: bool = False,
+    backward: Literal["auto", "recorded", "scan"] = "auto",
+    coordinate_share: float = 1.0,
+    chunk_size: int | None = None,
+    remat: Remat | Literal["auto"] = "auto",
+    record_dtype: jax.typing.DTypeLike | None = None,
+    mesh: Mesh | None = None,
+    shard_data: bool = False,
+) -> TruncatedBPTT:
+    """The paper's estimator: backpropagation through windows of an episode.
+
+    Args:
+        task: what to optimize.
+        optimizer: what learns to optimize it.
+        num_tasks: optimizees trained side by side; the meta-gradient is their mean.
+        episode_length: inner steps from theta_0 to the end [T].
+        unroll_length: inner steps in a window; must divide `episode_length`.
+        weights: w_1 ... w_T >= 0, as an array `[episode_length]` or a function of the array of
+            positions 1 ... T. Default: all 1. Only the last step:
+            `weights=lambda t: t == t[-1]`, best with one window for the whole episode.
+        second_derivatives: differentiate through the optimizee's gradients too (needs "scan").
+        backward: "scan" differentiates the rollout step by step. "recorded" differentiates the
+            optimizer alone, over the gradients recorded on the way, a chunk of coordinates at a
+            time: the same meta-gradient for optimizers that declare `coordinate_groups`, in less
+            memory and time. "auto" takes "recorded" where it applies.
+        coordinate_share: share of the coordinates, in (0, 1], that the recorded backward pass
+            visits: a stratified random sample, drawn anew for each meta-gradient, which stays
+            unbiased.
+        chunk_size: coordinates that the recorded backward pass handles at once; default: what
+            `l2ljax.estimators.chunks.plan_chunks` finds to fit.
+        remat: what the backward pass keeps, "none", "step" or "nested", see `l2ljax.unroll`.
+            "auto" is "step" for the scan; for the recorded pass it is what fits, in each of the
+            segments of the window that start from a state the rollout kept.
+        record_dtype: what the recorded gradients are held in until the backward pass, which
+            computes in the optimizer's own dtype; default: the gradients' own. "bfloat16" halves
+            the record, `unroll_length` numbers a coordinate, and rounds each to 8 bits.
+        mesh: devices to spread the tasks over: a mesh with an axis "tasks" whose size divides
+            `num_tasks`. The meta-gradient is that of one device up to the order of sums. Devices
+            along an axis "coordinates" share the learned optimizer's work on the same tasks (only
+            with the recorded backward pass; a sample of coordinates is drawn for each of them).
+            See `l2ljax.task_mesh`. Default: wherever the arrays are.
+        shard_data: with `mesh`, split the leading axis of the task's data over the devices
+            instead of copying them to each; a task then draws from its device's part.
+
+    Returns:
+        a `GradientEstimator`. `meta_loss` is the window's sum of w_t f(theta_t), averaged over
+        the tasks.
+
+    Raises:
+        ValueError: for lengths that do not divide, weights that are negative, not finite, all zero
+            or of the wrong length, and for options that exclude one another.
+
+    Example:
+        >>> from l2ljax.optimizers import lstm
+        >>> from l2ljax.tasks import quadratic
+        >>> estimator = truncated_bptt(
+        ...     quadratic(), lstm(), num_tasks=4, episode_length=10, unroll_length=5
+        ... )
+        >>> meta_params = estimator.optimizer.init(jax.random.key(0))
+        >>> state = estimator.init(jax.random.key(1), meta_params)
+        >>> loss, grads, state, metrics = estimator.estimate(meta_params, state, jax.random.key(2))
+        >>> int(state.position), metrics["losses"].shape
+        (5, (6,))
+    """
+    check_task(task)
+    check_optimizer("optimizer", optimizer)
+    check_positive_int("num_tasks", num_tasks)
+    check_positive_int("episode_length", episode_length)
+    check_positive_int("unroll_length", unroll_length)
+    if chunk_size is not None:
+        check_positive_int("chunk_size", chunk_size)
+    if remat != "auto":
+        check_remat(remat)
+    if record_dtype is not None:
+        check_float_dtype("record_dtype", record_dtype)
+    check_mesh(mesh, num_tasks, task.data if shard_data else ())
+    if episode_length % unroll_length:
+        raise ValueError(
+            f"unroll_length={unroll_length} does not divide episode_length={episode_length}; "
+            "choose windows that fill the episode exactly."
+        )
+    if not (is_number(coordinate_share) and 0 < coordinate_share <= 1):
+        raise ValueError(f"coordinate_share must lie in (0, 1], got {short(coordinate_share)}.")
+    if backward not in ("auto", "recorded", "scan"):
+        raise ValueError(f'backward must be "auto", "recorded" or "scan", got {short(backward)}.')
+
+    recordable = optimizer.coordinate_groups is not None and not second_derivatives
+    if (backward == "recorded" or coordinate_share < 1) and not recordable:
+        reason = (
+            "second_derivatives=True makes coordinates influence one another"
+            if second_derivatives
+            else "this learned optimizer declares no coordinate_groups"
+        )
+        raise ValueError(
+            "The recorded backward pass and coordinate_share < 1 need independent coordinates, "
+            f'but {reason}; use backward="scan" and coordinate_share=1.'
+        )
+    if backward == "scan" and coordinate_share < 1:
+        raise ValueError(
+            f'coordinate_share={coordinate_share} needs backward="recorded", got backward="scan".'
+        )
+    if backward == "auto":
+        backward = "recorded" if recordable else "scan"
+    if backward == "scan" and mesh is not None and COORDINATES in mesh.shape:
+        raise ValueError(
+            f"A mesh with the axis {COORDINATES!r} needs the recorded backward pass, "
+            'got backward="scan"; give a mesh with the axis "tasks" alone.'
+        )
+    return TruncatedBPTT(
+        task=dataclasses.replace(task, data=place_data(task.data, mesh, shard=shard_data)),
+        optimizer=optimizer,
+        num_tasks=num_tasks,
+        episode_length=episode_length,
+        unroll_length=unroll_length,
+        weights=step_weights(weights, episode_length),
+        second_derivatives=second_derivatives,
+        backward=backward,
+        coordinate_share=float(coordinate_share),
+        chunk_size=chunk_size,
+        remat=remat,
+        record_dtype=None if record_dtype is None else jnp.dtype(record_dtype),
+        mesh=mesh,
+        shard_data=shard_data,
+    )
+
+
+def step_weights(weights: Weights | None, episode_length: int) -> tuple[float, ...]:
+    """w_1 ... w_T as floats, checked: finite, >= 0, not all 0, `episode_length` of them."""
+    if weights is None:
+        return (1.0,) * episode_length
+    if callable(weights):
+        weights = weights(np.arange(1, episode_length + 1))
+    try:
+        array = np.asarray(weights, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"weights must be numbers, got {short(weights)}.") from error
+    if array.shape != (episode_length,):
+        raise ValueError(
+            f"weights must have one entry per inner step, shape ({episode_length},), "
+            f"got shape {array.shape}."
+        )
+    if not (np.isfinite(array).all() and (array >= 0).all() and array.any()):
+        raise ValueError(
+            "weights must be finite, >= 0 and not all 0, got values from "
+            f"{array.min()} to {array.max()}."
+        )
+    return tuple(array.tolist())

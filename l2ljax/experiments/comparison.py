@@ -1,0 +1,177 @@
+"""A trained optimizer beside tuned baselines: `summary.json` and `curves.csv` from its weights.
+
+The weights' own metadata say what they were trained on; an evaluation may differ from that in any
+argument of the task, in the number of steps and in the optimizees.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import optax
+
+from l2ljax.bundled import load_optimizer, weights_path
+from l2ljax.checks import check_number, check_positive_int
+from l2ljax.evaluation.rollouts import BASELINES, Curve, MakeTransform, compare
+from l2ljax.evaluation.statistics import bootstrap_ci95, differences, summarise
+from l2ljax.experiments.configuration import check_json, check_part
+from l2ljax.experiments.experiment import build_task, check_fields, hardware, load_images
+from l2ljax.storage.workdir import make_directory, read_config, write_atomically
+from l2ljax.tasks import ACCURACY
+
+
+def evaluate_run(
+    workdir: str | Path,
+    overrides: Mapping[str, Any],
+    *,
+    data_dir: str | None = None,
+    on_done: Any = lambda name: None,
+) -> tuple[dict[str, Any], dict[str, Curve]]:
+    """Evaluates a finished run beside tuned baselines.
+
+    Args:
+        workdir: of the run.
+        overrides: entries that replace those of the configuration's `evaluation`, see
+            `l2ljax.experiments.configuration.EVALUATION`.
+        data_dir: as in `load_dataset`.
+        on_done: called with each optimizer's name as it is finished.
+
+    Returns:
+        the content of `summary.json`, and the curves it summarises.
+
+    Raises:
+        FileNotFoundError: if there is no finished run in `workdir`.
+    """
+    config = read_config(Path(workdir))
+    path = Path(workdir) / "meta_params.safetensors"
+    check_fields(config)
+    if not path.exists():
+        raise FileNotFoundError(
+            f"The run in {workdir} is not finished: there is no {path.name}; "
+            "start scripts/meta_train.py on it again, it resumes."
+        )
+    return evaluate_weights(path, overrides, data_dir=data_dir, on_done=on_done)
+
+
+def evaluate_weights(
+    weights: str | Path,
+    overrides: Mapping[str, Any],
+    *,
+    baselines: Mapping[str, MakeTransform] = BASELINES,
+    data_dir: str | None = None,
+    on_done: Any = lambda name: None,
+) -> tuple[dict[str, Any], dict[str, Curve]]:
+    """Evaluates a bundled optimizer, or one in a file, beside tuned baselines.
+
+    Args:
+        weights: a name in `pretrained_names()`, or a `.safetensors` file of a run.
+        overrides: entries that replace those of its configuration's `evaluation`, see
+            `l2ljax.experiments.configuration.EVALUATION`.
+        baselines: name -> function of the learning rate.
+        data_dir: as in `load_dataset`.
+        on_done: called with each optimizer's name as it is finished.
+
+    Returns:
+        the content of `summary.json`, and the curves it summarises.
+
+    Raises:
+        ValueError: for weights that do not say what they were trained on, and unknown settings.
+    """
+    path = weights_path(weights)
+    optimizer, meta_params, metadata = load_optimizer(path)
+    if "config" not in metadata:
+        raise ValueError(f"{path} does not say what it was trained on; evaluate a run's weights.")
+    config = metadata["config"]
+    check_fields(config)
+    settings = {**config["evaluation"], **overrides}
+    check_json("evaluation", settings)
+    check_part("evaluation", settings)
+    changes, beside = settings.get("task", {}), settings.get("beside", {})
+    seed = check_positive_int("seed", settings.get("seed", config["seed"]), minimum=0)
+    task = build_task({**config["task"], **changes}, data_dir)
+    learned = {config["optimizer"]["name"]: optimizer.transform(meta_params)}
+    for name, source in beside.items():
+        other, other_params, _ = load_optimizer(weights_path(source))
+        learned[name] = other.transform(other_params)
+    learned |= _scaled(learned, settings.get("gradient_scales", {}))
+    key = jax.random.fold_in(jax.random.key(seed), 3)
+    num_steps = settings["num_steps"]
+    tuned_at = settings.get("num_tuning_steps", num_steps)
+    curves = compare(
+        task,
+        learned,
+        key,
+        num_tasks=settings["num_tasks"],
+        num_steps=num_steps,
+        num_tuning_tasks=settings["num_tuning_tasks"],
+        num_tuning_steps=tuned_at,
+        baselines=baselines,
+        learning_rates=settings.get("learning_rates"),
+        accuracy=_accuracy(config["task"]["name"], settings.get("unseen"), data_dir),
+        final_batches=settings.get("final_batches"),
+        at_once=settings.get("at_once", 64),
+        on_done=on_done,
+    )
+    first = config["optimizer"]["name"]
+    summary = {
+        "task": config["task"]["name"],
+        "num_tasks": settings["num_tasks"],
+        "num_steps": num_steps,
+        "num_tuning_steps": tuned_at,
+        "seed": seed,
+        "hardware": hardware(),
+        "optimizers": {name: summarise(curve, tuned_at) for name, curve in curves.items()},
+        "final_batches": settings.get("final_batches"),
+        "above": {"of": first, "losses": differences(curves, first)},
+    }
+    return summary, curves
+
+
+def _scaled(
+    learned: Mapping[str, optax.GradientTransformation], scales: Mapping[str, float]
+) -> dict[str, optax.GradientTransformation]:
+    """Those in `scales`, with their gradients multiplied; the updates are as they come."""
+    if unknown := sorted(set(scales) - set(learned)):
+        raise ValueError(
+            f"gradient_scales names {unknown[0]!r}, which is not evaluated as a learned optimizer; "
+            f"there are {', '.join(learned)}."
+        )
+    for name, scale in scales.items():
+        check_number(f"gradient_scales.{name}", scale, above=0.0)
+    return {name: optax.chain(optax.scale(by), learned[name]) for name, by in scales.items()}
+
+
+def _accuracy(task: str, unseen: Mapping[str, Any] | None, data_dir: str | None) -> Any:
+    if unseen is None:
+        return None
+    if task not in ACCURACY:
+        raise ValueError(
+            f"unseen asks for an accuracy, which the task {task!r} does not have; "
+            f"these have one: {', '.join(ACCURACY)}."
+        )
+    images = load_images("unseen", unseen, data_dir)
+
+    @jax.jit
+    def each(params, images):
+        return jax.lax.map(lambda p: ACCURACY[task](p, *images), params)
+
+    return lambda params: each(params, images)
+
+
+def write_results(
+    directory: str | Path, summary: Mapping[str, Any], curves: Mapping[str, Curve]
+) -> None:
+    """Writes `summary.json` and `curves.csv` (step, and each optimizer's mean loss and 95 % CI)."""
+    directory = Path(directory)
+    make_directory(directory)
+    columns = {}
+    for name, curve in curves.items():
+        columns[f"{name}_mean"] = curve.losses.mean(axis=0)
+        columns[f"{name}_ci95_low"], columns[f"{name}_ci95_high"] = bootstrap_ci95(curve.losses)
+    lines = [",".join(["step", *columns])]
+    for step, row in enumerate(zip(*columns.values(), strict=True)):
+        lines.append(",".join([str(step), *(f"{value:.7g}" for value in row)]))
+    write_atomically(directory / "curves.csv", "\n".join(lines) + "\n")
+    write_atomically(directory / "summary.json", json.dumps(summary, indent=2) + "\n")

@@ -1,0 +1,86 @@
+"""The coordinatewise LSTM optimizer of Andrychowicz et al. (2016), section 2.1."""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from l2ljax.base import CoordinateGroup, LearnedOptimizer, Params
+from l2ljax.optimizers.networks import CoordinatewiseLSTM
+from l2ljax.optimizers.preprocess import Preprocess, log_sign
+from l2ljax.optimizers.transform import (
+    DEFAULT_BLOCK_SIZE,
+    NonFinite,
+    check_update_options,
+    init_meta_params,
+    scale_by_lstm,
+)
+
+PAPER_PREPROCESS = log_sign(p=10.0)
+
+
+def lstm(
+    hidden_sizes: Sequence[int] = (20, 20),
+    preprocess: Preprocess = PAPER_PREPROCESS,
+    output_scale: float = 0.1,
+    forget_bias: float = 1.0,
+    dtype: jax.typing.DTypeLike = jnp.float32,
+    state_dtype: jax.typing.DTypeLike | None = None,
+    block_size: int | None = DEFAULT_BLOCK_SIZE,
+    max_update: float | None = None,
+    nonfinite: NonFinite = "propagate",
+) -> LearnedOptimizer:
+    """The paper's optimizer: a small LSTM that sees one coordinate's gradient at a time.
+
+    Args:
+        hidden_sizes: units of each layer.
+        preprocess: gradient -> features, `log_sign(p)` or `identity()`.
+        output_scale: factor on the output. The paper uses 0.1 with preprocessing on MNIST.
+        forget_bias: constant added to the forget gates.
+        dtype: of computation, whatever the gradients' dtype.
+        state_dtype: of the state between steps; `None`: `dtype`. "bfloat16" halves its memory.
+        block_size: coordinates of one parameter updated at once, see `scale_by_lstm`.
+        max_update: largest size of a coordinate's update; `None`: no bound. See `scale_by_lstm`.
+        nonfinite: "propagate" or "skip", what a non-finite gradient does to its coordinate.
+
+    Returns:
+        a coordinatewise `LearnedOptimizer`; its meta-parameters are flax variables,
+        `{"params": {"kernel_0": [4 H_0, F + H_0], "bias_0": [4 H_0], ..., "readout": [H_last],
+        "readout_bias": []}}`.
+
+    Raises:
+        ValueError: for an argument that is not of these kinds, naming it.
+
+    Example:
+        >>> optimizer = lstm(hidden_sizes=(8,))
+        >>> meta_params = optimizer.init(jax.random.key(0))
+        >>> meta_params["params"]["kernel_0"].shape
+        (32, 10)
+    """
+    check_update_options(block_size, max_update, nonfinite)
+    network = CoordinatewiseLSTM(
+        hidden_sizes=hidden_sizes,
+        preprocess=preprocess,
+        output_scale=output_scale,
+        forget_bias=forget_bias,
+        dtype=dtype,
+        state_dtype=state_dtype,
+    )
+    transform = functools.partial(
+        scale_by_lstm,
+        network=network,
+        block_size=block_size,
+        max_update=max_update,
+        nonfinite=nonfinite,
+    )
+
+    def coordinate_groups(params: Params) -> tuple[CoordinateGroup, ...]:
+        everything = tuple(range(len(jax.tree.leaves(params))))
+        return (CoordinateGroup(everything, transform),)
+
+    return LearnedOptimizer(
+        init=functools.partial(init_meta_params, network),
+        transform=transform,
+        coordinate_groups=coordinate_groups,
+    )

@@ -1,0 +1,207 @@
+"""Network + meta-parameters -> Optax transformation.
+
+This is the paper's equation [g_t, h_{t+1}] = m(nabla_t, h_t, phi) applied to each coordinate of a
+parameter tree (Andrychowicz et al. 2016, section 2): one set of weights, one state per coordinate.
+"""
+
+import functools
+from typing import Any, Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from l2ljax.base import MetaParams, PyTree
+from l2ljax.checks import (
+    check_choice,
+    check_like,
+    check_number,
+    check_positive_int,
+    check_real_floating,
+    short,
+)
+from l2ljax.optimizers.blocks import Step, in_blocks
+from l2ljax.optimizers.networks import CoordinatewiseLSTM, LSTMCarry
+
+DEFAULT_BLOCK_SIZE = 65_536
+"""Coordinates: some 80 MiB of temporaries for two layers of 20."""
+
+NonFinite = Literal["propagate", "skip"]
+"""What a coordinate does whose gradient is not finite, see `scale_by_lstm`."""
+
+
+class ScaleByLSTMState(NamedTuple):
+    """State of `scale_by_lstm`.
+
+    Attributes:
+        count: int32 scalar, updates made so far (it stops at the largest int32).
+        carry: one `LSTMCarry` a layer; its `hidden` and `cell` are trees like the parameters with
+            leaves `[hidden_size, *param.shape]` in the network's dtype.
+    """
+
+    count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
+    carry: tuple[LSTMCarry, ...]
+
+
+def scale_by_lstm(
+    meta_params: MetaParams,
+    network: CoordinatewiseLSTM,
+    *,
+    block_size: int | None = DEFAULT_BLOCK_SIZE,
+    max_update: float | jax.Array | None = None,
+    nonfinite: NonFinite = "propagate",
+) -> optax.GradientTransformationExtraArgs:
+    """Replaces gradients by the updates that a coordinatewise LSTM proposes.
+
+    The updates are additive: `optax.apply_updates(params, updates)`, with no sign flip and no
+    learning rate behind it. Updates keep each gradient's dtype; the network computes, and its state
+    is held, in `network.dtype`. A parameter's own axes are never reshaped, so a sharded parameter
+    keeps its sharding and its state has the same.
+
+    A gradient that is not finite concerns its own coordinate and no other. By default it makes that
+    coordinate's update and state NaN, and `optax.apply_if_finite` around the transform skips such
+    steps for all coordinates; `nonfinite="skip"` skips them for that coordinate alone.
+
+    Args:
+        meta_params: what `network.init` (or `l2ljax.lstm(...).init`) returns.
+        network: the one-coordinate network.
+        block_size: coordinates of one parameter updated at once: larger parameters take their turn
+            block by block, which bounds temporary memory (about 1.3 kB a coordinate of a block,
+            for two layers of 20). `None`: all at once. See `l2ljax.optimizers.blocks` for how a
+            sharded parameter stays so.
+        max_update: largest size of an update, for each coordinate and step: a larger one is cut to
+            it (up to its rounding to the gradient's dtype), a smaller one stays as it is to the
+            last bit. A cut update has a derivative of 0 with respect to `meta_params`, so
+            meta-train with a bound well above useful updates, or with none and add it afterwards.
+            A positive number; `None`: no bound.
+        nonfinite: "propagate", or "skip": a coordinate whose gradient is not finite in the
+            network's dtype, or so large that the network's output is not, has an update of 0 and
+            keeps its state. `count` counts such steps too.
+
+    Returns:
+        an Optax transformation; `params` and unknown extra arguments are ignored.
+
+    Raises:
+        ValueError: if `meta_params` does not fit `network`; it names the first leaf that differs.
+            For a `max_update` that is no positive number, or an unknown `nonfinite`.
+        TypeError: from `init` and `update`, if a leaf is not of a real floating dtype.
+
+    Example:
+        >>> network = CoordinatewiseLSTM(hidden_sizes=(20, 20))
+        >>> meta_params = init_meta_params(network, jax.random.key(0))
+        >>> tx = optax.chain(
+        ...     optax.clip_by_global_norm(1.0), scale_by_lstm(meta_params, network)
+        ... )
+        >>> params = {"w": jnp.ones((3, 2)), "b": jnp.zeros(2)}
+        >>> updates, state = tx.update(params, tx.init(params))
+        >>> jax.tree.map(jnp.shape, updates)
+        {'b': (2,), 'w': (3, 2)}
+    """
+    check_update_options(block_size, max_update, nonfinite)
+    if not isinstance(network, CoordinatewiseLSTM):
+        raise TypeError(f"network must be a CoordinatewiseLSTM, got {short(network)}.")
+    # Shapes do not depend on the factors, which may be arrays (`optax.inject_hyperparams`).
+    check_like(
+        _meta_params_like(network.clone(output_scale=1.0, forget_bias=1.0)),  # pyright: ignore
+        meta_params,
+        "meta_params",
+        f"they must come from init of a network with hidden_sizes={network.hidden_sizes}",
+    )
+
+    def init(params: PyTree) -> ScaleByLSTMState:
+        check_real_floating(params, "parameter")
+        return ScaleByLSTMState(
+            count=jnp.zeros([], jnp.int32),
+            # Trees like `params` inside the carry, not carries inside a tree like `params`: so
+            # `optax.tree.map_params` and sharding rules see each as one more set of parameters.
+            carry=jax.tree.map(
+                lambda zero: jax.tree.map(functools.partial(_repeat_over, zero), params),
+                network.initial_carry(),
+            ),
+        )
+
+    def update(
+        updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any
+    ) -> tuple[PyTree, ScaleByLSTMState]:
+        del params, extra_args
+        check_real_floating(updates, "gradient")
+        check_like(
+            jax.eval_shape(init, updates).carry,
+            state.carry,
+            "the state of scale_by_lstm",
+            "give update() gradients like the parameters that init() was given",
+        )
+        gradients, treedef = jax.tree.flatten(updates)
+        carry_def = jax.tree.structure(network.initial_carry())
+        carry_trees = carry_def.flatten_up_to(state.carry)
+        # carries[i]: the network's carry for gradients[i]
+        carries = [
+            carry_def.unflatten(leaves)
+            for leaves in zip(*map(treedef.flatten_up_to, carry_trees), strict=True)
+        ] or [network.initial_carry()] * len(gradients)
+
+        step: Any = functools.partial(network.apply, meta_params)
+        if nonfinite == "skip":
+            step = functools.partial(_skipping, step, network.dtype)
+        stepped: list[Any] = [
+            in_blocks(step, carry, jnp.asarray(gradient), block_size)
+            for carry, gradient in zip(carries, gradients, strict=True)
+        ]
+        outputs = [
+            # a Python float has no dtype
+            _bounded(output, max_update).astype(jnp.result_type(gradient))
+            for (_, output), gradient in zip(stepped, gradients, strict=True)
+        ]
+        next_leaves = [jax.tree.leaves(carry) for carry, _ in stepped]
+        next_trees = [treedef.unflatten(column) for column in zip(*next_leaves, strict=True)]
+        next_carry = carry_def.unflatten(next_trees) if gradients else state.carry
+        return treedef.unflatten(outputs), ScaleByLSTMState(
+            count=jnp.asarray(optax.safe_increment(state.count)), carry=next_carry
+        )
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _skipping(
+    step: Step, dtype: Any, carry: PyTree, gradient: jax.Array
+) -> tuple[PyTree, jax.Array]:
+    """`step`, whose coordinates stand still where the gradient or the output is not finite."""
+    fine = jnp.isfinite(gradient.astype(dtype))
+    # The network sees 0 there: a derivative through the branch that is not used stays finite.
+    stepped, output = step(carry, jnp.where(fine, gradient, 0))
+    fine &= jnp.isfinite(output)
+    kept = jax.tree.map(lambda new, old: jnp.where(fine, new, old), stepped, carry)
+    return kept, jnp.where(fine, output, 0)
+
+
+def _bounded(update: jax.Array, max_update: float | jax.Array | None) -> jax.Array:
+    return update if max_update is None else jnp.clip(update, -max_update, max_update)
+
+
+def check_update_options(block_size: Any, max_update: Any, nonfinite: Any) -> None:
+    """Refuses options of `scale_by_lstm` that are not of their kinds.
+
+    Raises:
+        ValueError: naming the argument, what was given and what was expected.
+    """
+    if block_size is not None:
+        check_positive_int("block_size", block_size)
+    if max_update is not None:
+        check_number("max_update", max_update, above=0)
+    check_choice("nonfinite", nonfinite, get_args(NonFinite))
+
+
+def init_meta_params(network: CoordinatewiseLSTM, key: jax.Array) -> MetaParams:
+    """Fresh weights of `network` [phi], as flax variables: `{"params": {...}}`."""
+    return jax.jit(network.init)(key, network.initial_carry(), jnp.zeros([], network.dtype))
+
+
+@functools.cache
+def _meta_params_like(network: Any) -> MetaParams:
+    return jax.eval_shape(functools.partial(init_meta_params, network), jax.random.key(0))
+
+
+def _repeat_over(zero: jax.Array, param: jax.Array) -> jax.Array:
+    """`[hidden]` -> `[hidden, *param.shape]`, sharded like `param` where it is sharded."""
+    like_param = jnp.zeros_like(param, dtype=zero.dtype)
+    return jnp.broadcast_to(like_param, (*zero.shape, *like_param.shape))

@@ -1,0 +1,1 @@
+"""What lasts: checkpoints, seals, working directories."""

@@ -1,0 +1,148 @@
+"""One meta-update: the whole state of a run is one pytree, and a jitted function moves it on."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from l2ljax.base import GradientEstimator, Key, MetaParams, PyTree
+from l2ljax.estimators.divergence import select
+from l2ljax.parallel import replicate
+from l2ljax.training.faults import (
+    DEFAULT_LIMITS,
+    Faults,
+    Limits,
+    count_faults,
+    given_up,
+    is_finite,
+    no_faults,
+)
+from l2ljax.training.validation import Validation
+
+
+class MetaTrainState(NamedTuple):
+    """Everything a run needs to go on.
+
+    Attributes:
+        update: int32 scalar, meta-updates made.
+        key: the run's random key; update n uses `fold_in(key, n)`.
+        meta_params: the current meta-parameters [phi].
+        opt_state: the meta-optimizer's state.
+        estimator_state: the estimator's running episodes.
+        best_meta_params, best_score, best_update: the best so far by validation; until one has
+            succeeded, the last meta-parameters that gave a finite meta-gradient, and infinity.
+        faults: what was not finite.
+    """
+
+    update: jax.Array
+    key: Key
+    meta_params: MetaParams
+    opt_state: PyTree
+    estimator_state: PyTree
+    best_meta_params: MetaParams
+    best_score: jax.Array
+    best_update: jax.Array
+    faults: Faults
+
+
+def init_state(
+    estimator: GradientEstimator,
+    meta_optimizer: optax.GradientTransformation,
+    meta_params: MetaParams,
+    key: Key,
+) -> MetaTrainState:
+    """The state before the first update, on the devices of the estimator's mesh."""
+    # Everything is where the compiled step will leave it, so that its second call is as its first.
+    mesh = getattr(estimator, "mesh", None)
+    init_key, run_key = jax.random.split(key)
+    shared = (
+        jnp.zeros([], jnp.int32),
+        run_key,
+        meta_params,
+        meta_optimizer.init(meta_params),
+        meta_params,
+        jnp.full([], jnp.inf, jnp.float32),
+        jnp.zeros([], jnp.int32),
+        no_faults(),
+    )
+    # The state is donated, the caller's arrays are not.
+    shared = replicate(jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), shared), mesh)
+    update, run_key, meta_params, opt_state, *best = shared
+    estimator_state = jax.jit(type(estimator).init)(estimator, init_key, meta_params)
+    return MetaTrainState(update, run_key, meta_params, opt_state, estimator_state, *best)
+
+
+@functools.partial(jax.jit, static_argnames=("meta_optimizer", "limits"), donate_argnames="state")
+def meta_step(
+    estimator: GradientEstimator,
+    meta_optimizer: optax.GradientTransformation,
+    state: MetaTrainState,
+    limits: Limits = DEFAULT_LIMITS,
+) -> tuple[MetaTrainState, dict[str, Any]]:
+    """One meta-update, skipped where it is not finite. `state` is donated: use the one returned.
+
+    The metrics are those of the estimator but for `diverged_at`, and `meta_loss`, `meta_grad_norm`
+    and `faults` (the state's).
+    """
+    meta_loss, meta_grads, estimator_state, metrics = estimator.estimate(
+        state.meta_params, state.estimator_state, jax.random.fold_in(state.key, state.update)
+    )
+    updates, opt_state = optax.with_extra_args_support(meta_optimizer).update(
+        meta_grads, state.opt_state, state.meta_params, value=meta_loss
+    )
+    scale = state.faults.step_scale
+    updates = jax.tree.map(lambda u: u * scale.astype(u.dtype), updates)
+    meta_params = optax.apply_updates(state.meta_params, updates)
+
+    finite = is_finite((meta_loss, meta_grads))
+    good = finite & is_finite(meta_params) & ~given_up(state.faults, limits)
+    best = select(finite & jnp.isinf(state.best_score), state.meta_params, state.best_meta_params)
+    diverged_at = metrics.get("diverged_at", jnp.full(1, -1, jnp.int32))
+    faults, back = count_faults(state.faults, good, diverged_at, state.update + 1, limits)
+    meta_params = select(good, meta_params, select(back, best, state.meta_params))
+    restarted = restart(meta_optimizer, meta_params, state.opt_state)
+    opt_state = select(good, opt_state, select(back, restarted, state.opt_state))
+    state = state._replace(
+        update=state.update + 1,
+        meta_params=meta_params,
+        opt_state=opt_state,
+        estimator_state=estimator_state,
+        best_meta_params=best,
+        faults=faults,
+    )
+    metrics = {k: v for k, v in metrics.items() if k != "diverged_at"}
+    norm = optax.tree.norm(meta_grads)
+    return state, {"meta_loss": meta_loss, "meta_grad_norm": norm, **metrics, "faults": faults}
+
+
+def restart(
+    meta_optimizer: optax.GradientTransformation, meta_params: MetaParams, opt_state: PyTree
+) -> PyTree:
+    """A fresh state of `meta_optimizer`, in which the schedules of `opt_state` go on."""
+
+    def is_schedule(node):
+        return isinstance(node, optax.ScaleByScheduleState)
+
+    return jax.tree.map(
+        lambda new, old: old if is_schedule(new) else new,
+        meta_optimizer.init(meta_params),
+        opt_state,
+        is_leaf=is_schedule,
+    )
+
+
+@functools.partial(jax.jit, donate_argnames="state")
+def validate(validation: Validation, state: MetaTrainState) -> tuple[MetaTrainState, jax.Array]:
+    """Scores the meta-parameters and keeps the best. `state` is donated: use the one returned."""
+    score = validation.score(state.meta_params)
+    better = score < state.best_score
+    return (
+        state._replace(
+            best_meta_params=select(better, state.meta_params, state.best_meta_params),
+            best_score=jnp.where(better, score, state.best_score),
+            best_update=jnp.where(better, state.update, state.best_update),
+        ),
+        score,
+    )

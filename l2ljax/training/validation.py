@@ -1,0 +1,72 @@
+"""The score that meta-parameters are chosen by."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from l2ljax.base import Key, LearnedOptimizer, MetaParams, Task
+from l2ljax.checks import check_positive_int
+from l2ljax.parallel import SPLIT, WHOLE, check_mesh, mean_over_tasks, over_tasks
+from l2ljax.unrolling import init_optimizee, unroll
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Validation:
+    """A fixed batch of episodes that scores meta-parameters; lower is better.
+
+    The score is the weighted mean over steps of f(theta_t), averaged over `num_tasks` optimizees
+    that are the same each time. A diverged optimizee makes it infinite.
+
+    Attributes:
+        task: where the optimizees come from; its data may differ from the training task's.
+        optimizer: the learned optimizer.
+        key: draws the optimizees and minibatches; take another than training's.
+        num_tasks: optimizees.
+        num_steps: inner steps of each.
+        weights: w_1 ... w_T of the score, `[num_steps]`; default: all equal.
+        at_once: optimizees run side by side, which bounds memory.
+        mesh: devices to spread the optimizees over, see `truncated_bptt`.
+    """
+
+    task: Task
+    key: Key
+    optimizer: LearnedOptimizer = dataclasses.field(metadata={"static": True})
+    num_tasks: int = dataclasses.field(metadata={"static": True})
+    num_steps: int = dataclasses.field(metadata={"static": True})
+    weights: tuple[float, ...] | None = dataclasses.field(default=None, metadata={"static": True})
+    at_once: int = dataclasses.field(default=64, metadata={"static": True})
+    mesh: Mesh | None = dataclasses.field(default=None, metadata={"static": True})
+
+    def __post_init__(self):
+        for name in ("num_tasks", "num_steps", "at_once"):
+            check_positive_int(name, getattr(self, name))
+        if self.weights is not None and len(self.weights) != self.num_steps:
+            raise ValueError(
+                f"weights must have {self.num_steps} entries, one per inner step, "
+                f"got {len(self.weights)}."
+            )
+        check_mesh(self.mesh, self.num_tasks, ())
+
+    def score(self, meta_params: MetaParams) -> jax.Array:
+        """Float32 scalar."""
+        weights = jnp.asarray(self.weights or (1.0,) * self.num_steps, jnp.float32)
+
+        def mean_score(task, meta_params, keys):
+            tx = self.optimizer.transform(meta_params)
+
+            def episode(key):
+                init_key, run_key = jax.random.split(key)
+                optimizee = init_optimizee(task, tx, init_key)
+                return unroll(task, tx, optimizee, run_key, self.num_steps)[1]
+
+            losses = jax.lax.map(episode, keys, batch_size=min(self.at_once, len(keys)))
+            score = jnp.mean(losses[:, 1:].astype(jnp.float32) @ (weights / weights.sum()))
+            return mean_over_tasks(score, self.mesh)
+
+        score = over_tasks(mean_score, self.mesh, (WHOLE, WHOLE, SPLIT), WHOLE)(
+            self.task, meta_params, jax.random.split(self.key, self.num_tasks)
+        )
+        return jnp.where(jnp.isfinite(score), score, jnp.inf)

@@ -1,0 +1,139 @@
+"""What every task is: one contract, held for each line of `CASES`."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from l2ljax.tasks import convnet, mlp, neural_art, quadratic
+from l2ljax.tasks.data import load_dataset
+from l2ljax.tasks.features import Extractor
+
+DIGITS = load_dataset("digits", "train")
+PICTURES = jax.random.uniform(jax.random.key(0), (300, 12, 16, 3))
+MIXED_COLOURS = Extractor(
+    params=jax.random.normal(jax.random.key(1), (3, 4)),
+    apply=lambda matrix, image, taps: dict.fromkeys(taps, jnp.tanh(image @ matrix)),
+    taps=("mixed",),
+    content_tap="mixed",
+    style_taps=("mixed",),
+)
+
+CASES = {
+    "quadratic": quadratic(),
+    "quadratic-scaled": quadratic(dim=3, matrix_scale=0.5, target_scale=2.0, init_scale=3.0),
+    "mlp": mlp(DIGITS, batch_size=8),
+    "mlp-linear": mlp(DIGITS, (), batch_size=8),
+    "mlp-relu-two-layers": mlp(DIGITS, (6, 5), "relu", batch_size=8, num_classes=12),
+    "mlp-tanh": mlp(DIGITS, (6,), "tanh", batch_size=8),
+    "mlp-gelu": mlp(DIGITS, (6,), "gelu", batch_size=8),
+    "convnet": convnet(DIGITS, (3, 4), (5,), kernel_size=3, batch_size=8),
+    "neural-art": neural_art(PICTURES, PICTURES[0], extractor=MIXED_COLOURS, content_weight=10.0),
+}
+
+every_task = pytest.mark.parametrize("task", CASES.values(), ids=CASES.keys())
+
+
+def draw(task, key):
+    """One instance, theta_0, one batch, the loss and its gradient there."""
+    sample_key, init_key, batch_key = jax.random.split(key, 3)
+    instance = task.sample(task.data, sample_key)
+    params = task.init(instance, init_key)
+    batch = task.batch(task.data, instance, batch_key)
+    return instance, params, batch, *jax.value_and_grad(task.loss)(params, batch)
+
+
+jitted_draw = jax.jit(draw)
+
+
+def types(tree):
+    return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
+
+
+def assert_close(actual, expected):
+    """The same trees up to float32 rounding."""
+    assert types(actual) == types(expected)
+    jax.tree.map(lambda a, e: np.testing.assert_allclose(a, e, 1e-5, 1e-6), actual, expected)
+
+
+def differ(tree, other):
+    pairs = zip(jax.tree.leaves(tree), jax.tree.leaves(other), strict=True)
+    return any(not np.array_equal(one, another) for one, another in pairs)
+
+
+@every_task
+def test_different_keys_draw_differently(task):
+    instance, params, batch, _, _ = jitted_draw(task, jax.random.key(0))
+    another, start, minibatch, _, _ = jitted_draw(task, jax.random.key(1))
+    assert differ(params, start)
+    assert differ(batch, minibatch)
+    assert not jax.tree.leaves(instance) or differ(instance, another)
+
+
+@every_task
+def test_vmap_over_keys_is_the_loop(task):
+    """Two traces that agree: the functions are pure, and all randomness is the key's."""
+    keys = jax.random.split(jax.random.key(2), 3)
+    each = [jitted_draw(task, key) for key in keys]
+    batched = jax.jit(jax.vmap(draw, in_axes=(None, 0)))(task, keys)
+    assert_close(batched, jax.tree.map(lambda *leaves: np.stack(leaves), *each))
+
+
+@every_task
+def test_params_are_strongly_typed_float_arrays(task):
+    _, params, *_ = jitted_draw(task, jax.random.key(3))
+    for leaf in jax.tree.leaves(params):
+        assert isinstance(leaf, jax.Array)
+        assert jnp.issubdtype(leaf.dtype, jnp.floating)
+        assert not leaf.weak_type
+
+
+@every_task
+def test_loss_is_a_finite_scalar_with_a_finite_gradient_like_the_params(task):
+    _, params, _, loss, gradient = jitted_draw(task, jax.random.key(4))
+    assert (loss.shape, loss.dtype) == ((), jnp.float32)
+    assert np.isfinite(loss)
+    assert types(gradient) == types(params)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+    assert any(np.any(leaf) for leaf in jax.tree.leaves(gradient))
+
+
+@every_task
+def test_a_small_step_down_the_gradient_lowers_the_loss_by_its_squared_norm(task):
+    """f(theta - r g) = f(theta) - r |g|^2 + r^2 g H g / 2; r H is below 0.1 in all cases."""
+    _, params, batch, loss, gradient = jitted_draw(task, jax.random.key(5))
+    lower = jax.jit(task.loss)(jax.tree.map(lambda x, g: x - 1e-3 * g, params, gradient), batch)
+    squared_norm = sum(np.sum(np.square(leaf)) for leaf in jax.tree.leaves(gradient))
+    np.testing.assert_allclose(loss - lower, 1e-3 * squared_norm, rtol=0.05)
+
+
+def largest_literal(lowered):
+    """Characters in the longest constant of a program."""
+    return max(map(len, re.findall(r"dense<([^>]*)>", lowered.as_text())), default=0)
+
+
+@every_task
+def test_data_are_leaves_of_the_task_and_no_constants_of_the_program(task):
+    assert list(map(id, jax.tree.leaves(task))) == list(map(id, jax.tree.leaves(task.data)))
+    key = jax.random.key(6)
+    assert largest_literal(jitted_draw.lower(task, key)) < 1000
+    if jax.tree.leaves(task.data):  # what it looks like when they are
+        assert largest_literal(jax.jit(lambda key: draw(task, key)).lower(key)) > 1000
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, task in CASES.items() if jax.tree.leaves(task.data)]
+)
+def test_vmap_over_keys_copies_no_data(name):
+    """Temporaries and results together take less memory than the data set does once."""
+    task, keys = CASES[name], jax.random.split(jax.random.key(7), 4)
+
+    def batches(task, keys):
+        instances = jax.vmap(lambda key: task.sample(task.data, key))(keys)
+        return jax.vmap(task.batch, in_axes=(None, 0, 0))(task.data, instances, keys)
+
+    memory = jax.jit(batches).lower(task, keys).compile().memory_analysis()
+    data_size = sum(leaf.nbytes for leaf in jax.tree.leaves(task.data))
+    assert memory.temp_size_in_bytes + memory.output_size_in_bytes < data_size
