@@ -20,6 +20,7 @@ from l2ljax.optimizers.networks import CoordinatewiseLSTM, LSTMCarry
 from l2ljax.optimizers.preprocess import identity, log_sign
 from l2ljax.optimizers.transform import ScaleByLSTMState, scale_by_lstm
 from l2ljax.parallel import task_mesh
+from l2ljax.specification import specified
 from l2ljax.tasks.data import Images, load_dataset
 from l2ljax.training.faults import DivergenceError
 from l2ljax.training.loop import MetaTrainResult, meta_train
@@ -62,6 +63,7 @@ __all__ = [
     "pretrained_names",
     "save_optimizer",
     "scale_by_lstm",
+    "specified",
     "task_mesh",
     "tasks",
     "truncated_bptt",

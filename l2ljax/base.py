@@ -7,7 +7,7 @@ written by a user in a few lines. Vocabulary and symbols follow Andrychowicz et 
 
 import abc
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -47,6 +47,9 @@ class LearnedOptimizer(NamedTuple):
             that share one rule, as a function of `params` (only its structure is read). `None`
             says that coordinates may influence one another; gradient estimators then make no use of
             their independence.
+        specification: plain data that rebuilds it, `{"name": ..., argument: ...}`, as weights files
+            and configurations hold it; builders fill it in (`l2ljax.specified`). `None`: it was
+            made of functions that have no name, and cannot be saved.
 
     Example:
         A learned learning rate, one meta-parameter in all:
@@ -67,6 +70,7 @@ class LearnedOptimizer(NamedTuple):
     init: Callable[[Key], MetaParams]
     transform: Callable[[MetaParams], optax.GradientTransformationExtraArgs]
     coordinate_groups: Callable[[Params], tuple[CoordinateGroup, ...]] | None = None
+    specification: Mapping[str, Any] | None = None
 
 
 def _no_instance(data: PyTree, key: Key) -> Instance:

@@ -16,10 +16,12 @@ from l2ljax.optimizers.transform import (
     init_meta_params,
     scale_by_lstm,
 )
+from l2ljax.specification import specified
 
 PAPER_PREPROCESS = log_sign(p=10.0)
 
 
+@specified("lstm")
 def lstm(
     hidden_sizes: Sequence[int] = (20, 20),
     preprocess: Preprocess = PAPER_PREPROCESS,

@@ -10,7 +10,8 @@ network that holds one be a static argument of `jax.jit`.
 
 import dataclasses
 import math
-from typing import Protocol
+from types import MappingProxyType
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +33,7 @@ class Preprocess(Protocol):
 @dataclasses.dataclass(frozen=True)
 class _Identity:
     num_features = 1
+    specification = MappingProxyType({"name": "identity"})
 
     def __call__(self, gradient: jax.Array) -> jax.Array:
         return jnp.asarray(gradient)[None]
@@ -41,6 +43,10 @@ class _Identity:
 class _LogSign:
     p: float
     num_features = 2
+
+    @property
+    def specification(self) -> dict[str, Any]:
+        return {"name": "log_sign", "p": self.p}
 
     def __call__(self, gradient: jax.Array) -> jax.Array:
         dtype = jnp.asarray(gradient).dtype
