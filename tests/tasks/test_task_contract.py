@@ -10,6 +10,13 @@ import pytest
 from l2ljax.tasks import convnet, mlp, neural_art, quadratic
 from l2ljax.tasks.data import load_dataset
 from l2ljax.tasks.features import Extractor
+from l2ljax.tasks.transforms import (
+    as_task,
+    convex_helper,
+    noisy_labels,
+    random_scale,
+    scale_loss,
+)
 
 DIGITS = load_dataset("digits", "train")
 PICTURES = jax.random.uniform(jax.random.key(0), (300, 12, 16, 3))
@@ -31,6 +38,14 @@ CASES = {
     "mlp-gelu": mlp(DIGITS, (6,), "gelu", batch_size=8),
     "convnet": convnet(DIGITS, (3, 4), (5,), kernel_size=3, batch_size=8),
     "neural-art": neural_art(PICTURES, PICTURES[0], extractor=MIXED_COLOURS, content_weight=10.0),
+    "transformed": scale_loss(random_scale(quadratic(dim=3), 0.5, 2.0, per_tensor=True), 0.5, 2.0),
+    "transformed-mlp": noisy_labels(convex_helper(mlp(DIGITS, (5,), batch_size=8)), 0.2, 10),
+    "as-task": as_task(
+        lambda w, batch: jnp.mean((batch[0] @ w - batch[1]) ** 2),
+        lambda key: jax.random.normal(key, (64,)),
+        (jax.random.normal(jax.random.key(2), (500, 64)), jnp.ones(500)),
+        batch_size=8,
+    ),
 }
 
 every_task = pytest.mark.parametrize("task", CASES.values(), ids=CASES.keys())

@@ -1,0 +1,53 @@
+"""A convex function beside the task (Lv et al. 2017)."""
+
+import jax
+import jax.numpy as jnp
+
+from l2ljax.base import Key, Params, PyTree, Task
+from l2ljax.checks import check_positive_int, check_task
+from l2ljax.tasks.transforms.carried import With, batch_with
+
+
+def convex_helper(task: Task, dim: int = 20) -> Task:
+    """Adds a simple convex function of further parameters: f(theta) + mean_i (x_i - v_i)^2.
+
+    v and the start of x are uniform in [-1, 1]. An optimizer that is to make progress on it learns
+    to descend where the task alone would teach it to wait (Lv et al. 2017, arXiv:1703.03633,
+    section 4.2).
+
+    Args:
+        task: any task.
+        dim: size of x and v.
+
+    Returns:
+        a task with params `{"task": theta, "helper": [dim]}`.
+
+    Raises:
+        ValueError: for a `dim` that is no positive integer.
+
+    Example:
+        >>> from l2ljax.tasks import quadratic
+        >>> task = convex_helper(quadratic(dim=2), dim=3)
+        >>> instance = task.sample(task.data, jax.random.key(0))
+        >>> sorted(task.init(instance, jax.random.key(1)))
+        ['helper', 'task']
+    """
+    check_task(task)
+    check_positive_int("dim", dim)
+
+    def uniform(key: Key) -> jax.Array:
+        return jax.random.uniform(key, (dim,), minval=-1.0)
+
+    def sample(data: PyTree, key: Key) -> With:
+        return With(task.sample(data, key), uniform(jax.random.fold_in(key, 1)))
+
+    def init(instance: With, key: Key) -> Params:
+        start = task.init(instance.inner, key)
+        return {"task": start, "helper": uniform(jax.random.fold_in(key, 1))}
+
+    def loss(params: Params, batch: With) -> jax.Array:
+        helper = jnp.mean(jnp.square(params["helper"] - batch.extra))
+        value = task.loss(params["task"], batch.inner)
+        return value + helper.astype(value.dtype)
+
+    return Task(init=init, loss=loss, sample=sample, batch=batch_with(task), data=task.data)

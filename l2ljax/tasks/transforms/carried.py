@@ -1,0 +1,48 @@
+"""What the transforms share: instances and batches that carry what a transform drew."""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from l2ljax.base import Key, Params, PyTree, Task
+from l2ljax.checks import is_number, short
+
+
+class With(NamedTuple):
+    """An instance or batch of the inner task, and what a transform adds to it."""
+
+    inner: Any
+    extra: Any
+
+
+def init_inner(task: Task) -> Callable[[With, Key], Params]:
+    """theta_0 of the inner task."""
+    return lambda instance, key: task.init(instance.inner, key)
+
+
+def batch_with(task: Task) -> Callable[[PyTree, With, Key], With]:
+    """The inner task's batch, and what the transform drew for the instance."""
+    return lambda data, instance, key: With(task.batch(data, instance.inner, key), instance.extra)
+
+
+def with_slope(value: jax.Array, params: Params, slope: Params) -> jax.Array:
+    """`value`, with `slope` added to its gradient: a linear term that is 0 here."""
+    moved = jax.tree.map(lambda p, s: jnp.sum(s * (p - jax.lax.stop_gradient(p))), params, slope)
+    return value + sum(leaf.astype(value.dtype) for leaf in jax.tree.leaves(moved))
+
+
+def log_uniform(key: Key, low: float, high: float) -> jax.Array:
+    """A float32 scalar, log-uniform in [low, high]."""
+    exponent = jax.random.uniform(key, (), jnp.float32, minval=math.log(low), maxval=math.log(high))
+    return jnp.exp(exponent)
+
+
+def check_bounds(low: Any, high: Any) -> None:
+    """Refuses what are no bounds 0 < low <= high, with a ValueError."""
+    if not (is_number(low) and is_number(high) and 0 < low <= high):
+        raise ValueError(
+            f"low and high must be positive numbers in order, got {short(low)} and {short(high)}."
+        )
