@@ -5,20 +5,58 @@ from collections.abc import Callable
 import jax
 
 from l2ljax.base import Task
+from l2ljax.tasks import suite, transforms
+from l2ljax.tasks._autoencoder import autoencoder
 from l2ljax.tasks._convnet import accuracy, convnet
+from l2ljax.tasks._image_convnet import image_convnet
+from l2ljax.tasks._image_mlp import image_mlp
+from l2ljax.tasks._language import byte_model
 from l2ljax.tasks._mlp import mlp
 from l2ljax.tasks._neural_art import neural_art
 from l2ljax.tasks._quadratic import quadratic
+from l2ljax.tasks._regression import implicit_field, poisson, teacher
+from l2ljax.tasks._surfaces import factorisation, rosenbrock, valley
+from l2ljax.tasks.resizing import resized
 
 BUILDERS: dict[str, Callable[..., Task]] = {
     "quadratic": quadratic,
     "mlp": mlp,
     "convnet": convnet,
     "neural_art": neural_art,
+    "image_mlp": image_mlp,
+    "image_convnet": image_convnet,
+    "autoencoder": autoencoder,
+    "byte_model": byte_model,
+    "teacher": teacher,
+    "implicit_field": implicit_field,
+    "poisson": poisson,
+    "valley": valley,
+    "rosenbrock": rosenbrock,
+    "factorisation": factorisation,
 }
 """Name in configs -> builder. A new task adds its line here."""
 
 ACCURACY: dict[str, Callable[..., jax.Array]] = {"convnet": accuracy}
 """Name in configs -> `(params, images, labels) -> share of images classified rightly`, if any."""
 
-__all__ = ["ACCURACY", "BUILDERS", "convnet", "mlp", "neural_art", "quadratic"]
+__all__ = [
+    "ACCURACY",
+    "BUILDERS",
+    "autoencoder",
+    "byte_model",
+    "convnet",
+    "factorisation",
+    "image_convnet",
+    "image_mlp",
+    "implicit_field",
+    "mlp",
+    "neural_art",
+    "poisson",
+    "quadratic",
+    "resized",
+    "rosenbrock",
+    "suite",
+    "teacher",
+    "transforms",
+    "valley",
+]

@@ -6,6 +6,8 @@ grouped one, and longer still inside a loop such as the one over inner steps; th
 linear in the number of networks, in a loop or not.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -90,3 +92,69 @@ def batch_normalise(
     centered = x - x.mean(axes)
     variance = jnp.square(centered).mean(axes)
     return centered * (scale * jax.lax.rsqrt(variance + epsilon)) + offset
+
+
+def layer_normalise(
+    x: jax.Array, scale: jax.Array, offset: jax.Array, epsilon: float = 1e-5
+) -> jax.Array:
+    """Each example's channels to mean 0 and variance 1 (Ba et al. 2016, arXiv:1607.06450).
+
+    Args:
+        x: `[..., channels]`.
+        scale, offset: `[channels]`.
+        epsilon: added to the variance.
+
+    Example:
+        >>> x = jnp.array([[1.0, 3.0]])
+        >>> [round(float(y), 3) for y in layer_normalise(x, jnp.ones(2), jnp.zeros(2))[0]]
+        [-1.0, 1.0]
+    """
+    centered = x - x.mean(axis=-1, keepdims=True)
+    variance = jnp.square(centered).mean(axis=-1, keepdims=True)
+    return centered * jax.lax.rsqrt(variance + epsilon) * scale + offset
+
+
+def strided_convolve(images: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """Cross-correlation with zeros around the images as XLA's "SAME" puts them, by patches.
+
+    Args:
+        images: `[n, height, width, in]`.
+        kernel: `[rows, columns, in, out]`.
+        stride: of both axes.
+
+    Returns:
+        `[n, ceil(height / stride), ceil(width / stride), out]`.
+
+    Example:
+        >>> ones = jnp.ones((1, 4, 4, 1))
+        >>> strided_convolve(ones, jnp.ones((3, 3, 1, 1)), 2)[0, :, :, 0].tolist()
+        [[9.0, 6.0], [6.0, 4.0]]
+    """
+    rows, columns, depth, out = kernel.shape
+    sizes = [-(-n // stride) for n in images.shape[1:3]]
+    missing = [
+        max(0, (m - 1) * stride + k - n)
+        for m, k, n in zip(sizes, (rows, columns), images.shape[1:3], strict=True)
+    ]
+    around = [(0, 0), *((m // 2, m - m // 2) for m in missing), (0, 0)]
+    padded = jnp.pad(images, around)
+    height, width = ((m - 1) * stride + 1 for m in sizes)
+    patches = [
+        padded[:, i : i + height : stride, j : j + width : stride]
+        for i in range(rows)
+        for j in range(columns)
+    ]
+    return jnp.concatenate(patches, axis=-1) @ kernel.reshape(rows * columns * depth, out)
+
+
+def truncated_kernel(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """A kernel `[..., out]`: normal with 1 / sqrt(fan_in), cut at two standard deviations.
+
+    Not rescaled after the cut, as Haiku's layers start (the standard deviation is then 0.88 of it).
+
+    Example:
+        >>> kernel = truncated_kernel(jax.random.key(0), (100, 50))
+        >>> kernel.shape, bool(abs(kernel).max() <= 0.2)
+        ((100, 50), True)
+    """
+    return jax.random.truncated_normal(key, -2.0, 2.0, shape) / math.sqrt(math.prod(shape[:-1]))
