@@ -49,7 +49,7 @@ def main(argv: list[str]) -> None:
         for leaf in jax.tree.leaves(state)
         if jax.numpy.issubdtype(leaf.dtype, jax.numpy.floating) and leaf.size > 1
     )
-    is_lstm = VARIANT.value != "adam"
+    is_lstm = not WORK.value.startswith("use-") or VARIANT.value == "lstm"
     rates = bound.measure_rates()
     record = {
         "peer": f"l2ljax, {VARIANT.value}",

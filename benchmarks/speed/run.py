@@ -85,6 +85,19 @@ def commands(work: str, variants: list[str]) -> dict[str, list[str]]:
     return found
 
 
+def chosen(asked: list[str] | None, there: list[str]) -> list[str]:
+    """The works that `asked` names, each by its whole name or, "use", by how several begin."""
+    if not asked:
+        return there
+    found = {
+        name: [name] if name in there else [work for work in there if work.startswith(f"{name}-")]
+        for name in asked
+    }
+    if unknown := [name for name, works in found.items() if not works]:
+        raise app.UsageError(f"Unknown works {unknown}; there are {', '.join(there)}.")
+    return [work for works in found.values() for work in works]
+
+
 def measure(command: list[str]) -> dict | None:
     """The JSON line that `command` prints, or `None` (and a sentence) where it fails."""
     cwd = None if command[1].startswith(str(HERE)) else Path(command[1]).parent
@@ -101,9 +114,7 @@ def main(argv: list[str]) -> None:
     sys.path.insert(0, str(HERE))
     import works
 
-    names = WORKS.value or list(works.WORKS)
-    if unknown := sorted(set(names) - set(works.WORKS)):
-        raise app.UsageError(f"Unknown works {unknown}; there are {', '.join(works.WORKS)}.")
+    names = chosen(WORKS.value, list(works.WORKS))
     kept = Path(OUT.value) / "results.json" if OUT.value else None
     report = json.loads(kept.read_text()) if kept and kept.exists() else {}  # of other works
     for name in names:

@@ -9,6 +9,7 @@ COLUMNS = {
     "seconds": ("median ms", lambda s: f"{1e3 * s:.1f}"),
     "least": ("least", lambda s: f"{1e3 * s:.1f}"),
     "most": ("most", lambda s: f"{1e3 * s:.1f}"),
+    "times_adam": ("x Adam's time", "{:.1f}".format),
     "times_fastest_peer": ("x fastest peer", "{:.2f}".format),
     "coord_steps_per_s": ("M coord-steps/s", lambda x: f"{x / 1e6:.2f}"),
     "share_of_bound": ("of bound", "{:.0%}".format),
@@ -43,6 +44,8 @@ def summarise(records: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[s
         for field in _MEDIANS:
             values = [record[field] for record in found if record.get(field) is not None]
             row[field] = statistics.median(values) if values else None
+        if (adam := medians.get("l2ljax, adam")) is not None:
+            row["times_adam"] = medians[label] / adam
         if peers:
             row["times_fastest_peer"] = min(peers) / medians[label]
         rows.append(row)

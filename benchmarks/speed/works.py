@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import use
 from hidden_last import lstm_hidden_last
 
 from l2ljax import estimators, optimizers, tasks
@@ -123,36 +124,25 @@ def _an_instance(task: Task) -> Any:
     return jax.eval_shape(task.sample, task.data, jax.random.key(0))
 
 
-def plain_update(make_tx: Callable[[], Any], num_millions: int) -> Work:
-    """One `tx.update` and `apply_updates`, in place, on a multilayer perceptron's parameters."""
-    width = round((num_millions * 1e6 / 4) ** 0.5)
+def plain_update(make: Callable[[], tuple[Callable[[Any], Any], Any]]) -> Work:
+    """One update in place of the parameters that come first in the state that `make` gives."""
 
-    def make():
-        params = [{"kernel": jnp.ones((width, width)), "bias": jnp.ones(width)} for _ in range(4)]
-        tx = make_tx()
-
-        def step(state):
-            params, opt_state = state
-            gradients = jax.tree.map(lambda p: 1e-3 * p, params)
-            updates, opt_state = tx.update(gradients, opt_state, params)
-            return optax.apply_updates(params, updates), opt_state
-
-        state = (params, tx.init(params))
+    def measure():
+        step, state = make()
         program, report = compiled(jax.jit(step, donate_argnums=0), state)
-        state_bytes = sum(x.nbytes for x in jax.tree.leaves(state[1]))
-        coordinates = sum(x.size for x in jax.tree.leaves(params))
+        params, opt_state = state
+        state_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(opt_state))
+        coordinates = sum(leaf.size for leaf in jax.tree.leaves(params))
         report["state_bytes_per_parameter"] = round(state_bytes / coordinates, 1)
         return program, state, report
 
-    return Work(make=make, coordinates=4 * width * (width + 1), inner_steps=1, share=None)
+    params, _ = jax.eval_shape(lambda: make()[1])
+    coordinates = sum(leaf.size for leaf in jax.tree.leaves(params))
+    return Work(make=measure, coordinates=coordinates, inner_steps=1, share=None)
 
 
 def _lstm(**options: Any) -> LearnedOptimizer:
     return optimizers.lstm(**options)
-
-
-def _learned(**options: Any) -> Callable[[], Any]:
-    return lambda: _lstm(**options).transform(_lstm(**options).init(jax.random.key(0)))
 
 
 def _quadratics() -> Task:
@@ -236,14 +226,6 @@ WORKS: dict[str, dict[str, Callable[[], Work]]] = {
         ),
         "recorded": lambda: meta_update(_convnet, _two_lstms(), 1),
     },
-    "update-1M": {
-        "lstm": lambda: plain_update(_learned(), 1),
-        "adam": lambda: plain_update(lambda: optax.adam(1e-3), 1),
-    },
-    "update-10M": {
-        "lstm": lambda: plain_update(_learned(), 10),
-        "lstm, bfloat16 state": lambda: plain_update(_learned(state_dtype=jnp.bfloat16), 10),
-        "adam": lambda: plain_update(lambda: optax.adam(1e-3), 10),
-    },
+    **use.works(plain_update),
 }
 """Work -> variant -> what to measure. The first variant of a meta-update is the default."""

@@ -6,6 +6,7 @@ from typing import Any
 from l2ljax.base import LearnedOptimizer
 from l2ljax.checks import short
 from l2ljax.optimizers._lstm import lstm
+from l2ljax.optimizers._nominal import nominal, scale_by_nominal
 from l2ljax.optimizers._partition import partition
 from l2ljax.optimizers.labels import LABELS, conv_fc_labels, named_partition
 from l2ljax.optimizers.preprocess import identity, log_sign
@@ -13,6 +14,7 @@ from l2ljax.specification import call_with, check_mapping
 
 BUILDERS: dict[str, Callable[..., LearnedOptimizer]] = {
     "lstm": lstm,
+    "nominal": nominal,
     "partition": named_partition,
 }
 """Name in configs and weight files -> builder. A new learned optimizer adds its line here."""
@@ -65,5 +67,7 @@ __all__ = [
     "conv_fc_labels",
     "lstm",
     "named_partition",
+    "nominal",
     "partition",
+    "scale_by_nominal",
 ]

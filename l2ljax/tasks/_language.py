@@ -79,7 +79,7 @@ def byte_model(
         return data[starts + jnp.arange(sequence + 1)].astype(jnp.int32)
 
     def loss(params: Params, batch: Batch) -> jax.Array:
-        logits = model.apply({"params": params}, batch[:, :-1])
+        logits: Any = model.apply({"params": params}, batch[:, :-1])
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch[:, 1:])
         return losses.mean()
 
@@ -106,7 +106,7 @@ class _Recurrent(nn.Module):
 
     @nn.compact
     def __call__(self, tokens: jax.Array) -> jax.Array:
-        x = nn.Embed(self.vocabulary, self.width)(tokens)
+        x: Any = nn.Embed(self.vocabulary, self.width)(tokens)
         for _ in range(self.layers):
             x = nn.RNN(nn.GRUCell(self.width))(x)
         return nn.Dense(self.vocabulary)(x)

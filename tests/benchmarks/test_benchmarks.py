@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import use
 from hidden_last import lstm_hidden_last
 from table import markdown, summarise
 from works import WORKS, Work
@@ -56,3 +57,20 @@ def test_a_small_work_runs():
     step, state, report = work.make()
     assert int(step(state).update) == 1
     assert report["temporary_mib"] > 0
+
+
+@pytest.mark.parametrize("shape", use.SHAPES)
+def test_works_of_use_have_the_size_that_they_say(shape):
+    params = jax.eval_shape(lambda: use.make_params(shape))
+    size = sum(leaf.size for leaf in jax.tree.leaves(params))
+    assert size == pytest.approx(1e6 if shape.startswith("1M") else 1e7, rel=0.02)
+
+
+def test_every_optimizer_in_use_makes_a_step(monkeypatch):
+    """On parameters too small to cost anything; the updates arrive in the parameters."""
+    monkeypatch.setattr(use, "make_params", lambda shape: {"kernel": jnp.full((4, 6), 0.1)})
+    for name in use.names():
+        step, state = use.make_step(name, "tiny")
+        params, _ = jax.jit(step)(state)
+        assert np.isfinite(params["kernel"]).all(), name
+        assert np.any(params["kernel"] != 0.1), name

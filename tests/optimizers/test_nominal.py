@@ -1,0 +1,87 @@
+"""The trusted step: its bounds, Adam as its start, and no scale of the gradient's own."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import l2ljax
+from l2ljax.optimizers import nominal, scale_by_nominal
+from l2ljax.tasks import quadratic
+
+OPTIMIZER = nominal((8,))
+PARAMS = {"w": jnp.ones((3, 4)), "b": jnp.zeros(4)}
+
+
+def gradients(scale=1.0, steps=6):
+    rng = np.random.default_rng(0)
+    return [
+        jax.tree.map(lambda p: scale * jnp.asarray(rng.normal(size=p.shape), p.dtype), PARAMS)
+        for _ in range(steps)
+    ]
+
+
+def run(tx, sequence):
+    state, updates = tx.init(PARAMS), []
+    for gradient in sequence:
+        update, state = tx.update(gradient, state, PARAMS)
+        updates.append(update)
+    return updates
+
+
+def test_with_a_network_of_zeros_it_is_adam_at_its_base_rate():
+    """tanh(0) = 0: rate exp(-5); a mixture on one momentum alone is Adam's direction."""
+    meta_params = jax.tree.map(jnp.zeros_like, OPTIMIZER.init(jax.random.key(0)))
+    meta_params["layers"][-1]["bias"] = jnp.array([0.0, -99.0, 99.0, -99.0, -99.0])
+    ours = run(OPTIMIZER.transform(meta_params), gradients())
+    adam = run(optax.adam(float(np.exp(-5.0)), b1=0.9, b2=0.999), gradients())
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), ours, adam)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_meta_parameters_step_further_than_the_bound(seed):
+    """exp(rate + span) limit, for weights a hundred times as large as any trained ones."""
+    meta_params = jax.tree.map(lambda x: 100 * x, OPTIMIZER.init(jax.random.key(seed)))
+    updates = run(OPTIMIZER.transform(meta_params), gradients(1e4))
+    largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(updates))
+    assert 0 < largest <= np.exp(-1.0) * 5.0 * (1 + 1e-6)
+
+
+def test_the_scale_of_the_gradient_makes_no_difference():
+    meta_params = OPTIMIZER.init(jax.random.key(1))
+    plain, scaled = (run(OPTIMIZER.transform(meta_params), gradients(s)) for s in (1.0, 1e4))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-7), plain, scaled)
+
+
+def test_it_is_optaxs_sign_before_and_complete_after():
+    meta_params = OPTIMIZER.init(jax.random.key(1))
+    before = run(scale_by_nominal(meta_params), gradients())
+    after = run(OPTIMIZER.transform(meta_params), gradients())
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, -b), before, after)
+
+
+def test_updates_without_parameters_and_weights_of_another_kind_are_refused():
+    meta_params = OPTIMIZER.init(jax.random.key(0))
+    tx = scale_by_nominal(meta_params)
+    with pytest.raises(ValueError, match=r"update\(gradients, state, params\)"):
+        tx.update(PARAMS, tx.init(PARAMS))
+    with pytest.raises(ValueError, match="num_steps"):
+        scale_by_nominal(meta_params, num_steps=100)
+
+
+def test_a_fresh_one_trains_and_the_horizon_is_seen():
+    """With `num_steps` the network is told how much is left, and its steps depend on it."""
+    task = quadratic(dim=3)
+    losses = l2ljax.evaluate(
+        task,
+        OPTIMIZER.transform(OPTIMIZER.init(jax.random.key(0))),
+        jax.random.key(1),
+        num_tasks=4,
+        num_steps=100,
+    )
+    assert np.mean(losses[:, -1]) < np.mean(losses[:, 0])
+    short, long = (nominal((8,), num_steps=n) for n in (10, 1000))
+    meta_params = jax.tree.map(lambda x: 3 * x, short.init(jax.random.key(0)))
+    a, b = (run(o.transform(meta_params), gradients()) for o in (short, long))
+    assert not np.allclose(a[-1]["w"], b[-1]["w"], rtol=1e-4)
