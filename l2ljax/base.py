@@ -41,8 +41,8 @@ class LearnedOptimizer(NamedTuple):
 
     Attributes:
         init: random key -> fresh meta-parameters.
-        transform: meta-parameters -> `optax.GradientTransformationExtraArgs`. Its updates are
-            additive: `params + updates`, with no further sign or learning rate.
+        transform: meta-parameters -> an Optax transformation. Its updates are additive:
+            `params + updates`, with no further sign or learning rate.
         coordinate_groups: for an optimizer that treats coordinates alone, the groups of parameters
             that share one rule, as a function of `params` (only its structure is read). `None`
             says that coordinates may influence one another; gradient estimators then make no use of
@@ -68,7 +68,7 @@ class LearnedOptimizer(NamedTuple):
     """
 
     init: Callable[[Key], MetaParams]
-    transform: Callable[[MetaParams], optax.GradientTransformationExtraArgs]
+    transform: Callable[[MetaParams], optax.GradientTransformation]
     coordinate_groups: Callable[[Params], tuple[CoordinateGroup, ...]] | None = None
     specification: Mapping[str, Any] | None = None
 

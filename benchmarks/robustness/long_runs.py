@@ -100,7 +100,7 @@ def largest_update(
     return float(largest(task, jax.random.split(jax.random.key(4), num_tasks)))
 
 
-def _recording_largest(tx: optax.GradientTransformationExtraArgs):
+def _recording_largest(tx: optax.GradientTransformation):
     """`tx`, whose state has the largest size of an update beside it."""
 
     def update(updates, state, params=None, **extra_args):
