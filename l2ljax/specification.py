@@ -88,7 +88,7 @@ def specified(name: str | None = None) -> Callable[[Builder], Builder]:
                 bound.apply_defaults()
                 own, functions = name or name_of(build), []
                 specification = Specification({"name": own, **as_plain(_by_name(bound), functions)})
-            except (NotPlainError, TypeError):  # the builder itself tells what is wrong, if it is
+            except (ValueError, TypeError):  # the builder itself tells what is wrong, if it is
                 return builder(*args, **kwargs)
             key = (specification, *functions)
             if key not in kept:

@@ -12,9 +12,9 @@ from l2ljax.optimizers.preprocess import Preprocess, log_sign
 from l2ljax.optimizers.transform import (
     DEFAULT_BLOCK_SIZE,
     NonFinite,
+    add_lstm,
     check_update_options,
     init_meta_params,
-    scale_by_lstm,
 )
 from l2ljax.specification import specified
 
@@ -70,7 +70,7 @@ def lstm(
         state_dtype=state_dtype,
     )
     transform = functools.partial(
-        scale_by_lstm,
+        add_lstm,
         network=network,
         block_size=block_size,
         max_update=max_update,

@@ -51,12 +51,17 @@ def scale_by_lstm(
     max_update: float | jax.Array | None = None,
     nonfinite: NonFinite = "propagate",
 ) -> optax.GradientTransformationExtraArgs:
-    """Replaces gradients by the updates that a coordinatewise LSTM proposes.
+    """Replaces gradients by the steps that a coordinatewise LSTM proposes, signed as Optax's are.
 
-    The updates are additive: `optax.apply_updates(params, updates)`, with no sign flip and no
-    learning rate behind it. Updates keep each gradient's dtype; the network computes, and its state
-    is held, in `network.dtype`. A parameter's own axes are never reshaped, so a sharded parameter
-    keeps its sharding and its state has the same.
+    As every `optax.scale_by_*`, it returns a direction to *descend*: minus what is to be added to
+    the parameters, to be followed by `optax.scale_by_learning_rate`. A rate of 1.0 takes the steps
+    that the network was trained to propose; schedules and AdamW's decay go where they always go:
+    `chain(scale_by_lstm(...), add_decayed_weights(1e-2), scale_by_learning_rate(1.0))`. (What
+    `l2ljax.lstm(...).transform(meta_params)` gives is complete already, with nothing to follow.)
+
+    Updates keep each gradient's dtype; the network computes, and its state is held, in
+    `network.dtype`. A parameter's own axes are never reshaped, so a sharded parameter keeps its
+    sharding and its state has the same.
 
     A gradient that is not finite concerns its own coordinate and no other. By default it makes that
     coordinate's update and state NaN, and `optax.apply_if_finite` around the transform skips such
@@ -90,12 +95,39 @@ def scale_by_lstm(
         >>> network = CoordinatewiseLSTM(hidden_sizes=(20, 20))
         >>> meta_params = init_meta_params(network, jax.random.key(0))
         >>> tx = optax.chain(
-        ...     optax.clip_by_global_norm(1.0), scale_by_lstm(meta_params, network)
+        ...     optax.clip_by_global_norm(1.0),
+        ...     scale_by_lstm(meta_params, network),
+        ...     optax.scale_by_learning_rate(1.0),
         ... )
         >>> params = {"w": jnp.ones((3, 2)), "b": jnp.zeros(2)}
         >>> updates, state = tx.update(params, tx.init(params))
         >>> jax.tree.map(jnp.shape, updates)
         {'b': (2,), 'w': (3, 2)}
+    """
+    additive = add_lstm(
+        meta_params, network, block_size=block_size, max_update=max_update, nonfinite=nonfinite
+    )
+
+    def update(
+        updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any
+    ) -> tuple[PyTree, Any]:
+        updates, state = additive.update(updates, state, params, **extra_args)
+        return jax.tree.map(jnp.negative, updates), state
+
+    return optax.GradientTransformationExtraArgs(additive.init, update)
+
+
+def add_lstm(
+    meta_params: MetaParams,
+    network: CoordinatewiseLSTM,
+    *,
+    block_size: int | None = DEFAULT_BLOCK_SIZE,
+    max_update: float | jax.Array | None = None,
+    nonfinite: NonFinite = "propagate",
+) -> optax.GradientTransformationExtraArgs:
+    """`scale_by_lstm` with the other sign: `params + updates`, complete as a learned optimizer's.
+
+    Its arguments, state and errors are those of `scale_by_lstm`.
     """
     check_update_options(block_size, max_update, nonfinite)
     if not isinstance(network, CoordinatewiseLSTM):

@@ -1,4 +1,4 @@
-"""`scale_by_lstm`: the network's output, and nothing else, is the update."""
+"""`scale_by_lstm`: minus the network's output, and nothing else, is the direction to descend."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,12 @@ import pytest
 from l2ljax.optimizers import lstm
 from l2ljax.optimizers.networks import CoordinatewiseLSTM
 from l2ljax.optimizers.preprocess import identity
-from l2ljax.optimizers.transform import ScaleByLSTMState, init_meta_params, scale_by_lstm
+from l2ljax.optimizers.transform import (
+    ScaleByLSTMState,
+    add_lstm,
+    init_meta_params,
+    scale_by_lstm,
+)
 
 NETWORK = CoordinatewiseLSTM((3, 2), output_scale=0.5)
 LINEAR = CoordinatewiseLSTM((), identity(), output_scale=0.25)  # scale * (readout g + bias)
@@ -31,7 +36,7 @@ def is_params(node):
     return isinstance(node, dict)
 
 
-TX = scale_by_lstm(meta_params_of(NETWORK), NETWORK)
+TX = add_lstm(meta_params_of(NETWORK), NETWORK)
 jitted_update = jax.jit(TX.update)
 
 
@@ -66,19 +71,64 @@ def test_state_is_zero_with_the_hidden_axis_first():
             assert not any(leaf.any() for leaf in jax.tree.leaves(tree))
 
 
-def test_updates_are_added_with_no_sign_flip():
-    """A network that computes -2 g, times the output scale of 1/4, is gradient descent at 1/2."""
-    tx, sgd = scale_by_lstm(linear_meta_params(-2.0, 0.0), LINEAR), optax.sgd(0.5)
-    updates, _ = tx.update(draw(1), tx.init(draw(0)))
-    expected, _ = sgd.update(draw(1), sgd.init(draw(0)))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), updates, expected)
-    stepped = optax.apply_updates(draw(0), updates)
-    np.testing.assert_allclose(stepped["b"], draw(0)["b"] - 0.5 * draw(1)["b"], rtol=1e-5)
+def of_optax(*after):
+    """`scale_by_lstm` of a network that computes -2 g, times its scale of 1/4, then `after`."""
+    return optax.chain(scale_by_lstm(linear_meta_params(-2.0, 0.0), LINEAR), *after)
+
+
+def test_a_learning_rate_follows_as_after_any_scale_by():
+    """A network whose additive update is -g / 2 is SGD at 1/2; a rate of 0.3 makes it 0.15."""
+    for rate in (1.0, 0.3):
+        tx, sgd = of_optax(optax.scale_by_learning_rate(rate)), optax.sgd(0.5 * rate)
+        updates, _ = tx.update(draw(1), tx.init(draw(0)))
+        expected, _ = sgd.update(draw(1), sgd.init(draw(0)))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), updates, expected)
+
+
+def test_a_learning_rate_scales_the_learned_optimizers_own_updates():
+    """0.3 times what `lstm(...).transform` adds, over three steps with state."""
+    optimizer = lstm((3, 2), output_scale=0.5)
+    tx = optax.chain(
+        scale_by_lstm(meta_params_of(NETWORK), NETWORK), optax.scale_by_learning_rate(0.3)
+    )
+    complete = optimizer.transform(meta_params_of(NETWORK))
+    state, complete_state = tx.init(draw(0)), complete.init(draw(0))
+    for seed in (1, 2, 3):
+        updates, state = tx.update(draw(seed), state)
+        additive, complete_state = complete.update(draw(seed), complete_state)
+        for name in updates:
+            np.testing.assert_allclose(updates[name], 0.3 * additive[name], rtol=1e-6)
+
+
+def test_weights_decay_in_the_order_of_adamw():
+    """A network that proposes nothing leaves (1 - rate decay)^t of them, through a schedule too."""
+    nothing = scale_by_lstm(linear_meta_params(0.0, 0.0), LINEAR)
+    rates = (1.0, 0.5)
+    tx = optax.chain(
+        nothing,
+        optax.add_decayed_weights(1e-2),
+        optax.scale_by_learning_rate(lambda step: jnp.asarray(rates)[step]),
+    )
+    params, state = draw(0), tx.init(draw(0))
+    for seed in (1, 2):
+        updates, state = tx.update(draw(seed), state, params)
+        params = optax.apply_updates(params, updates)
+    left = (1 - 1e-2) * (1 - 0.5e-2)
+    jax.tree.map(lambda p, p0: np.testing.assert_allclose(p, left * p0, rtol=1e-6), params, draw(0))
+
+
+def test_its_state_is_that_of_the_complete_transformation():
+    """So a checkpoint of one goes on in the other."""
+    signed, additive = scale_by_lstm(meta_params_of(NETWORK), NETWORK), TX
+    _, state = signed.update(draw(1), signed.init(draw(0)))
+    _, expected = additive.update(draw(1), additive.init(draw(0)))
+    assert isinstance(state, ScaleByLSTMState)
+    jax.tree.map(np.testing.assert_array_equal, state, expected)
 
 
 def test_output_scale_multiplies_the_whole_output():
     """A network that says 3 whatever the gradient moves every parameter by 3/4."""
-    tx = scale_by_lstm(linear_meta_params(0.0, 3.0), LINEAR)
+    tx = add_lstm(linear_meta_params(0.0, 3.0), LINEAR)
     updates, _ = tx.update(draw(1), tx.init(draw(0)))
     assert all((leaf == 0.75).all() for leaf in jax.tree.leaves(updates))
 
@@ -88,7 +138,7 @@ def test_output_scale_can_be_an_injected_hyperparam():
 
     def make(output_scale):
         network = LINEAR.clone(output_scale=output_scale)
-        return scale_by_lstm(linear_meta_params(-1.0, 0.0), network)
+        return add_lstm(linear_meta_params(-1.0, 0.0), network)
 
     tx = optax.inject_hyperparams(make)(output_scale=0.5)
     first, state = jax.jit(tx.update)(draw(1), tx.init(draw(0)))
@@ -99,7 +149,7 @@ def test_output_scale_can_be_an_injected_hyperparam():
 
 def test_python_floats_are_parameters_too():
     """As in Optax: they become float32 arrays."""
-    tx = scale_by_lstm(linear_meta_params(-1.0, 0.0), LINEAR)
+    tx = add_lstm(linear_meta_params(-1.0, 0.0), LINEAR)
     updates, _ = tx.update({"x": 2.0}, tx.init({"x": 1.0}))
     assert updates["x"].dtype == jnp.float32
     assert updates["x"] == -0.5
@@ -168,8 +218,8 @@ def test_gradients_unlike_the_parameters_are_refused(gradient):
 
 
 def bounded_linear(slope, offset=0.0, **options):
-    """u = (slope g + offset) / 4 for each coordinate, with options of `scale_by_lstm`."""
-    return scale_by_lstm(linear_meta_params(slope, offset), LINEAR, **options)
+    """u = (slope g + offset) / 4 for each coordinate, with options of `add_lstm`."""
+    return add_lstm(linear_meta_params(slope, offset), LINEAR, **options)
 
 
 def test_a_bound_cuts_larger_updates_and_leaves_smaller_ones_as_they_are():
@@ -180,7 +230,7 @@ def test_a_bound_cuts_larger_updates_and_leaves_smaller_ones_as_they_are():
     np.testing.assert_array_equal(updates, jnp.float32([0.5, 0.25, 0.0, -0.3 / 4, -0.5, -0.5]))
     assert jax.tree.structure(state) == jax.tree.structure(plain.init(gradient))
 
-    loose = scale_by_lstm(meta_params_of(NETWORK), NETWORK, max_update=100.0, nonfinite="skip")
+    loose = add_lstm(meta_params_of(NETWORK), NETWORK, max_update=100.0, nonfinite="skip")
     expected, expected_state = jitted_update(draw(1), TX.init(draw(0)))
     same, same_state = jax.jit(loose.update)(draw(1), loose.init(draw(0)))
     jax.tree.map(np.testing.assert_array_equal, (same, same_state), (expected, expected_state))
@@ -214,7 +264,7 @@ def test_a_bound_can_be_an_injected_hyperparam():
 @pytest.mark.parametrize("bad", [jnp.nan, jnp.inf, -jnp.inf])
 def test_skipped_coordinates_stand_still_and_go_on_as_if_nothing_had_been(bad):
     """Update 0, state as before; the next finite gradient meets the state it would have met."""
-    tx = scale_by_lstm(meta_params_of(NETWORK), NETWORK, nonfinite="skip")
+    tx = add_lstm(meta_params_of(NETWORK), NETWORK, nonfinite="skip")
     update = jax.jit(tx.update)
     _, state = update(draw(1), tx.init(draw(0)))
     sick = draw(2) | {"b": draw(2)["b"].at[1].set(bad)}
@@ -248,7 +298,7 @@ def test_skipping_keeps_the_meta_gradient_finite():
     """The derivative with respect to the weights is that of the other coordinates alone."""
 
     def total(meta_params, gradient):
-        tx = scale_by_lstm(meta_params, NETWORK, nonfinite="skip")
+        tx = add_lstm(meta_params, NETWORK, nonfinite="skip")
         first, state = tx.update(gradient, tx.init(gradient))
         second, _ = tx.update(gradient, state)
         return sum(jnp.sum(leaf) for leaf in (first, second))
