@@ -1,0 +1,127 @@
+"""From many tasks to one figure: ratios to a reference, interquartile means, profiles, speed-ups.
+
+Agarwal et al. (2021), arXiv:2108.13264: a mean over tasks follows its worst task and a median
+ignores half of them; the interquartile mean is the mean of the middle half of all runs, and its
+interval comes from resampling the runs of each task by themselves.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+WORST = 100.0
+"""A run that diverged, or ended worse than that, counts as a hundred times the reference."""
+
+SMOOTHING = 0.95
+"""Of the published envelopes' evaluations, one each `EVERY` steps."""
+
+EVERY = 10
+
+
+class Aggregate(NamedTuple):
+    """An interquartile mean over tasks and optimizees, and its 95 % interval."""
+
+    iqm: float
+    low: float
+    high: float
+
+
+def final_losses(losses: np.ndarray, share: float = 0.05) -> np.ndarray:
+    """The mean over the last `share` of the steps, `[num_tasks, T + 1]` -> `[num_tasks]`.
+
+    Example:
+        >>> final_losses(np.array([[9.0, 2.0, 1.0]]), share=0.5).tolist()
+        [1.0]
+    """
+    steps = losses.shape[1] - 1
+    return np.asarray(losses, np.float64)[:, -max(1, round(share * steps)) :].mean(axis=1)
+
+
+def ratios(ours: np.ndarray, reference: np.ndarray, start: np.ndarray, floor: float) -> np.ndarray:
+    """Final losses relative to the reference's on the same optimizees, between 1/WORST and WORST.
+
+    Args:
+        ours, reference: final losses, `[num_tasks]`.
+        start: losses at theta_0, `[num_tasks]`.
+        floor: share of the loss at the start below which a task counts as solved by both.
+
+    Example:
+        >>> one = np.ones(2)
+        >>> ratios(np.array([0.5, np.nan]), one, one, 1e-6).tolist()
+        [0.5, 100.0]
+    """
+    least = floor * np.abs(start)
+    ratio = np.maximum(ours, least) / np.maximum(reference, least)
+    return np.clip(np.where(np.isfinite(ratio), ratio, WORST), 1 / WORST, WORST)
+
+
+def interquartile_mean(
+    by_task: Mapping[str, np.ndarray] | Sequence[np.ndarray],
+    *,
+    num_resamples: int = 2000,
+    seed: int = 0,
+) -> Aggregate:
+    """The mean of the middle half of all runs, with a stratified bootstrap interval.
+
+    Args:
+        by_task: one array of numbers a task, `[num_tasks]`; the same number for each, so that tasks
+            weigh alike.
+        num_resamples: bootstrap samples.
+        seed: of the resampling.
+
+    Example:
+        >>> interquartile_mean([np.array([0.0, 1.0]), np.array([1.0, 100.0])], num_resamples=10).iqm
+        1.0
+    """
+    values = list(by_task.values()) if isinstance(by_task, Mapping) else list(by_task)
+    table = np.stack([np.asarray(v, np.float64) for v in values])
+    rng = np.random.default_rng(seed)
+    rows = rng.integers(0, table.shape[1], (num_resamples, *table.shape))
+    samples = np.take_along_axis(table[None], rows, axis=2).reshape(num_resamples, -1)
+    low, high = np.percentile(stats.trim_mean(samples, 0.25, axis=1), [2.5, 97.5])
+    return Aggregate(float(stats.trim_mean(table.ravel(), 0.25)), float(low), float(high))
+
+
+def profile(values: Sequence[np.ndarray], thresholds: np.ndarray) -> np.ndarray:
+    """The share of runs at or below each threshold (Dolan & More 2002).
+
+    Example:
+        >>> profile([np.array([0.5, 2.0])], np.array([0.4, 1.0, 3.0])).tolist()
+        [0.0, 0.5, 1.0]
+    """
+    runs = np.concatenate([np.ravel(v) for v in values])
+    return (runs[None] <= np.asarray(thresholds)[:, None]).mean(axis=1)
+
+
+def speed_up(losses: np.ndarray, steps: Sequence[float], envelope: Sequence[float]) -> np.ndarray:
+    """How many times as many steps the best of the published baselines takes to as low a loss.
+
+    The curve is smoothed as the published ones are (Metz et al. 2022, arXiv:2211.09760): means of
+    ten steps, then an exponential average of decay 0.95. The published curve never rises, so the
+    step at which it passes our last value is read off it, between its points linearly.
+
+    Args:
+        losses: `[num_tasks, T + 1]`.
+        steps, envelope: the published curve.
+
+    Returns:
+        `[num_tasks]`: that step over T; the curve's last step over T where it never gets as low.
+        Above 1: faster than the best-tuned Adam family.
+
+    Example:
+        >>> flat = np.full((1, 101), 0.5)
+        >>> speed_up(flat, [0, 100, 400], [1.0, 0.75, 0.25]).tolist()  # 0.5 at step 250
+        [2.5]
+    """
+    losses = np.asarray(losses, np.float64)
+    length = losses.shape[1] - 1
+    blocks = losses[:, 1 : 1 + length // EVERY * EVERY].reshape(len(losses), -1, EVERY).mean(2)
+    smooth = blocks[:, 0]
+    for column in blocks.T[1:]:
+        smooth = SMOOTHING * smooth + (1 - SMOOTHING) * column
+    curve = np.minimum.accumulate(np.asarray(envelope, np.float64))
+    worst, best = curve[0], curve[-1]
+    smooth = np.clip(np.where(np.isfinite(smooth), smooth, worst), best, worst)
+    return np.interp(smooth, curve[::-1], np.asarray(steps, np.float64)[::-1]) / length

@@ -1,0 +1,176 @@
+"""The board's cells -> tables, pictures and one file of figures."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from l2ljax.evaluation.aggregate import interquartile_mean, profile, ratios
+from l2ljax.tasks.suite import ENTRIES
+
+REFERENCE = "adam"
+"""Tuned Adam, which all others are divided by."""
+
+LEVEL = 1.0
+"""A task is won where the median ratio is at or below it."""
+
+Cells = Mapping[tuple[int, str, str], Mapping[str, Any]]
+
+
+def read_cells(folder: Path) -> dict[tuple[int, str, str], dict[str, Any]]:
+    """(steps, task, optimizer) -> what the cell's file holds."""
+    found = {}
+    for path in sorted(folder.glob("T*/*/*.json")):
+        cell = json.loads(path.read_text())
+        found[cell["num_steps"], cell["task"], cell["optimizer"]] = cell
+    return found
+
+
+def task_ratios(cells: Cells, num_steps: int, optimizer: str, split: str) -> dict[str, np.ndarray]:
+    """Task -> final losses relative to tuned Adam's, where both cells are there."""
+    found = {}
+    for name, entry in ENTRIES.items():
+        ours = cells.get((num_steps, name, optimizer))
+        reference = cells.get((num_steps, name, REFERENCE))
+        if entry.split == split and ours is not None and reference is not None:
+            numbers = [
+                np.array([np.nan if x is None else x for x in cell["final_loss"]], np.float64)
+                for cell in (ours, reference)
+            ]
+            start = np.array(ours["start"], np.float64)
+            found[name] = ratios(*numbers, start, entry.floor)
+    return found
+
+
+def rows(cells: Cells, num_steps: int, split: str) -> list[dict[str, Any]]:
+    """One row an optimizer, best first: aggregates over the tasks that it has cells of.
+
+    Each has `optimizer`, `group`, `tasks`, `iqm` and its interval `ci95`, `median`, `won` (tasks
+    whose median ratio is at or below 1), `diverged` (optimizees), and `speed_up` (interquartile
+    mean, over tasks with an envelope).
+    """
+    names = sorted({name for steps, _, name in cells if steps == num_steps})
+    table = []
+    for name in names:
+        found = task_ratios(cells, num_steps, name, split)
+        if not found:
+            continue
+        mine = [cells[num_steps, task, name] for task in found]
+        total = interquartile_mean(found)
+        fast = [np.array(c["speed_up"], np.float64) for c in mine if c.get("speed_up")]
+        table.append(
+            {
+                "optimizer": name,
+                "group": mine[0]["group"],
+                "tasks": len(found),
+                "iqm": total.iqm,
+                "ci95": [total.low, total.high],
+                "median": float(np.median(np.concatenate(list(found.values())))),
+                "won": sum(float(np.median(x)) <= LEVEL for x in found.values()),
+                "diverged": sum(c["diverged"] for c in mine),
+                "speed_up": interquartile_mean(fast).iqm if fast else None,
+            }
+        )
+    return sorted(table, key=lambda row: row["iqm"])
+
+
+def markdown(table: list[dict[str, Any]]) -> str:
+    """The rows as a table."""
+    heads = ("optimizer", "tasks", "loss / Adam's (IQM)", "95 %", "median", "won", "diverged")
+    heads = (*heads, "speed-up")
+    lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
+    for row in table:
+        fast = "-" if row["speed_up"] is None else f"{row['speed_up']:.2f}"
+        low, high = row["ci95"]
+        lines.append(
+            f"| {row['optimizer']} | {row['tasks']} | {row['iqm']:.3f} | {low:.3f} ... {high:.3f} "
+            f"| {row['median']:.3f} | {row['won']} | {row['diverged']} | {fast} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def page(cells: Cells) -> str:
+    """All tables: each number of steps, held-out tasks before training ones, tuned apart."""
+    parts = []
+    for num_steps in sorted({steps for steps, _, _ in cells}):
+        for split, title in (("held_out", "held-out tasks"), ("train", "training tasks")):
+            table = rows(cells, num_steps, split)
+            for tuned in (False, True):
+                mine = [row for row in table if (row["group"] == "tuned") == tuned]
+                if mine:
+                    kind = "tuned on each task" if tuned else "untuned"
+                    parts.append(f"### {num_steps} steps, {title}, {kind}\n\n{markdown(mine)}")
+    return "\n".join(parts)
+
+
+def draw(cells: Cells, folder: Path) -> list[Path]:
+    """Writes a profile for each number of steps, and small multiples of the curves."""
+    made = []
+    for num_steps in sorted({steps for steps, _, _ in cells}):
+        made += [_draw_profile(cells, num_steps, folder), _draw_curves(cells, num_steps, folder)]
+    return made
+
+
+def _draw_profile(cells: Cells, num_steps: int, folder: Path) -> Path:
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    thresholds = np.geomspace(0.1, 10, 200)
+    for i, row in enumerate(rows(cells, num_steps, "held_out")[:10]):
+        found = task_ratios(cells, num_steps, row["optimizer"], "held_out")
+        style = "-" if row["group"] != "tuned" else "--"
+        axes.plot(
+            thresholds,
+            profile(list(found.values()), thresholds),
+            style,
+            color=plt.get_cmap("tab10")(i),
+            label=row["optimizer"],
+        )
+    axes.axvline(1.0, color="grey", linewidth=0.8)
+    axes.set(
+        xscale="log",
+        xlabel="final loss relative to tuned Adam's",
+        ylabel="share of runs at or below",
+        title=f"Held-out tasks, {num_steps} steps",
+    )
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    path = folder / f"profile-{num_steps}.png"
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+    return path
+
+
+def _draw_curves(cells: Cells, num_steps: int, folder: Path) -> Path:
+    import matplotlib.pyplot as plt
+
+    names = [n for n in ENTRIES if any(s == num_steps and t == n for s, t, _ in cells)]
+    columns = 4
+    height = -(-len(names) // columns)
+    figure, grid = plt.subplots(
+        height, columns, figsize=(3.2 * columns, 2.4 * height), layout="constrained", squeeze=False
+    )
+    optimizers = [row["optimizer"] for row in rows(cells, num_steps, "held_out")[:8]]
+    for axes in grid.flat[len(names) :]:
+        axes.set_axis_off()
+    for name, axes in zip(names, grid.flat, strict=False):
+        for i, optimizer in enumerate(optimizers):
+            cell = cells.get((num_steps, name, optimizer))
+            if cell is not None:
+                y = [np.nan if x is None else x for x in cell["curve"]["median"]]
+                axes.plot(
+                    cell["curve"]["steps"], y, color=plt.get_cmap("tab10")(i), label=optimizer
+                )
+        axes.set(xscale="log", yscale="log")
+        axes.set_title(f"{name} ({ENTRIES[name].split.replace('_', '-')})", fontsize=9)
+        axes.tick_params(labelsize=7)
+    handles = {}
+    for axes in grid.flat:
+        lines, labels = axes.get_legend_handles_labels()
+        handles |= dict(zip(labels, lines, strict=True))
+    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=4)
+    path = folder / f"curves-{num_steps}.png"
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+    return path
