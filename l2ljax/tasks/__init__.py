@@ -7,7 +7,7 @@ import jax
 from l2ljax.base import Task
 from l2ljax.tasks._convnet import accuracy, convnet
 from l2ljax.tasks._mlp import mlp
-from l2ljax.tasks._neural_art import neural_art
+from l2ljax.tasks._neural_art import neural_art, photograph
 from l2ljax.tasks._quadratic import quadratic
 
 BUILDERS: dict[str, Callable[..., Task]] = {
@@ -21,4 +21,8 @@ BUILDERS: dict[str, Callable[..., Task]] = {
 ACCURACY: dict[str, Callable[..., jax.Array]] = {"convnet": accuracy}
 """Name in configs -> `(params, images, labels) -> share of images classified rightly`, if any."""
 
-__all__ = ["ACCURACY", "BUILDERS", "convnet", "mlp", "neural_art", "quadratic"]
+CLUSTERS: dict[str, Callable[..., jax.Array]] = {"neural_art": photograph}
+"""Name in configs -> `(data, key)`, as `sample` is called with -> a label that all optimizees share
+which are no independent draws, where a task has such."""
+
+__all__ = ["ACCURACY", "BUILDERS", "CLUSTERS", "convnet", "mlp", "neural_art", "quadratic"]

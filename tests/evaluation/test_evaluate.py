@@ -7,16 +7,17 @@ import optax
 import pytest
 
 from l2ljax.base import Task
-from l2ljax.evaluation.rollouts import (
+from l2ljax.evaluation import (
     BASELINES,
     LEARNING_RATES,
     Curve,
     compare,
+    differences,
     evaluate,
+    summarise,
     tune,
     tune_inside,
 )
-from l2ljax.evaluation.statistics import bootstrap_ci95, differences, summarise
 from l2ljax.tasks import mlp, quadratic
 from l2ljax.tasks.data import Images
 from l2ljax.unrolling import init_optimizee, unroll
@@ -229,7 +230,7 @@ def test_differences_are_of_the_same_optimizees():
 
 def test_data_are_arguments_of_the_compiled_sweep():
     """Programs for small and large data sets are equally long."""
-    from l2ljax.evaluation.rollouts import _evaluate, _tune
+    from l2ljax.evaluation import _evaluate, _tune
 
     def sizes(num_images):
         images = Images(
