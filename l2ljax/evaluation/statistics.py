@@ -123,8 +123,9 @@ def differences(curves: Mapping[str, Curve], first: str) -> dict[str, Any]:
     Returns:
         name -> `final_loss`, `mean_loss` and, where it was asked for, `expected_loss`, each with
         its mean over optimizees, 95 % interval and median. In a median a loss that is not finite
-        is infinitely far above one that is, and level with another such. `final_ratio` has the geometric mean of the ratios of
-        the final losses and its interval: where tails are heavy, it tells more than differences.
+        is infinitely far above one that is, and level with another such. `final_ratio` has the
+        geometric mean of the ratios of the final losses and its interval: where tails are heavy, it
+        tells more than differences.
     """
     clusters = curves[first].clusters
 
