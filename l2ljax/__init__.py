@@ -14,7 +14,7 @@ from l2ljax.bundled import (
     save_optimizer,
 )
 from l2ljax.estimators import truncated_bptt
-from l2ljax.evaluation.rollouts import BASELINES, LEARNING_RATES, compare, evaluate, tune
+from l2ljax.evaluation import BASELINES, LEARNING_RATES, compare, evaluate, tune
 from l2ljax.optimizers import lstm, partition
 from l2ljax.optimizers.networks import CoordinatewiseLSTM, LSTMCarry
 from l2ljax.optimizers.preprocess import identity, log_sign

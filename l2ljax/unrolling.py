@@ -45,7 +45,29 @@ def init_optimizee(task: Task, tx: optax.GradientTransformation, key: Key) -> Op
     check_transform("tx", tx)
     check_key("key", key)
     instance, params = sample_optimizee(task, key)
-    return OptimizeeState(instance, params, tx.init(params))
+    opt_state = tx.init(params)
+    if _looks_ahead(opt_state):
+        params = optax.LookaheadParams.init_synced(params)
+    return OptimizeeState(instance, params, opt_state)
+
+
+def _looks_ahead(opt_state: PyTree) -> bool:
+    """Whether `optax.lookahead`, which keeps two copies of the parameters, made this state."""
+
+    def is_its(node):
+        return isinstance(node, optax.LookaheadState)
+
+    return any(map(is_its, jax.tree.leaves(opt_state, is_leaf=is_its)))
+
+
+def final_params(params: Params) -> Params:
+    """What an optimizee ends with: its parameters; of `optax.lookahead`'s two copies the slow one.
+
+    Example:
+        >>> float(final_params(optax.LookaheadParams(fast=1.0, slow=2.0)))
+        2.0
+    """
+    return params.slow if isinstance(params, optax.LookaheadParams) else params
 
 
 def sample_optimizee(task: Task, key: Key) -> tuple[Instance, Params]:
@@ -68,7 +90,9 @@ def unroll(
     """Runs `num_steps` inner steps.
 
     Transformations that ask for them get the extra arguments `value` (the loss), `grad` and
-    `value_fn` of the step's minibatch. A transformation with integer or PRNG state is fine.
+    `value_fn` of the step's minibatch. A transformation with integer or PRNG state is fine. Under
+    `optax.lookahead`, `state.params` are its two copies: the steps' losses and gradients are the
+    fast one's, the loss of the final parameters is the slow one's, as Optax says.
 
     Args:
         task: the task that `state` was drawn from.
@@ -109,9 +133,10 @@ def unroll(
 
     def inner_step(carry, step_key):
         params, opt_state = carry
+        here = params.fast if isinstance(params, optax.LookaheadParams) else params
         batch = task.batch(task.data, state.instance, step_key)
         loss, gradients = loss_and_gradients(
-            task, params, batch, second_derivatives=second_derivatives
+            task, here, batch, second_derivatives=second_derivatives
         )
         updates, opt_state = tx.update(
             gradients,
@@ -132,7 +157,7 @@ def unroll(
         policy=jax.checkpoint_policies.save_only_these_names("optimizee"),
     )
     last_batch = task.batch(task.data, state.instance, step_keys[num_steps])
-    last_loss = scalar_loss(task, params, last_batch)
+    last_loss = scalar_loss(task, final_params(params), last_batch)
     losses = jnp.append(losses, last_loss)
     return OptimizeeState(state.instance, params, opt_state), losses
 

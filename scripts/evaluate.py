@@ -15,8 +15,7 @@ from absl import flags
 from rich.console import Console
 from rich.progress import Progress
 
-from l2ljax.evaluation import report
-from l2ljax.evaluation.rollouts import BASELINES
+from l2ljax.evaluation import BASELINES, report
 from l2ljax.experiments import comparison
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory of a finished run.")

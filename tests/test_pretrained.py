@@ -15,7 +15,7 @@ from l2ljax.bundled import (
     pretrained_names,
     save_optimizer,
 )
-from l2ljax.evaluation.rollouts import evaluate
+from l2ljax.evaluation import evaluate
 from l2ljax.optimizers import build, lstm
 from l2ljax.tasks import quadratic
 

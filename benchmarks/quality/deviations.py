@@ -19,8 +19,7 @@ import numpy as np
 from absl import app, flags
 
 from l2ljax.bundled import load_optimizer, save_optimizer
-from l2ljax.evaluation.rollouts import BASELINES
-from l2ljax.evaluation.statistics import bootstrap_ci95
+from l2ljax.evaluation import BASELINES, mean_ci95
 from l2ljax.experiments import experiment
 from l2ljax.experiments.comparison import evaluate_weights
 from l2ljax.paper.deviations import save_deviations
@@ -171,7 +170,7 @@ def add_baselines(found: dict[str, Any]) -> None:
 def difference(final: np.ndarray, reference: list[float]) -> dict[str, Any]:
     """Of mean final losses on the same optimizees, with its 95 % interval."""
     differences = final - np.asarray(reference)
-    low, high = bootstrap_ci95(differences)
+    low, high = mean_ci95(differences)
     return {"mean": float(differences.mean()), "ci95": [float(low), float(high)]}
 
 

@@ -3,6 +3,7 @@
 Figures need matplotlib: `pip install "l2ljax[plots]"`.
 """
 
+import csv
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,17 +13,16 @@ import numpy as np
 from rich.box import SIMPLE
 from rich.table import Table
 
-# Dark to light as well as by hue and dash, so that curves stay apart in grey: a learned optimizer,
-# the baselines, further learned ones.
-STYLES = (
-    {"color": "#b2182b", "linestyle": "-", "linewidth": 2.4},
-    {"color": "#2b2b2b", "linestyle": "--", "linewidth": 1.6},
-    {"color": "#1f78b4", "linestyle": "-.", "linewidth": 1.6},
-    {"color": "#4d9221", "linestyle": ":", "linewidth": 2.0},
-    {"color": "#e08214", "linestyle": (0, (5, 1, 1, 1, 1, 1)), "linewidth": 1.6},
-    {"color": "#7b3294", "linestyle": (0, (8, 2)), "linewidth": 2.4},
-    {"color": "#01665e", "linestyle": (0, (3, 1)), "linewidth": 2.4},
+from l2ljax.evaluation._drawing import (
+    STYLES,
+    legend,
+    new_figure,
+    save_figure,
+    scale,
+    styles,
 )
+from l2ljax.evaluation.statistics import LEAST
+
 LABELS = {
     "sgd": "SGD",
     "rmsprop": "RMSprop",
@@ -35,13 +35,24 @@ LABELS = {
     "lstm_sub": "LSTM-sub",
     "partition": "two LSTMs",
 }
+__all__ = [
+    "LABELS",
+    "STYLES",
+    "flags",
+    "new_figure",
+    "save_curves",
+    "save_figure",
+    "save_panels",
+    "table",
+]
+
 MOST_POINTS, NUM_AVERAGES = 250, 50
 """Of a curve of more points, so many means of neighbours are drawn: the noise of minibatches would
 hide which curve is the lower one."""
 
 
 def table(summary: Mapping[str, Any]) -> Table:
-    """The content of `summary.json` as a table to print."""
+    """The content of `summary.json` as a table to print; its caption tells what to doubt."""
     out = Table(  # fits 80 columns
         box=SIMPLE,
         padding=(0, 1),
@@ -58,19 +69,40 @@ def table(summary: Mapping[str, Any]) -> Table:
             LABELS.get(name, name),
             "learned" if row["learning_rate"] is None else f"{row['learning_rate']:.3g}",
             _text(final["mean"]),
-            " to ".join(map(_text, final["ci95"])),
+            "-" if None in final["ci95"] else " to ".join(map(_text, final["ci95"])),
             _text(final["median"]),
             _text(row["mean_loss"]),
             str(row["diverged"]),
         )
+    out.caption = "\n".join(flags(summary)) or None
     return out
+
+
+def flags(summary: Mapping[str, Any]) -> list[str]:
+    """What a reader of `summary.json` should doubt, a sentence each.
+
+    Example:
+        >>> flags({"num_tasks": 9, "optimizers": {"sgd": {"tuning": {"edge": "lowest"}}}})
+        ['SGD: the best rate is the lowest of those tried.']
+    """
+    found, number = [], summary["num_tasks"]
+    for name, row in summary["optimizers"].items():
+        who = LABELS.get(name, name)
+        if edge := row.get("tuning", {}).get("edge"):
+            found.append(f"{who}: the best rate is the {edge} of those tried.")
+        if row.get("nonfinite"):
+            found.append(f"{who}: {row['nonfinite']} of {number} are not finite.")
+        if row.get("above_start"):
+            found.append(f"{who}: {row['above_start']} of {number} end above their start.")
+    return found
 
 
 def save_curves(directory: str | Path, title: str | None = None, from_step: int = 0) -> None:
     """Draws `curves.png` from `summary.json` and `curves.csv` in `directory`.
 
-    The mean loss of each optimizer over the steps, log scale, with 95 % confidence bands. Beyond
-    `MOST_POINTS` steps, losses and bands are averaged over neighbouring steps.
+    The mean loss of each optimizer over the steps, log scale, with 95 % confidence bands where
+    there are optimizees enough; the median where a mean is not finite. Beyond `MOST_POINTS` steps,
+    losses and bands are averaged over neighbouring steps.
 
     Args:
         directory: of both files.
@@ -78,13 +110,13 @@ def save_curves(directory: str | Path, title: str | None = None, from_step: int 
         from_step: where to begin; if it is not 0, the file is `curves_from_STEP.png`.
     """
     directory = Path(directory)
-    figure, panels = new_figure(size=(6.0, 4.4))
+    figure, panels = new_figure(size=(6.0, 5.0))
     axes = panels[0][0]
-    summary = _plot_curves(axes, directory, from_step, LABELS)
+    summary, banded = _plot_curves(axes, directory, from_step, LABELS)
     axes.set_title(f"{title or summary['task']}\n", fontsize=12)
-    how = f"{_how(summary)}, 95 % confidence bands"
+    how = _how(summary) + (", 95 % confidence bands" if banded else "")
     axes.annotate(how, (0.5, 1.015), xycoords="axes fraction", ha="center", va="bottom", fontsize=9)
-    axes.legend(frameon=False)
+    legend(axes, fontsize=9)
     save_figure(figure, directory / (f"curves_from_{from_step}.png" if from_step else "curves.png"))
 
 
@@ -100,16 +132,16 @@ def save_panels(
         labels: name of an optimizer -> what to call it here.
     """
     figure, panels = new_figure(
-        len(rows), len(titles), size=(3.7 * len(titles), 3.6 * len(rows) + 0.3)
+        len(rows), len(titles), size=(3.7 * len(titles), 4.1 * len(rows) + 0.3)
     )
     labels = {**LABELS, **labels}
     above: dict[str, list[str]] = {}  # of each column, whom the panel above shows
     for beside, directories in zip(panels, rows, strict=True):
         for axes, directory, title in zip(beside, directories, titles, strict=True):
-            summary = _plot_curves(axes, directory, 0, labels, rates=False)
+            summary, _ = _plot_curves(axes, directory, 0, labels, rates=False)
             axes.set_title(f"{title}: {_how(summary)}", fontsize=9)
             if list(summary["optimizers"]) != above.get(title):
-                axes.legend(frameon=False, fontsize=8)
+                legend(axes, fontsize=8)
             above[title] = list(summary["optimizers"])
         for axes in beside[1:]:
             axes.set_ylabel("")
@@ -120,43 +152,56 @@ def _how(summary: Mapping[str, Any]) -> str:
     return f"mean of {summary['num_tasks']} optimizees"
 
 
+def _read_curves(path: Path, from_step: int) -> dict[str, np.ndarray]:
+    """The columns of `curves.csv` by their names, whatever signs those have."""
+    with path.open(newline="") as file:
+        heading, *rows = csv.reader(file)
+    columns = np.array(rows, np.float64)[from_step:].T
+    return dict(zip(heading, columns, strict=True))
+
+
 def _plot_curves(
     axes: Any, directory: Path, from_step: int, labels: Mapping[str, str], rates: bool = True
-) -> dict[str, Any]:
-    """The curves of `directory` on `axes`; returns the summary."""
+) -> tuple[dict[str, Any], bool]:
+    """The curves of `directory` on `axes`; returns the summary, and whether there are bands."""
     summary = json.loads((directory / "summary.json").read_text())
-    columns = np.genfromtxt(directory / "curves.csv", delimiter=",", names=True)[from_step:]
-    num_points = len(columns) if len(columns) <= MOST_POINTS else NUM_AVERAGES
-    num_averaged = len(columns) // num_points
-    names = columns.dtype.names or ()
-    columns = {name: _averaged(columns[name], num_points) for name in names}
+    columns = _read_curves(directory / "curves.csv", from_step)
+    num_steps = len(columns["step"])
+    num_points = num_steps if num_steps <= MOST_POINTS else NUM_AVERAGES
+    columns = {name: _averaged(column, num_points) for name, column in columns.items()}
     optimizers = summary["optimizers"]
     learned = [name for name, row in optimizers.items() if row["learning_rate"] is None]
     baselines = [name for name in optimizers if name not in learned]
-    styles = dict(zip([*learned[:1], *baselines, *learned[1:]], STYLES, strict=False))
+    looks = styles([*learned[:1], *baselines, *learned[1:]])
+    banded, drawn = False, {}
+    enough = summary.get("num_clusters", summary["num_tasks"]) >= LEAST
     for name, row in optimizers.items():
-        style, label = styles[name], labels.get(name, name)
+        label = labels.get(name, name)
         if rates and row["learning_rate"] is not None:
             label += f", rate {row['learning_rate']:.3g}"
-        mean, low, high = (columns[f"{name}_{part}"] for part in ("mean", "ci95_low", "ci95_high"))
-        axes.plot(columns["step"], mean, label=label, **style)
-        axes.fill_between(columns["step"], low, high, color=style["color"], alpha=0.18, linewidth=0)
-    axes.set_yscale("log")
-    if not from_step:  # a baseline that starts by climbing must not squeeze the others
-        axes.set_ylim(top=1.5 * max(columns[f"{name}_mean"][0] for name in optimizers))
-    bottom, top = axes.get_ylim()
-    ticker = _pyplot().matplotlib.ticker
-    axes.yaxis.set_major_locator(
-        ticker.LogLocator(subs=(1.0,) if top / bottom > 300 else (1.0, 2.0, 3.0, 5.0))
-        if top / bottom > 6
-        else ticker.MaxNLocator(6)
-    )
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter(ticker.NullFormatter())
+        curve, low, high = (columns[f"{name}_{part}"] for part in ("mean", "ci95_low", "ci95_high"))
+        median = columns.get(f"{name}_median", curve)
+        if not enough:
+            low = high = np.full_like(curve, np.nan)
+        if not np.isfinite(curve).all() and np.isfinite(median).sum() > np.isfinite(curve).sum():
+            curve, label = median, f"{label} (median)"
+            low = high = np.full_like(curve, np.nan)
+        drawn[name] = curve
+        axes.plot(columns["step"], curve, label=label, **looks[name])
+        banded |= bool(np.isfinite(high).any())
+        color = looks[name]["color"]
+        axes.fill_between(columns["step"], low, high, color=color, alpha=0.18, linewidth=0)
+    scale(axes, list(drawn.values()), from_step)
+    num_averaged = num_steps // num_points
     axes.set_xlabel("inner step" if num_averaged == 1 else f"inner step (means of {num_averaged})")
     axes.set_ylabel("loss")
     axes.set_xlim(from_step, summary["num_steps"])
     axes.grid(alpha=0.25, which="both", linewidth=0.5)
+    _mark_horizon(axes, summary, from_step)
+    return summary, banded
+
+
+def _mark_horizon(axes: Any, summary: Mapping[str, Any], from_step: int) -> None:
     tuned_at = summary.get("num_tuning_steps", summary["num_steps"])
     if from_step < tuned_at < summary["num_steps"]:
         axes.axvline(tuned_at, color="0.5", linewidth=1.0)
@@ -166,7 +211,6 @@ def _plot_curves(
             xycoords=("data", "axes fraction"), va="bottom" if early else "top",
             ha="left" if early else "right", fontsize=8, color="0.35",
         )  # fmt: skip
-    return summary
 
 
 def _averaged(column: np.ndarray, number: int) -> np.ndarray:
@@ -177,34 +221,6 @@ def _averaged(column: np.ndarray, number: int) -> np.ndarray:
         [3.0, 4.5]
     """
     return np.array([part.mean() for part in np.array_split(column, number)])
-
-
-def _pyplot() -> Any:
-    try:
-        import matplotlib
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            'Figures need matplotlib, which is not installed; run: pip install "l2ljax[plots]"'
-        ) from error
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot
-
-
-def new_figure(
-    rows: int = 1, columns: int = 1, *, size: tuple[float, float], **options: Any
-) -> Any:
-    """A figure and its panels, `[rows, columns]`."""
-    return _pyplot().subplots(
-        rows, columns, figsize=size, layout="constrained", squeeze=False, **options
-    )
-
-
-def save_figure(figure: Any, path: str | Path) -> None:
-    """Writes `figure` as a PNG and forgets it."""
-    figure.savefig(path, dpi=150)
-    _pyplot().close(figure)
 
 
 def _text(value: float | None) -> str:

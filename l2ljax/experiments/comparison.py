@@ -14,12 +14,13 @@ import optax
 
 from l2ljax.bundled import load_optimizer, weights_path
 from l2ljax.checks import check_number, check_positive_int
-from l2ljax.evaluation.rollouts import BASELINES, Curve, MakeTransform, compare
-from l2ljax.evaluation.statistics import bootstrap_ci95, differences, summarise
+from l2ljax.evaluation import BASELINES, Curve, compare, differences, mean_ci95, summarise
+from l2ljax.evaluation.statistics import median_of
+from l2ljax.evaluation.tuning import MakeTransform
 from l2ljax.experiments.configuration import check_json, check_part
 from l2ljax.experiments.experiment import build_task, check_fields, hardware, load_images
 from l2ljax.storage.workdir import make_directory, read_config, write_atomically
-from l2ljax.tasks import ACCURACY
+from l2ljax.tasks import ACCURACY, CLUSTERS
 
 
 def evaluate_run(
@@ -91,10 +92,10 @@ def evaluate_weights(
     changes, beside = settings.get("task", {}), settings.get("beside", {})
     seed = check_positive_int("seed", settings.get("seed", config["seed"]), minimum=0)
     task = build_task({**config["task"], **changes}, data_dir)
-    learned = {config["optimizer"]["name"]: optimizer.transform(meta_params)}
+    learned: dict[str, Any] = {config["optimizer"]["name"]: (optimizer, meta_params)}
     for name, source in beside.items():
         other, other_params, _ = load_optimizer(weights_path(source))
-        learned[name] = other.transform(other_params)
+        learned[name] = (other, other_params)
     learned |= _scaled(learned, settings.get("gradient_scales", {}))
     key = jax.random.fold_in(jax.random.key(seed), 3)
     num_steps = settings["num_steps"]
@@ -111,6 +112,7 @@ def evaluate_weights(
         learning_rates=settings.get("learning_rates"),
         accuracy=_accuracy(config["task"]["name"], settings.get("unseen"), data_dir),
         final_batches=settings.get("final_batches"),
+        cluster=CLUSTERS.get(config["task"]["name"]),
         at_once=settings.get("at_once", 64),
         on_done=on_done,
     )
@@ -130,7 +132,7 @@ def evaluate_weights(
 
 
 def _scaled(
-    learned: Mapping[str, optax.GradientTransformation], scales: Mapping[str, float]
+    learned: Mapping[str, Any], scales: Mapping[str, float]
 ) -> dict[str, optax.GradientTransformation]:
     """Those in `scales`, with their gradients multiplied; the updates are as they come."""
     if unknown := sorted(set(scales) - set(learned)):
@@ -140,7 +142,10 @@ def _scaled(
         )
     for name, scale in scales.items():
         check_number(f"gradient_scales.{name}", scale, above=0.0)
-    return {name: optax.chain(optax.scale(by), learned[name]) for name, by in scales.items()}
+    return {
+        name: optax.chain(optax.scale(by), learned[name][0].transform(learned[name][1]))
+        for name, by in scales.items()
+    }
 
 
 def _accuracy(task: str, unseen: Mapping[str, Any] | None, data_dir: str | None) -> Any:
@@ -163,13 +168,15 @@ def _accuracy(task: str, unseen: Mapping[str, Any] | None, data_dir: str | None)
 def write_results(
     directory: str | Path, summary: Mapping[str, Any], curves: Mapping[str, Curve]
 ) -> None:
-    """Writes `summary.json` and `curves.csv` (step, and each optimizer's mean loss and 95 % CI)."""
+    """Writes `summary.json` and `curves.csv`: steps, each optimizer's mean, 95 % CI and median."""
     directory = Path(directory)
     make_directory(directory)
     columns = {}
     for name, curve in curves.items():
         columns[f"{name}_mean"] = curve.losses.mean(axis=0)
-        columns[f"{name}_ci95_low"], columns[f"{name}_ci95_high"] = bootstrap_ci95(curve.losses)
+        low, high = mean_ci95(curve.losses, curve.clusters)
+        columns[f"{name}_ci95_low"], columns[f"{name}_ci95_high"] = low, high
+        columns[f"{name}_median"] = median_of(curve.losses)
     lines = [",".join(["step", *columns])]
     for step, row in enumerate(zip(*columns.values(), strict=True)):
         lines.append(",".join([str(step), *(f"{value:.7g}" for value in row)]))

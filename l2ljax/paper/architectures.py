@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from l2ljax.evaluation.rollouts import BASELINES
+from l2ljax.evaluation import BASELINES
 from l2ljax.experiments.comparison import evaluate_weights
 from l2ljax.storage.workdir import make_directory, write_atomically
 

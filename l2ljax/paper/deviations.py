@@ -71,9 +71,8 @@ def save_deviations(path: str | Path) -> None:
             if mean is None:
                 continue
             color = STYLES[0 if marker == "s" else 2]["color"]
-            axes.errorbar(
-                mean, at, xerr=[[mean - low], [high - mean]], fmt=marker, color=color, capsize=3
-            )
+            ends = None if low is None else [[mean - low], [high - mean]]
+            axes.errorbar(mean, at, xerr=ends, fmt=marker, color=color, capsize=3)
         means = [_mean_and_ends(row, key)[0] for row in seeds]
         if None not in means:  # effects within the band are no larger than those of a seed
             axes.axvspan(min(means), max(means), color="0.88", linewidth=0.8, zorder=0)
@@ -93,7 +92,7 @@ def save_deviations(path: str | Path) -> None:
 
 
 def _mean_and_ends(row: Mapping[str, Any], key: str) -> tuple[Any, Any, Any]:
-    """Of `final_loss` or `mean_loss`; `None` each where an optimizee diverged."""
+    """Of `final_loss` or `mean_loss`; `None` each where an optimizee diverged or they are few."""
     if key == "final_loss":
         return row[key]["mean"], *row[key]["ci95"]
     return row["mean_loss"], *row["mean_loss_ci95"]
@@ -103,4 +102,6 @@ def _interval(row: Mapping[str, Any]) -> str:
     mean, low, high = _mean_and_ends(row, "final_loss")
     if mean is None:
         return "not finite"
+    if low is None:
+        return f"{mean:#.3g}"
     return f"{mean:#.3g} [{low:#.3g}, {high:#.3g}]"

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def save_updates(path: str | Path, updates: Mapping[str, np.ndarray], title: str
         if index >= num_coordinates:
             axes.set_visible(False)
             continue
-        for (name, values), style in zip(updates.items(), STYLES, strict=False):
+        for (name, values), style in zip(updates.items(), cycle(STYLES), strict=False):
             thin = {**style, "linewidth": 0.7 * style["linewidth"]}
             axes.plot(values[:, index], label=LABELS.get(name, name), **thin)
         axes.axhline(0, color="0.6", linewidth=0.6)
@@ -80,7 +81,7 @@ def save_responses(
     )
     for coordinate, row in enumerate(panels):
         for column, (axes, step) in enumerate(zip(row, steps, strict=True)):
-            for (name, rows), style in zip(answers.items(), STYLES, strict=False):
+            for (name, rows), style in zip(answers.items(), cycle(STYLES), strict=False):
                 label = LABELS.get(name, name)
                 axes.plot(values, rows[column, :, coordinate], label=label, **style)
             axes.axvline(found["gradients"][step][coordinate], color="0.5", linewidth=1.0)
@@ -112,7 +113,9 @@ def save_architectures(path: str | Path, trained_on: tuple[int, ...]) -> None:
     for axes, depth in zip(panels[0], depths, strict=True):
         networks = [n for n in found["networks"] if len(n["hidden_sizes"]) == depth]
         units = [network["hidden_sizes"][0] for network in networks]
-        for shift, (name, marker, style) in enumerate(zip(names, "os^", STYLES, strict=False)):
+        for shift, (name, marker, style) in enumerate(
+            zip(names, cycle("os^Dv"), cycle(STYLES), strict=False)
+        ):
             finals = [network["optimizers"][name]["final_loss"] for network in networks]
             means = np.array([final["mean"] for final in finals], np.float64)
             ends = np.array([final["ci95"] for final in finals], np.float64).T

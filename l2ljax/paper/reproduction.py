@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from l2ljax.bundled import load_optimizer, weights_path
+from l2ljax.evaluation import BASELINES
 from l2ljax.evaluation.report import save_curves, save_panels
-from l2ljax.evaluation.rollouts import BASELINES
 from l2ljax.experiments.comparison import evaluate_weights, write_results
 from l2ljax.experiments.experiment import build_task, hardware
 from l2ljax.paper.architectures import compare_architectures

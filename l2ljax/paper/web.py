@@ -209,7 +209,7 @@ def _interval(statistics: Mapping[str, Any]) -> str:
     if statistics["mean"] is None:
         return "not finite"
     mean = f"{statistics['mean']:#.3g}"
-    if "ci95" not in statistics:
+    if None in statistics.get("ci95", [None]):
         return mean
     low, high = statistics["ci95"]
     return f"{mean} [{low:#.3g}, {high:#.3g}]"

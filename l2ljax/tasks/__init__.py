@@ -12,7 +12,7 @@ from l2ljax.tasks._image_convnet import image_convnet
 from l2ljax.tasks._image_mlp import image_mlp
 from l2ljax.tasks._language import byte_model
 from l2ljax.tasks._mlp import mlp
-from l2ljax.tasks._neural_art import neural_art
+from l2ljax.tasks._neural_art import neural_art, photograph
 from l2ljax.tasks._quadratic import quadratic
 from l2ljax.tasks._regression import implicit_field, poisson, teacher
 from l2ljax.tasks._surfaces import factorisation, rosenbrock, valley
@@ -39,9 +39,14 @@ BUILDERS: dict[str, Callable[..., Task]] = {
 ACCURACY: dict[str, Callable[..., jax.Array]] = {"convnet": accuracy}
 """Name in configs -> `(params, images, labels) -> share of images classified rightly`, if any."""
 
+CLUSTERS: dict[str, Callable[..., jax.Array]] = {"neural_art": photograph}
+"""Name in configs -> `(data, key)`, as `sample` is called with -> a label that all optimizees share
+which are no independent draws, where a task has such."""
+
 __all__ = [
     "ACCURACY",
     "BUILDERS",
+    "CLUSTERS",
     "autoencoder",
     "byte_model",
     "convnet",

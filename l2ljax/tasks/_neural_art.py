@@ -37,12 +37,14 @@ class Art(NamedTuple):
         style: the style's picture, `[height, width, 3]`.
         grams: the style's Gram matrix at each style tap, `[channels, channels]`.
         weights: the extractor's.
+        photographs: int32 `[n]`, which photograph each of `contents` is a crop of.
     """
 
     contents: jax.Array
     style: jax.Array
     grams: dict[str, jax.Array]
     weights: PyTree
+    photographs: jax.Array
 
 
 class Targets(NamedTuple):
@@ -131,11 +133,11 @@ def neural_art(
         _check_taps(extractor, image, taps)
     styled = extractor(as_float(picture), style_taps)
     grams = {tap: gram(styled[tap]) for tap in style_taps}
-    data = Art(contents, picture, grams, extractor.params)
+    photographs = jnp.arange(contents.shape[0]) // (1 if _is_array(content) else num_crops)
+    data = Art(contents, picture, grams, extractor.params, photographs)
 
     def sample(data: Art, key: Key) -> jax.Array:
-        row = jax.random.randint(key, (), 0, data.contents.shape[0])
-        image = as_float(data.contents[row])
+        image = as_float(data.contents[_drawn(data, key)])
         return extractor.apply(data.weights, image, (content_tap,))[content_tap]
 
     def init(instance: jax.Array, key: Key) -> Params:
@@ -156,6 +158,18 @@ def neural_art(
         )
 
     return Task(init=init, loss=loss, sample=sample, batch=batch, data=data)
+
+
+def photograph(data: Art, key: Key) -> jax.Array:
+    """Which photograph `sample(data, key)` of a task draws a crop of, int32.
+
+    Crops of one photograph are no independent draws: a 95 % interval must know of it.
+    """
+    return data.photographs[_drawn(data, key)]
+
+
+def _drawn(data: Art, key: Key) -> jax.Array:
+    return jax.random.randint(key, (), 0, data.contents.shape[0])
 
 
 def gram(features: jax.Array) -> jax.Array:

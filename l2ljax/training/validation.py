@@ -11,6 +11,9 @@ from l2ljax.checks import check_positive_int
 from l2ljax.parallel import SPLIT, WHOLE, check_mesh, mean_over_tasks, over_tasks
 from l2ljax.unrolling import init_optimizee, unroll
 
+PURPOSE = 0x76616C69  # "vali"
+"""Folded into the key: with equal keys, `evaluate` and `tune` draw other optimizees."""
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,7 +26,8 @@ class Validation:
     Attributes:
         task: where the optimizees come from; its data may differ from the training task's.
         optimizer: the learned optimizer.
-        key: draws the optimizees and minibatches; take another than training's.
+        key: draws the optimizees and minibatches, others than `evaluate` with an equal key; take
+            another than training's.
         num_tasks: optimizees.
         num_steps: inner steps of each.
         weights: w_1 ... w_T of the score, `[num_steps]`; default: all equal.
@@ -66,7 +70,8 @@ class Validation:
             score = jnp.mean(losses[:, 1:].astype(jnp.float32) @ (weights / weights.sum()))
             return mean_over_tasks(score, self.mesh)
 
+        keys = jax.random.split(jax.random.fold_in(self.key, PURPOSE), self.num_tasks)
         score = over_tasks(mean_score, self.mesh, (WHOLE, WHOLE, SPLIT), WHOLE)(
-            self.task, meta_params, jax.random.split(self.key, self.num_tasks)
+            self.task, meta_params, keys
         )
         return jnp.where(jnp.isfinite(score), score, jnp.inf)

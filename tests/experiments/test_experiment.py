@@ -58,9 +58,9 @@ def test_a_run_from_start_to_figures(tmp_path):
     assert names == {"config.json", "metrics.jsonl", "checkpoints", "meta_params.safetensors"}
     assert experiment.run(TINY, tmp_path, command="python x", progress=False) is None
 
-    summary, curves = comparison.evaluate_run(tmp_path, {"num_tasks": 4})
+    summary, curves = comparison.evaluate_run(tmp_path, {"num_tasks": 5})
     assert list(summary["optimizers"]) == ["lstm", "sgd", "rmsprop", "adam", "nag"]
-    assert (summary["task"], summary["num_tasks"], summary["num_steps"]) == ("quadratic", 4, 5)
+    assert (summary["task"], summary["num_tasks"], summary["num_steps"]) == ("quadratic", 5, 5)
     assert summary["optimizers"]["lstm"]["learning_rate"] is None
     assert summary["optimizers"]["adam"]["learning_rate"] > 0
 

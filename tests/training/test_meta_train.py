@@ -12,11 +12,11 @@ import pytest
 
 from l2ljax.base import GradientEstimator, LearnedOptimizer, Task
 from l2ljax.estimators import truncated_bptt
-from l2ljax.evaluation.rollouts import evaluate
+from l2ljax.evaluation import evaluate
 from l2ljax.optimizers import lstm
 from l2ljax.optimizers.preprocess import identity
 from l2ljax.training.loop import meta_train
-from l2ljax.training.validation import Validation
+from l2ljax.training.validation import PURPOSE, Validation
 
 PARABOLA = Task(init=lambda _, key: jax.random.normal(key), loss=lambda x, _: x**2)
 LEARNED_RATE = LearnedOptimizer(
@@ -108,7 +108,8 @@ def test_validation_scores_the_weighted_mean_loss():
         num_steps=3,
         weights=weights,
     )
-    losses = evaluate(PARABOLA, tx, jax.random.key(3), num_tasks=5, num_steps=3)
+    same = jax.random.fold_in(jax.random.key(3), PURPOSE)  # draws folded by purpose
+    losses = evaluate(PARABOLA, tx, same, num_tasks=5, num_steps=3)
     expected = (np.asarray(losses)[:, 1:] @ np.array(weights) / 4).mean()
     np.testing.assert_allclose(validation.score(jnp.float32(0.1)), expected, rtol=1e-5)
     assert validation.score(jnp.float32(1e30)) == jnp.inf

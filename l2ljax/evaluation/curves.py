@@ -1,0 +1,156 @@
+"""Learned optimizers beside tuned baselines, on the same fresh optimizees.
+
+Hand-designed ones have their learning rate tuned on other draws than those reported.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from l2ljax.base import Key, Params, PyTree, Task
+from l2ljax.checks import check_choice, check_number, check_positive_int, check_task
+from l2ljax.evaluation._rollouts import (
+    Optimizer,
+    Sizes,
+    check_counts,
+    check_run,
+    optimizee_keys,
+    run,
+)
+from l2ljax.evaluation.tuning import BASELINES, LEARNING_RATES, MakeTransform, Tuning, search
+
+
+class Curve(NamedTuple):
+    """One optimizer's results.
+
+    Attributes:
+        learning_rate: `None` if learned.
+        losses: `[num_tasks, T + 1]`.
+        accuracy: of the final parameters, `[num_tasks]`, where it was asked for.
+        expected_loss: of the final parameters over more minibatches, `[num_tasks]`, likewise.
+        clusters: a label of each optimizee, `[num_tasks]`; those of one label are not independent
+            draws (crops of one photograph). `None`: all are.
+        tuning: how the learning rate was found, where it was.
+    """
+
+    learning_rate: float | None
+    losses: np.ndarray
+    accuracy: np.ndarray | None = None
+    expected_loss: np.ndarray | None = None
+    clusters: np.ndarray | None = None
+    tuning: Tuning | None = None
+
+
+def compare(
+    task: Task,
+    learned: Mapping[str, Optimizer],
+    key: Key,
+    *,
+    num_tasks: int,
+    num_steps: int,
+    num_tuning_tasks: int,
+    num_tuning_steps: int | None = None,
+    baselines: Mapping[str, MakeTransform] = BASELINES,
+    learning_rates: Mapping[str, float | Sequence[float]] | None = None,
+    accuracy: Callable[[Params], jax.Array] | None = None,
+    final_batches: int | None = None,
+    cluster: Callable[[PyTree, Key], jax.Array] | None = None,
+    at_once: int = 64,
+    on_done: Callable[[str], None] = lambda name: None,
+) -> dict[str, Curve]:
+    """Learned optimizers beside tuned baselines, on the same fresh optimizees.
+
+    What diverges, or a rate that stays at the edge of its grid, is kept and flagged in the curves.
+
+    Args:
+        task: where the optimizees come from.
+        learned: name -> transformation, or pair of an `LearnedOptimizer` and its meta-parameters.
+        key: `fold_in(key, 0)` draws what is reported, `fold_in(key, 1)` what rates are tuned on.
+        num_tasks: optimizees reported.
+        num_steps: inner steps.
+        num_tuning_tasks: optimizees for each learning rate.
+        num_tuning_steps: inner steps after which rates are judged; default: `num_steps`.
+        baselines: name -> function of the learning rate.
+        learning_rates: name -> rate of a baseline that is not to be tuned, or candidates to start
+            its tuning from; default: `LEARNING_RATES` for each.
+        accuracy: of final parameters, leaves `[num_tasks, ...]` -> `[num_tasks]`; default: none.
+            With it, all final parameters are in memory at once.
+        final_batches: minibatches over which `expected_loss` is the mean of f(theta_T), less noisy
+            than the curve's last entry, which is of one; the same for all; default: none.
+        cluster: (data, key), as `task.sample` is called with -> an integer that all optimizees
+            share which are no independent draws; default: all are independent.
+        at_once: optimizees run side by side.
+        on_done: called with each name as it is finished.
+
+    Returns:
+        name -> `Curve`, learned ones first.
+
+    Raises:
+        ValueError: before anything is run, for a name that is both learned and a baseline, a rate
+            of no baseline or that is no positive number, counts that are no positive integers, and
+            more tuning steps than steps.
+        TypeError: for what is no task, key, transformation or pair.
+    """
+    rates: Mapping[str, float | Sequence[float]] = dict(learning_rates or {})
+    _check(task, learned, key, baselines, rates, num_steps, num_tuning_steps)
+    sizes = Sizes(num_tasks, num_steps, at_once, accuracy is not None, final_batches)
+    check_counts(key, num_tasks, num_steps, at_once)
+    check_positive_int("num_tuning_tasks", num_tuning_tasks)
+    if final_batches is not None:
+        check_positive_int("final_batches", final_batches)
+    tuning_sizes = Sizes(num_tuning_tasks, num_tuning_steps or num_steps, at_once)
+    report_key, tune_key = jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)
+    for tx in learned.values():
+        check_run(task, tx, key, num_tasks, num_steps, at_once)
+    clusters = None
+    if cluster is not None:
+        draw = jax.jit(lambda data, keys: jax.vmap(lambda k: cluster(data, k))(keys))
+        clusters = np.asarray(draw(task.data, optimizee_keys(report_key, num_tasks)))
+
+    def measured(rate: float | None, tx: Optimizer, tuning: Tuning | None = None) -> Curve:
+        found = run(task, tx, report_key, sizes)
+        judged = None if accuracy is None else np.asarray(accuracy(found.params), np.float64)
+        expected = None if found.expected is None else np.asarray(found.expected, np.float64)
+        losses = np.asarray(found.losses, np.float64)
+        return Curve(rate, losses, judged, expected, clusters, tuning)
+
+    curves = {}
+    for name, tx in learned.items():
+        curves[name] = measured(None, tx)
+        on_done(name)
+    for name, make_tx in baselines.items():
+        rate, tuning = rates.get(name, LEARNING_RATES), None
+        if isinstance(rate, Sequence):
+            tuning = search(task, make_tx, tune_key, tuning_sizes, rate)
+            rate = tuning.learning_rate
+        curves[name] = measured(rate, make_tx(rate), tuning)
+        on_done(name)
+    return curves
+
+
+def _check(
+    task: Any,
+    learned: Mapping[str, Any],
+    key: Any,
+    baselines: Mapping[str, Any],
+    learning_rates: Mapping[str, Any],
+    num_steps: Any,
+    num_tuning_steps: Any,
+) -> None:
+    check_task(task)
+    if twice := sorted(set(learned) & set(baselines)):
+        raise ValueError(
+            f"The name {twice[0]!r} is a learned optimizer's and a baseline's; rename one of them."
+        )
+    for name, rate in learning_rates.items():
+        check_choice("learning_rates", name, list(baselines))
+        for candidate in rate if isinstance(rate, Sequence) else [rate]:
+            check_number(f"learning_rates.{name}", candidate, above=0)
+    if num_tuning_steps is not None:
+        check_positive_int("num_tuning_steps", num_tuning_steps)
+        if num_tuning_steps > num_steps:
+            raise ValueError(
+                f"num_tuning_steps must be at most num_steps, {num_steps}, got {num_tuning_steps}."
+            )

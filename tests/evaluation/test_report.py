@@ -1,0 +1,89 @@
+"""Tables and figures: what is labelled, and where the legend is."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from l2ljax.evaluation import Curve, report, summarise
+from l2ljax.evaluation._drawing import tick_values
+from l2ljax.experiments.comparison import write_results
+
+
+def results(directory, num_tasks, names=("lstm", "adam"), last=0.004, bad=None):
+    """Curves from 1 down to `last`, and what is written of them."""
+    levels = np.geomspace(1.0, last, 21)
+    curves = {}
+    for i, name in enumerate(names):
+        spread = 1 + 0.1 * np.arange(num_tasks)[:, None] / num_tasks
+        losses = levels * spread * (1 + 0.1 * i)
+        if name == bad:
+            losses[0, 10:] = np.nan
+        curves[name] = Curve(0.1 if i else None, losses)
+    summary = {
+        "task": "parabola",
+        "num_tasks": num_tasks,
+        "num_steps": 20,
+        "optimizers": {name: summarise(curve) for name, curve in curves.items()},
+    }
+    write_results(directory, summary, curves)
+    return summary
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figure that is saved, as it is."""
+    pytest.importorskip("matplotlib")
+    figures = []
+    monkeypatch.setattr(report, "save_figure", lambda figure, path: figures.append(figure))
+    return figures
+
+
+def test_the_lowest_label_is_below_all_curves_and_the_legend_beside(tmp_path, drawn):
+    results(tmp_path, 6)
+    report.save_curves(tmp_path)
+    (figure,) = drawn
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    assert min(axes.get_yticks()) <= 0.004
+    assert min(axes.get_yticks()) >= axes.get_ylim()[0]
+    legend = axes.get_legend().get_window_extent()
+    assert not legend.overlaps(axes.get_window_extent())
+    assert figure.bbox.y0 <= legend.y0
+    assert any("95 %" in text.get_text() for text in axes.texts)
+
+
+def test_few_optimizees_have_no_bands(tmp_path, drawn):
+    results(tmp_path, 4)
+    report.save_curves(tmp_path)
+    assert not any("95 %" in text.get_text() for text in drawn[0].axes[0].texts)
+    assert "nan" in (tmp_path / "curves.csv").read_text()
+
+
+def test_any_number_of_optimizers_of_any_name_can_be_drawn(tmp_path, drawn):
+    names = [f"adam-{i}.0 (mine)" for i in range(30)]
+    results(tmp_path, 5, names)
+    report.save_curves(tmp_path)
+    lines = drawn[0].axes[0].get_lines()
+    assert len(lines) == 30
+
+
+def test_what_diverged_is_drawn_by_its_median_and_flagged(tmp_path, drawn):
+    summary = results(tmp_path, 7, bad="adam")
+    report.save_curves(tmp_path)
+    line = drawn[0].axes[0].get_lines()[1]
+    assert "median" in line.get_label()
+    assert np.isfinite(line.get_ydata()).all()
+    assert report.flags(summary) == ["Adam: 1 of 7 are not finite."]
+    assert "not finite" in report.table(summary).caption
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(3e-30, 9.0), (0.9, 1.1), (1.0, 1.0001), (0.02, 0.9), (5.0, 5e9), (4.1, 400)]
+)
+def test_ticks_are_few_and_the_first_is_below(low, high):
+    ticks = tick_values(low, high)
+    assert ticks[0] <= low
+    assert 2 <= len(ticks) <= 13
+    assert all(first < second for first, second in pairwise(ticks))
+    assert ticks[-1] <= high
