@@ -3,13 +3,16 @@
 Figures need matplotlib: `pip install "l2ljax[plots]"`.
 """
 
+import csv
+import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.box import SIMPLE
+from rich.markup import escape
 from rich.table import Table
 
 # Dark to light as well as by hue and dash, so that curves stay apart in grey: a learned optimizer,
@@ -47,7 +50,7 @@ def table(summary: Mapping[str, Any]) -> Table:
         padding=(0, 1),
         pad_edge=False,
         collapse_padding=True,
-        title=f"{summary['task']}: {summary['num_tasks']} optimizees, {summary['num_steps']} steps",
+        title=f"{escape(summary['task'])}: {summary['num_tasks']} optimizees, {summary['num_steps']} steps",
     )
     out.add_column("optimizer", no_wrap=True)
     for heading in ("rate", "final loss", "95 % CI", "median", "mean loss", "diverged"):
@@ -55,7 +58,7 @@ def table(summary: Mapping[str, Any]) -> Table:
     for name, row in summary["optimizers"].items():
         final = row["final_loss"]
         out.add_row(
-            LABELS.get(name, name),
+            escape(LABELS.get(name, name)),  # rich reads [brackets] as markup
             "learned" if row["learning_rate"] is None else f"{row['learning_rate']:.3g}",
             _text(final["mean"]),
             " to ".join(map(_text, final["ci95"])),
@@ -125,17 +128,17 @@ def _plot_curves(
 ) -> dict[str, Any]:
     """The curves of `directory` on `axes`; returns the summary."""
     summary = json.loads((directory / "summary.json").read_text())
-    columns = np.genfromtxt(directory / "curves.csv", delimiter=",", names=True)[from_step:]
-    num_points = len(columns) if len(columns) <= MOST_POINTS else NUM_AVERAGES
-    num_averaged = len(columns) // num_points
-    names = columns.dtype.names or ()
-    columns = {name: _averaged(columns[name], num_points) for name in names}
+    columns = {name: column[from_step:] for name, column in read_curves(directory).items()}
+    num_steps = len(columns["step"])
+    num_points = num_steps if num_steps <= MOST_POINTS else NUM_AVERAGES
+    num_averaged = num_steps // num_points
+    columns = {name: _averaged(column, num_points) for name, column in columns.items()}
     optimizers = summary["optimizers"]
     learned = [name for name, row in optimizers.items() if row["learning_rate"] is None]
     baselines = [name for name in optimizers if name not in learned]
-    styles = dict(zip([*learned[:1], *baselines, *learned[1:]], STYLES, strict=False))
+    styles = dict(zip([*learned[:1], *baselines, *learned[1:]], _styles(), strict=False))
     for name, row in optimizers.items():
-        style, label = styles[name], labels.get(name, name)
+        style, label = styles[name], labels.get(name, name).replace("$", r"\$")  # no formula
         if rates and row["learning_rate"] is not None:
             label += f", rate {row['learning_rate']:.3g}"
         mean, low, high = (columns[f"{name}_{part}"] for part in ("mean", "ci95_low", "ci95_high"))
@@ -143,7 +146,9 @@ def _plot_curves(
         axes.fill_between(columns["step"], low, high, color=style["color"], alpha=0.18, linewidth=0)
     axes.set_yscale("log")
     if not from_step:  # a baseline that starts by climbing must not squeeze the others
-        axes.set_ylim(top=1.5 * max(columns[f"{name}_mean"][0] for name in optimizers))
+        starts = np.array([columns[f"{name}_mean"][0] for name in optimizers])
+        if (shown := starts[np.isfinite(starts) & (starts > 0)]).size:
+            axes.set_ylim(top=1.5 * shown.max())
     bottom, top = axes.get_ylim()
     ticker = _pyplot().matplotlib.ticker
     axes.yaxis.set_major_locator(
@@ -167,6 +172,22 @@ def _plot_curves(
             ha="left" if early else "right", fontsize=8, color="0.35",
         )  # fmt: skip
     return summary
+
+
+def _styles() -> Iterator[dict[str, Any]]:
+    """`STYLES`, and on with their colours in dashes of more and more dots."""
+    yield from STYLES
+    for dots in itertools.count(2):
+        for style in STYLES:
+            yield {**style, "linestyle": (0, (4, 1, *(1, 1) * dots)), "linewidth": 1.6}
+
+
+def read_curves(directory: str | Path) -> dict[str, np.ndarray]:
+    """The columns of `curves.csv` in `directory` by name, whatever characters that has."""
+    with (Path(directory) / "curves.csv").open(newline="") as file:
+        names, *rows = csv.reader(file)
+    columns = np.array(rows, np.float64).reshape(len(rows), len(names)).T
+    return dict(zip(names, columns, strict=True))
 
 
 def _averaged(column: np.ndarray, number: int) -> np.ndarray:

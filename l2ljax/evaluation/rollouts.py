@@ -294,13 +294,20 @@ def compare(
         name -> `Curve`, learned ones first.
 
     Raises:
-        ValueError: for a rate of no baseline or that is no positive number, and whatever
-            `tune_inside` refuses.
+        ValueError: for a learned optimizer with a baseline's name, a rate of no baseline or that is
+            no positive number, and whatever `tune_inside` refuses.
     """
     check_task(task)
     _check_sizes(key, num_tasks, num_steps, at_once)
     if final_batches is not None:
         check_positive_int("final_batches", final_batches)
+    if taken := sorted(set(learned) & set(baselines)):
+        raise ValueError(
+            f"A learned optimizer has the name {short(taken[0])}, which a baseline has; call it "
+            "otherwise."
+        )
+    for tx in learned.values():
+        check_transform("tx", tx)
     learning_rates = learning_rates or {}
     for name, rate in learning_rates.items():
         check_choice("learning_rates", name, list(baselines))
