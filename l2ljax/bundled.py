@@ -1,7 +1,9 @@
 """Trained meta-parameters in files, and the ones that come with the package.
 
 A file is safetensors: the weights, and as metadata the specification that rebuilds the learned
-optimizer and whatever else is known of its training. Loading one runs no code from it.
+optimizer and whatever else is known of its training. No code is in it; one whose optimizer is
+somebody's own names the module or file with that code, which must be at hand and which loading
+runs: read such files only from people whose code you would run.
 """
 
 import json
@@ -16,8 +18,9 @@ import safetensors
 import safetensors.numpy
 
 from l2ljax.base import LearnedOptimizer, MetaParams
-from l2ljax.checks import check_like, check_path, path_name, short, shorten
+from l2ljax.checks import check_like, check_optimizer, check_path, path_name, short, shorten
 from l2ljax.optimizers import build
+from l2ljax.plain import specification_of
 from l2ljax.storage.seal import seal_tensors
 from l2ljax.storage.workdir import write_atomically
 
@@ -40,6 +43,10 @@ def pretrained_names() -> list[str]:
 def load_pretrained(name: str) -> tuple[LearnedOptimizer, MetaParams]:
     """A bundled learned optimizer and its meta-parameters.
 
+    `optimizer.transform(meta_params)` is the whole transformation, with every setting that the
+    optimizer was trained with. (`scale_by_lstm` beside a network typed anew is not, where a setting
+    differs; `l2ljax.optimizers.network_of(optimizer)` is the network that it was trained with.)
+
     Raises:
         ValueError: for a name that is not in `pretrained_names()`.
 
@@ -58,7 +65,7 @@ def pretrained_metadata(name: str) -> dict[str, Any]:
 
 def save_optimizer(
     path: str | Path,
-    specification: Mapping[str, Any],
+    optimizer: LearnedOptimizer | Mapping[str, Any],
     meta_params: MetaParams,
     metadata: Mapping[str, Any] | None = None,
 ) -> None:
@@ -68,31 +75,72 @@ def save_optimizer(
 
     Args:
         path: a `.safetensors` file; replaced if there is one.
-        specification: as `l2ljax.optimizers.build` takes it, e.g. `{"name": "lstm"}`.
+        optimizer: the learned optimizer, which carries its own specification; or that
+            specification, as `l2ljax.optimizers.build` takes it, e.g. `{"name": "lstm"}`.
         meta_params: what that optimizer's transform takes.
         metadata: further JSON values by name.
 
     Raises:
-        ValueError: if the meta-parameters do not fit the specification.
+        ValueError: if the optimizer has no specification, or one that does not rebuild it, and if
+            the meta-parameters do not fit it.
         OSError: if the file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> from l2ljax.optimizers import lstm
+        >>> optimizer = lstm((8,), output_scale=0.5)
+        >>> path = f"{tempfile.mkdtemp()}/mine.safetensors"
+        >>> save_optimizer(path, optimizer, optimizer.init(jax.random.key(0)))
+        >>> load_optimizer(path)[0] is optimizer
+        True
     """
     check_path("path", path)
     path = Path(path)
-    expected = jax.eval_shape(build(specification).init, jax.random.key(0))
-    check_like(
-        expected, meta_params, "meta_params", f"expected those of {short(dict(specification))}"
-    )
+    if isinstance(optimizer, Mapping):
+        specification = dict(optimizer)
+        rebuilt = build(specification)
+    else:
+        specification, rebuilt = _rebuilt(optimizer)
+    expected = jax.eval_shape(rebuilt.init, jax.random.key(0))
+    check_like(expected, meta_params, "meta_params", f"expected those of {short(specification)}")
     tensors = {
         path_name(p): np.array(leaf, order="C")  # safetensors takes contiguous arrays only
         for p, leaf in jax.tree_util.tree_leaves_with_path(meta_params)
     }
-    everything = {**(metadata or {}), "optimizer": dict(specification)}
+    everything = {**(metadata or {}), "optimizer": specification}
     try:
         texts = {name: json.dumps(value) for name, value in everything.items()}
     except (TypeError, ValueError) as error:
         raise ValueError(f"metadata must be JSON values by name, got {short(metadata)}.") from error
     texts[SEAL] = json.dumps(seal_tensors(tensors, texts))
     write_atomically(path, safetensors.numpy.save(tensors, metadata=texts))
+
+
+def _rebuilt(optimizer: LearnedOptimizer) -> tuple[dict[str, Any], LearnedOptimizer]:
+    """An optimizer's specification, and what it rebuilds.
+
+    Raises:
+        ValueError: if there is none, or it is not the optimizer's.
+    """
+    check_optimizer("optimizer", optimizer)
+    specification = specification_of(optimizer)
+    if specification is None:
+        changed = "was changed after its builder made it, so its specification" * (
+            optimizer.specification is not None
+        )
+        raise ValueError(
+            f"This learned optimizer {changed or 'has no specification that'} cannot rebuild it; "
+            "make it by a function at the top of a module or file that is decorated with "
+            "@l2ljax.specified() and whose arguments are plain data, or give the specification "
+            "itself in its place."
+        )
+    rebuilt = build(specification)
+    if specification.builder is not getattr(rebuilt.specification, "builder", None):
+        raise ValueError(
+            f"The name {short(specification['name'])} finds another builder than the one that made "
+            "this learned optimizer; decorate that one with @l2ljax.specified(), without a name."
+        )
+    return dict(specification), rebuilt
 
 
 def load_optimizer(path: str | Path) -> tuple[LearnedOptimizer, MetaParams, dict[str, Any]]:
@@ -104,8 +152,8 @@ def load_optimizer(path: str | Path) -> tuple[LearnedOptimizer, MetaParams, dict
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if it is damaged (its checksum covers the weights and all metadata; files of
-            older versions have none), was not written by l2ljax, or its weights do not fit the
-            optimizer that it specifies.
+            older versions have none), was not written by l2ljax, names code of one's own that is
+            not at hand, or its weights do not fit the optimizer that it specifies.
     """
     check_path("path", path)
     path = Path(path)

@@ -2,70 +2,48 @@
 
 A specification is a dict of JSON values: a `name`, and the arguments of the builder so called. The
 name is one from a list of builders, or `"module:attribute"` or `"file.py:attribute"` of a user's
-own. A builder decorated with `specified` gives each of its values the specification that rebuilds
-it, so that configurations and weights files need not be told a second time.
+own (`l2ljax.names`). A builder decorated with `specified` gives each of its values the
+specification that rebuilds it, so that configurations and weights files need not be told a second
+time. It is also the way across processes: the functions in a learned optimizer or a task cannot be
+pickled, as Optax's cannot; send `optimizer.specification`, and `l2ljax.optimizers.build` it there.
 """
 
 import functools
 import inspect
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-import numpy as np
+import jax
 
 from l2ljax.checks import short, shorten
-from l2ljax.names import NotPlainError, find, name_of
+from l2ljax.names import NotPlainError, find, is_library_code, name_of_builder
+from l2ljax.plain import Specification, as_plain
 
 Builder = TypeVar("Builder", bound=Callable[..., Any])
+Encode = Callable[[Any, list[Any]], Any]
 
 MOST_KEPT = 256
 """Values that a specified builder keeps, to return the same one for the same arguments."""
 
 
-class Specification(Mapping[str, Any]):
-    """A dict of JSON values that hashes and compares by its content, so jit can take it as static.
-
-    Example:
-        >>> Specification({"name": "lstm", "hidden_sizes": (8,)}) == {
-        ...     "name": "lstm", "hidden_sizes": [8]
-        ... }
-        True
-    """
-
-    def __init__(self, data: Mapping[str, Any]):
-        self._text = json.dumps(dict(data), sort_keys=True, allow_nan=False)
-
-    def __getitem__(self, key: str) -> Any:
-        return json.loads(self._text)[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(json.loads(self._text))
-
-    def __len__(self) -> int:
-        return len(json.loads(self._text))
-
-    def __hash__(self) -> int:
-        return hash(self._text)
-
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, Specification):
-            return self._text == other._text
-        return isinstance(other, Mapping) and json.loads(self._text) == dict(other)
-
-    def __repr__(self) -> str:
-        return repr(json.loads(self._text))
-
-
-def specified(name: str | None = None) -> Callable[[Builder], Builder]:
+def specified(
+    name: str | None = None, *, encode: Mapping[str, tuple[str, Encode]] | None = None
+) -> Callable[[Builder], Builder]:
     """Decorates a builder of NamedTuples that have a field `specification`, which it fills in.
 
-    Arguments may be JSON values, dtypes, values with a specification of their own, and functions
-    that can be found by name; with any other the value has none (it works, but cannot be saved).
-    Equal plain arguments give the very same value, so what JAX compiled for one serves the other.
+    Arguments may be JSON values, dtypes, values with a specification of their own, frozen
+    dataclasses, and functions that can be found by name; with any other (an array, a lambda, a
+    tracer) the value has none: it works, but cannot be saved. Equal arguments give the very
+    same value, so what JAX compiled for one serves the other.
 
     Args:
         name: in the list of builders; default: `"module:attribute"`, where the builder stands.
+            A builder inside a function, or in a notebook's cell, has no such name.
+        encode: argument -> what it is called in the specification, and a function like `as_plain`
+            for it.
+
+    Raises:
+        ValueError: for a builder with an argument called `name`.
 
     Example:
         >>> import optax
@@ -76,25 +54,38 @@ def specified(name: str | None = None) -> Callable[[Builder], Builder]:
         >>> halves(0.25).specification
         {'factor': 0.25, 'name': 'halves'}
     """
+    if not (name is None or isinstance(name, str)):
+        raise TypeError(f'Write @specified() or @specified("name"), got {short(name)} for a name.')
 
     def decorate(builder: Builder) -> Builder:
         signature = inspect.signature(builder)
+        if "name" in signature.parameters:
+            raise ValueError(
+                f"{short(builder)} has an argument called name, which specifications use for the "
+                "builder's own; call it otherwise."
+            )
         kept: dict[Any, Any] = {}
 
         @functools.wraps(builder)
         def build(*args: Any, **kwargs: Any) -> Any:
+            live: list[Any] = []
             try:
                 bound = signature.bind(*args, **kwargs)
                 bound.apply_defaults()
-                own, functions = name or name_of(build), []
-                specification = Specification({"name": own, **as_plain(_by_name(bound), functions)})
-            except (ValueError, TypeError):  # the builder itself tells what is wrong, if it is
+                plain = _plain_arguments(bound, encode or {}, live)
+                own = name or name_of_builder(build)
+                specification = Specification({"name": own, **plain})
+                key = (specification, *live)
+                hash(key)
+            except (ValueError, TypeError, RecursionError):
+                # The builder itself tells what is wrong, if it is.
                 return builder(*args, **kwargs)
-            key = (specification, *functions)
             if key not in kept:
+                with jax.ensure_compile_time_eval():  # what is kept must hold no tracers
+                    made = builder(*args, **kwargs)
                 if len(kept) >= MOST_KEPT:
-                    kept.pop(next(iter(kept)))
-                kept[key] = builder(*args, **kwargs)._replace(specification=specification)
+                    kept.pop(next(iter(kept)), None)
+                kept[key] = specification.made_by(builder, made)
             return kept[key]
 
         return build  # pyright: ignore[reportReturnType]
@@ -102,7 +93,9 @@ def specified(name: str | None = None) -> Callable[[Builder], Builder]:
     return decorate
 
 
-def _by_name(bound: inspect.BoundArguments) -> dict[str, Any]:
+def _plain_arguments(
+    bound: inspect.BoundArguments, encode: Mapping[str, tuple[str, Encode]], live: list[Any]
+) -> dict[str, Any]:
     """Arguments by name, `**options` among the others."""
     arguments = dict(bound.arguments)
     for name, parameter in bound.signature.parameters.items():
@@ -110,44 +103,36 @@ def _by_name(bound: inspect.BoundArguments) -> dict[str, Any]:
             arguments |= arguments.pop(name, {})
         elif parameter.kind is inspect.Parameter.VAR_POSITIONAL:
             raise NotPlainError(f"positional arguments *{name} have no names")
-    return arguments
+        elif parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
+            raise NotPlainError(f"the argument {name} cannot be given by name")
+    plain = {}
+    for name, value in arguments.items():
+        called, make_plain = encode.get(name, (name, as_plain))
+        plain[called] = make_plain(value, live)
+    return plain
 
 
-def as_plain(value: Any, functions: list[Any] | None = None) -> Any:
-    """`value` as JSON values; functions as `{"function": "module:attribute"}`.
-
-    Args:
-        value: JSON values, tuples, NumPy scalars, dtypes, values with a `specification`, functions
-            that can be found by name, and dicts and lists of those.
-        functions: the functions met are appended to it.
+def find_builder(builders: Mapping[str, Callable[..., Any]], name: Any, what: str) -> Any:
+    """The builder that `name` names: one of `builders`, or code of one's own.
 
     Raises:
-        NotPlainError: for anything else.
-
-    Example:
-        >>> as_plain({"rates": (1.0, np.float32(0.5)), "dtype": np.float32})
-        {'rates': [1.0, 0.5], 'dtype': 'float32'}
+        ValueError: if there is none, listing those there are; and for code of Python's own
+            library, which a weights file of somebody else's must not be able to call.
     """
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(getattr(value, "specification", None), Mapping):
-        return as_plain(dict(value.specification), functions)
-    if isinstance(value, np.dtype) or (isinstance(value, type) and issubclass(value, np.generic)):
-        return np.dtype(value).name
-    if isinstance(getattr(value, "dtype", None), np.dtype) and isinstance(value, Callable):
-        return value.dtype.name  # jax.numpy's scalar types
-    if isinstance(value, np.generic):
-        return as_plain(value.item())
-    if isinstance(value, Mapping):
-        if all(isinstance(key, str) for key in value):
-            return {key: as_plain(inner, functions) for key, inner in value.items()}
-    elif type(value) in (list, tuple):
-        return [as_plain(inner, functions) for inner in value]
-    elif callable(value):
-        if functions is not None:
-            functions.append(value)
-        return {"function": name_of(value)}
-    raise NotPlainError(f"{short(value)} is not plain data")
+    if isinstance(name, str) and name in builders:
+        return builders[name]
+    if not isinstance(name, str) or ":" not in name:
+        raise ValueError(
+            f"Unknown {what} {short(name)}; there are {', '.join(sorted(builders))}, and "
+            '"module:attribute" or "file.py:attribute" for one of your own.'
+        )
+    builder = find(name)
+    if is_library_code(builder):
+        raise ValueError(
+            f"The {what} {short(name)} is no builder of one but {short(builder)}; name a function "
+            "of your own."
+        )
+    return builder
 
 
 def call_with(
@@ -161,7 +146,8 @@ def call_with(
     Args:
         builders: name -> function.
         specification: `name` (in `builders`, or `"module:attribute"`), and arguments by name;
-            `{"function": "module:attribute"}` among them is that function.
+            `{"function": "module:attribute"}` among them is that function, and a dict whose `name`
+            is such a name is what that function returns for its other entries.
         what: what is being built, for the error sentences.
         **extra: further arguments.
 
@@ -173,27 +159,23 @@ def call_with(
         8
     """
     check_mapping(what, specification, example='{"name": ...}')
-    arguments = {name: _with_functions(value) for name, value in specification.items()} | extra
-    name = arguments.pop("name", None)
-    builder = builders.get(name) if isinstance(name, str) else None
-    if builder is None and isinstance(name, str) and ":" in name:
-        builder = find(name)
-    if builder is None:
-        raise ValueError(
-            f"Unknown {what} {short(name)}; there are {', '.join(sorted(builders))}, and "
-            '"module:attribute" or "file.py:attribute" for one of your own.'
-        )
-    check_arguments(f"{what} {name!r}", builder, arguments)
-    return builder(**arguments)
+    arguments = {key: _with_own(value) for key, value in specification.items() if key != "name"}
+    name = specification.get("name")
+    builder = find_builder(builders, name, what)
+    check_arguments(f"{what} {name!r}", builder, arguments | extra)
+    return builder(**arguments | extra)
 
 
-def _with_functions(value: Any) -> Any:
+def _with_own(value: Any) -> Any:
+    """`value` with the user's own functions, and what they build, in place of their names."""
     if isinstance(value, Mapping):
         if set(value) == {"function"} and isinstance(value["function"], str):
             return find(value["function"])
-        return {key: _with_functions(inner) for key, inner in value.items()}
+        if isinstance(name := value.get("name"), str) and ":" in name:
+            return call_with({}, value, "part")
+        return {key: _with_own(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_with_functions(inner) for inner in value]
+        return [_with_own(inner) for inner in value]
     return value
 
 
@@ -204,11 +186,15 @@ def check_arguments(what: str, function: Callable[..., Any], arguments: Mapping[
         ValueError: naming what is wrong, and the arguments there are.
     """
     try:
-        inspect.signature(function).bind(**arguments)
+        signature = inspect.signature(function)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"The {what} is no function with named arguments.") from error
+    try:
+        signature.bind(**arguments)
     except TypeError as error:
-        known = ", ".join(inspect.signature(function).parameters)
         reason = shorten(str(error), 200)
-        raise ValueError(f"The {what}: {reason}; it takes {known}.") from error
+        known = ", ".join(signature.parameters)
+        raise ValueError(f"The {what}: {reason}; it takes {known or 'none'}.") from error
 
 
 def check_mapping(what: str, value: Any, *, example: str) -> None:

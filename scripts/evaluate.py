@@ -13,6 +13,7 @@ from typing import Any
 from _common import one_sentence_errors, run, set_up
 from absl import flags
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 
 from l2ljax.evaluation import BASELINES, report
@@ -60,14 +61,18 @@ def main(argv: list[str]) -> None:
             name, given, weights = entry.partition("=")
             if not (name and given and weights):
                 raise ValueError(f"--beside must be NAME=WEIGHTS, got {entry!r}.")
-            overrides.setdefault("beside", {})[name] = weights
+            if name in overrides.setdefault("beside", {}):
+                raise ValueError(f"--beside gives the name {name!r} twice; give another name.")
+            overrides["beside"][name] = weights
         if WEIGHTS.value and not OUTPUT.value:
             raise ValueError("--weights needs --output=DIRECTORY for what is written.")
         directory = Path(OUTPUT.value or Path(str(WORKDIR.value)) / "evaluation")
         task = bar.add_task("evaluating", total=len(names))
         options = {
             "data_dir": DATA_DIR.value,
-            "on_done": lambda name: bar.update(task, advance=1, description=f"evaluated {name}"),
+            "on_done": lambda name: bar.update(
+                task, advance=1, description=f"evaluated {escape(name)}"
+            ),
         }
         if WEIGHTS.value:
             summary, curves = comparison.evaluate_weights(WEIGHTS.value, overrides, **options)

@@ -14,6 +14,7 @@ LAYERS = [  # rooms and wings; each imports only from those before it
     "base",
     "checks",
     "names",
+    "plain",
     "specification",
     "remat",
     "parallel",

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from rich.box import SIMPLE
+from rich.markup import escape
 from rich.table import Table
 
 from l2ljax.evaluation._drawing import (
@@ -58,7 +59,7 @@ def table(summary: Mapping[str, Any]) -> Table:
         padding=(0, 1),
         pad_edge=False,
         collapse_padding=True,
-        title=f"{summary['task']}: {summary['num_tasks']} optimizees, {summary['num_steps']} steps",
+        title=f"{escape(summary['task'])}: {summary['num_tasks']} optimizees, {summary['num_steps']} steps",
     )
     out.add_column("optimizer", no_wrap=True)
     for heading in ("rate", "final loss", "95 % CI", "median", "mean loss", "diverged"):
@@ -66,7 +67,7 @@ def table(summary: Mapping[str, Any]) -> Table:
     for name, row in summary["optimizers"].items():
         final = row["final_loss"]
         out.add_row(
-            LABELS.get(name, name),
+            escape(LABELS.get(name, name)),  # rich reads [brackets] as markup
             "learned" if row["learning_rate"] is None else f"{row['learning_rate']:.3g}",
             _text(final["mean"]),
             "-" if None in final["ci95"] else " to ".join(map(_text, final["ci95"])),
@@ -176,7 +177,7 @@ def _plot_curves(
     banded, drawn = False, {}
     enough = summary.get("num_clusters", summary["num_tasks"]) >= LEAST
     for name, row in optimizers.items():
-        label = labels.get(name, name)
+        label = labels.get(name, name).replace("$", r"\$")  # no formula
         if rates and row["learning_rate"] is not None:
             label += f", rate {row['learning_rate']:.3g}"
         curve, low, high = (columns[f"{name}_{part}"] for part in ("mean", "ci95_low", "ci95_high"))

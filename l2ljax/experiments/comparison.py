@@ -4,6 +4,8 @@ The weights' own metadata say what they were trained on; an evaluation may diffe
 argument of the task, in the number of steps and in the optimizees.
 """
 
+import csv
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,8 +19,11 @@ from l2ljax.checks import check_number, check_positive_int
 from l2ljax.evaluation import BASELINES, Curve, compare, differences, mean_ci95, summarise
 from l2ljax.evaluation.statistics import median_of
 from l2ljax.evaluation.tuning import MakeTransform
+from l2ljax.experiments.compared import check_beside, own_name
 from l2ljax.experiments.configuration import check_json, check_part
-from l2ljax.experiments.experiment import build_task, check_fields, hardware, load_images
+from l2ljax.experiments.fields import check_fields
+from l2ljax.experiments.machine import hardware
+from l2ljax.experiments.parts import build_task, load_images
 from l2ljax.storage.workdir import make_directory, read_config, write_atomically
 from l2ljax.tasks import ACCURACY, CLUSTERS
 
@@ -78,7 +83,9 @@ def evaluate_weights(
         the content of `summary.json`, and the curves it summarises.
 
     Raises:
-        ValueError: for weights that do not say what they were trained on, and unknown settings.
+        ValueError: for weights that do not say what they were trained on, unknown settings, and
+            names in `beside` that the run's own optimizer or a baseline has; before anything is
+            computed.
     """
     path = weights_path(weights)
     optimizer, meta_params, metadata = load_optimizer(path)
@@ -86,13 +93,15 @@ def evaluate_weights(
         raise ValueError(f"{path} does not say what it was trained on; evaluate a run's weights.")
     config = metadata["config"]
     check_fields(config)
+    first = own_name(config["optimizer"]["name"], baselines)
     settings = {**config["evaluation"], **overrides}
     check_json("evaluation", settings)
     check_part("evaluation", settings)
     changes, beside = settings.get("task", {}), settings.get("beside", {})
+    check_beside(beside, first, baselines)
     seed = check_positive_int("seed", settings.get("seed", config["seed"]), minimum=0)
     task = build_task({**config["task"], **changes}, data_dir)
-    learned: dict[str, Any] = {config["optimizer"]["name"]: (optimizer, meta_params)}
+    learned: dict[str, Any] = {first: (optimizer, meta_params)}
     for name, source in beside.items():
         other, other_params, _ = load_optimizer(weights_path(source))
         learned[name] = (other, other_params)
@@ -116,7 +125,6 @@ def evaluate_weights(
         at_once=settings.get("at_once", 64),
         on_done=on_done,
     )
-    first = config["optimizer"]["name"]
     summary = {
         "task": config["task"]["name"],
         "num_tasks": settings["num_tasks"],
@@ -177,8 +185,10 @@ def write_results(
         low, high = mean_ci95(curve.losses, curve.clusters)
         columns[f"{name}_ci95_low"], columns[f"{name}_ci95_high"] = low, high
         columns[f"{name}_median"] = median_of(curve.losses)
-    lines = [",".join(["step", *columns])]
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")  # quotes a name with a comma
+    lines.writerow(["step", *columns])
     for step, row in enumerate(zip(*columns.values(), strict=True)):
-        lines.append(",".join([str(step), *(f"{value:.7g}" for value in row)]))
-    write_atomically(directory / "curves.csv", "\n".join(lines) + "\n")
+        lines.writerow([step, *(f"{value:.7g}" for value in row)])
+    write_atomically(directory / "curves.csv", text.getvalue())
     write_atomically(directory / "summary.json", json.dumps(summary, indent=2) + "\n")

@@ -4,12 +4,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from l2ljax.base import LearnedOptimizer
-from l2ljax.checks import short
+from l2ljax.checks import check_optimizer, short
 from l2ljax.optimizers._lstm import lstm
 from l2ljax.optimizers._nominal import nominal, scale_by_nominal
 from l2ljax.optimizers._partition import partition
 from l2ljax.optimizers.labels import LABELS, conv_fc_labels, named_partition
+from l2ljax.optimizers.networks import CoordinatewiseLSTM
 from l2ljax.optimizers.preprocess import identity, log_sign
+from l2ljax.plain import Specification, specification_of
 from l2ljax.specification import call_with, check_mapping
 
 BUILDERS: dict[str, Callable[..., LearnedOptimizer]] = {
@@ -26,11 +28,17 @@ def build(specification: Mapping[str, Any]) -> LearnedOptimizer:
     """A learned optimizer from plain data, as configs and weight files hold it.
 
     Args:
-        specification: `name` in `BUILDERS`, and the builder's arguments by name; `preprocess` is
-            itself a specification, and so is each of a partition's `optimizers`.
+        specification: `name` in `BUILDERS`, or `"module:attribute"` or `"file.py:attribute"` of a
+            builder of one's own, and the builder's arguments by name. A dict with a `name` among
+            them is itself a specification: of a `preprocess`, of a learned optimizer, such as each
+            of a partition's `optimizers`, or of what one's own function returns.
+
+    Returns:
+        the learned optimizer, which carries the specification that rebuilds it.
 
     Raises:
-        ValueError: for a name or an argument that is not known, in a member of a partition too.
+        ValueError: for a name or an argument that is not known, in a member of a partition too,
+            and for a builder that returns no learned optimizer.
 
     Example:
         >>> optimizer = build(
@@ -39,24 +47,85 @@ def build(specification: Mapping[str, Any]) -> LearnedOptimizer:
         >>> members = {"conv": {"name": "lstm"}, "fc": {"name": "lstm", "hidden_sizes": [8]}}
         >>> both = build({"name": "partition", "optimizers": members, "labels": "conv_fc"})
     """
+    optimizer = _build(specification)
+    if not isinstance(optimizer, LearnedOptimizer):
+        raise ValueError(
+            f"The optimizer {short(specification['name'])} must return a LearnedOptimizer, got "
+            f"{short(optimizer)}."
+        )
+    return optimizer
+
+
+def _build(specification: Any) -> Any:
+    """As `build`, for what one's own function returns too."""
     check_mapping("optimizer", specification, example='{"name": "lstm"}')
-    arguments = dict(specification)
-    if isinstance(arguments.get("preprocess"), Mapping):
-        arguments["preprocess"] = call_with(PREPROCESS, arguments["preprocess"], "preprocess")
-    if "optimizers" in arguments:
-        arguments["optimizers"] = _build_members(arguments["optimizers"])
-    return call_with(BUILDERS, arguments, "optimizer")
+    arguments = {key: _with_parts(key, value) for key, value in specification.items()}
+    made = call_with(BUILDERS, arguments, "optimizer")
+    if isinstance(made, LearnedOptimizer) and made.specification is None:
+        try:
+            made = Specification(specification).made_by(None, made)
+        except (TypeError, ValueError):  # given with values that are no plain data
+            return made
+    return made
 
 
-def _build_members(members: Any) -> dict[str, LearnedOptimizer]:
+def _with_parts(argument: str, value: Any) -> Any:
+    """The value of an argument, with what is specified in it built."""
+    if argument == "optimizers":
+        _check_members(value)
+    if isinstance(value, Mapping):
+        if argument == "preprocess" or (
+            isinstance(value.get("name"), str) and value["name"] in PREPROCESS
+        ):
+            return call_with(PREPROCESS, value, "preprocess")
+        if "name" in value:
+            return _build(value)
+        if set(value) == {"function"}:
+            return value  # call_with finds it
+        return {key: _with_parts("", inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple) and type(value) in (list, tuple):
+        return [_with_parts("", inner) for inner in value]
+    return value
+
+
+def _check_members(members: Any) -> None:
     if not isinstance(members, Mapping) or not all(
-        isinstance(member, Mapping) for member in members.values()
+        isinstance(member, Mapping | LearnedOptimizer) for member in members.values()
     ):
         raise ValueError(
             "optimizers must be a dict of label -> specification such as "
             f'{{"conv": {{"name": "lstm"}}}}, got {short(members)}.'
         )
-    return {label: build(member) for label, member in members.items()}
+
+
+def network_of(optimizer: LearnedOptimizer) -> CoordinatewiseLSTM:
+    """The network inside an `lstm(...)`, as `scale_by_lstm` takes it beside the meta-parameters.
+
+    A network of other settings, such as the default `output_scale`, would take the same
+    meta-parameters and make other updates. `optimizer.transform(meta_params)` needs no network.
+
+    Raises:
+        ValueError: for another learned optimizer.
+
+    Example:
+        >>> network_of(lstm((8,), output_scale=0.5)).output_scale
+        0.5
+    """
+    check_optimizer("optimizer", optimizer)
+    specification = specification_of(optimizer)
+    if specification is None or specification["name"] != "lstm":
+        raise ValueError(
+            f"network_of needs an optimizer that l2ljax.lstm made, got {short(optimizer)}; use its "
+            "optimizer.transform(meta_params)."
+        )
+    settings = {field: specification[field] for field in NETWORK_SETTINGS}
+    settings["preprocess"] = _with_parts("preprocess", settings["preprocess"])
+    return CoordinatewiseLSTM(**settings)
+
+
+NETWORK_SETTINGS = (
+    "hidden_sizes", "preprocess", "output_scale", "forget_bias", "dtype", "state_dtype",
+)  # fmt: skip
 
 
 __all__ = [
@@ -67,6 +136,7 @@ __all__ = [
     "conv_fc_labels",
     "lstm",
     "named_partition",
+    "network_of",
     "nominal",
     "partition",
     "scale_by_nominal",

@@ -13,8 +13,11 @@ import optax
 
 from l2ljax.base import CoordinateGroup, Key, LearnedOptimizer, MetaParams, Params, PyTree
 from l2ljax.checks import check_optimizer, short
+from l2ljax.optimizers.plain_labels import labels_as_plain
+from l2ljax.specification import specified
 
 
+@specified("partition", encode={"param_labels": ("labels", labels_as_plain)})
 def partition(
     optimizers: Mapping[str, LearnedOptimizer], param_labels: PyTree | Callable[[Params], PyTree]
 ) -> LearnedOptimizer:

@@ -6,11 +6,14 @@ import jax
 
 from l2ljax.base import LearnedOptimizer, Params, PyTree
 from l2ljax.checks import path_name, short
+from l2ljax.names import find
 from l2ljax.optimizers._partition import partition
+from l2ljax.optimizers.plain_labels import named
 
 CONV_FC = {"conv": "conv", "fc": "fc", "dense": "fc"}
 
 
+@named("conv_fc")
 def conv_fc_labels(params: Params) -> PyTree:
     """Labels "conv" and "fc", as Andrychowicz et al. (2016), section 3.3, split a classifier.
 
@@ -39,12 +42,13 @@ LABELS: dict[str, Callable[[Params], PyTree]] = {
 """Name in configs and weight files -> label function. A new one adds its line here."""
 
 
-def named_partition(optimizers: Mapping[str, LearnedOptimizer], labels: str) -> LearnedOptimizer:
-    """`l2ljax.partition` with labels by name, as plain data can hold it.
+def named_partition(optimizers: Mapping[str, LearnedOptimizer], labels: PyTree) -> LearnedOptimizer:
+    """`l2ljax.partition` with labels as plain data hold them.
 
     Args:
         optimizers: label -> learned optimizer.
-        labels: a name in `LABELS`.
+        labels: a name in `LABELS`, or `"module:attribute"` or `"file.py:attribute"` of a function
+            of one's own; or a tree of labels or a function, as `partition` takes them.
 
     Raises:
         ValueError: for a name that is not known, and whatever `partition` refuses.
@@ -52,10 +56,37 @@ def named_partition(optimizers: Mapping[str, LearnedOptimizer], labels: str) -> 
     Example:
         >>> from l2ljax.optimizers._lstm import lstm
         >>> optimizer = named_partition({"conv": lstm(), "fc": lstm()}, "conv_fc")
+        >>> optimizer.specification["labels"]
+        'conv_fc'
     """
-    if not isinstance(labels, str) or labels not in LABELS:
-        raise ValueError(f"Unknown labels {short(labels)}; there are {', '.join(sorted(LABELS))}.")
-    return partition(optimizers, LABELS[labels])
+    if isinstance(labels, str):
+        labels = _labels_called(labels)
+    elif not (callable(labels) or isinstance(labels, Mapping | list)):
+        raise ValueError(
+            f"labels must be a name, a function or a tree of labels, got {short(labels)}."
+        )
+    elif not callable(labels):
+        unknown = [label for label in jax.tree.leaves(labels) if label not in optimizers]
+        if unknown:
+            raise ValueError(
+                f"labels has {short(unknown[0])}, which is no member of the partition; there are "
+                f"{', '.join(optimizers)}."
+            )
+    return partition(optimizers, labels)
+
+
+def _labels_called(name: str) -> Callable[[Params], PyTree]:
+    if name in LABELS:
+        return LABELS[name]
+    if ":" not in name:
+        raise ValueError(
+            f"Unknown labels {short(name)}; there are {', '.join(sorted(LABELS))}, and "
+            '"module:attribute" or "file.py:attribute" for a function of your own.'
+        )
+    labels = find(name)
+    if not callable(labels):
+        raise ValueError(f"labels {short(name)} must be a function params -> labels.")
+    return labels
 
 
 def _conv_or_fc(name: str) -> str:

@@ -98,7 +98,9 @@ def test_a_partition_is_meta_trained_on_a_convnet():
     ("change", "message"),
     [
         ({"labels": "by_rank"}, "Unknown labels 'by_rank'; there are conv_fc"),
-        ({"labels": ["conv"]}, r"Unknown labels \['conv'\]; there are conv_fc"),
+        ({"labels": 3}, "labels must be a name, a function or a tree of labels, got 3"),
+        ({"labels": ["dense"]}, "labels has 'dense', which is no member of the partition"),
+        ({"labels": "math:pi"}, "labels 'math:pi' must be a function params -> labels"),
         ({"optimizers": {}}, "at least one learned optimizer"),
         ({"optimizers": ["lstm"]}, r"optimizers must be a dict .* got \['lstm'\]"),
         ({"optimizers": {"conv": "lstm"}}, "optimizers must be a dict .* got {'conv': 'lstm'}"),

@@ -1,0 +1,153 @@
+"""The parts of an experiment from their specifications: tasks, estimators, one's own too."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from jax.sharding import Mesh
+
+from l2ljax import estimators, optimizers, tasks
+from l2ljax.base import GradientEstimator, LearnedOptimizer, Task
+from l2ljax.checks import check_kind, short
+from l2ljax.experiments.fields import WEIGHTS
+from l2ljax.experiments.meta_optimizers import META_OPTIMIZERS, check_free, takes
+from l2ljax.names import find, name_in_file, name_of_builder
+from l2ljax.specification import call_with, check_arguments, check_mapping, find_builder
+from l2ljax.tasks.data import Images, load_dataset
+
+Builders = Mapping[str, Callable[..., Any]]
+
+
+def build_task(specification: Mapping[str, Any], data_dir: str | None) -> Task:
+    """A task from its specification.
+
+    `dataset` is `load_dataset`'s arguments as a dict; the specification of another task, which a
+    transformation of tasks takes, is built first.
+
+    Raises:
+        ValueError, TypeError: for names and arguments that are not known, and a builder that
+            returns no task.
+    """
+    check_mapping("task", specification, example='{"name": "quadratic"}')
+    arguments = {}
+    for name, value in specification.items():
+        if name == "dataset":
+            value = load_images("dataset", value, data_dir)
+        elif isinstance(value, Mapping) and value.get("name") in tasks.BUILDERS:
+            value = build_task(value, data_dir)
+        arguments[name] = value
+    task = call_with(tasks.BUILDERS, arguments, "task")
+    if not isinstance(task, Task):
+        raise TypeError(
+            f"The task {short(specification['name'])} must return an l2ljax.Task, got "
+            f"{short(task)}."
+        )
+    return task
+
+
+def load_images(what: str, arguments: Any, data_dir: str | None) -> Images:
+    """`load_dataset` of arguments that a configuration holds in its field `what`."""
+    check_mapping(what, arguments, example='{"name": "mnist", "split": "train"}')
+    arguments = {**arguments, "data_dir": data_dir}
+    check_arguments(what, load_dataset, arguments)
+    return load_dataset(**arguments)
+
+
+def step_weights(config: Mapping[str, Any]) -> Callable[[np.ndarray], Any] | None:
+    """How the meta-loss weighs the steps 1 ... T, `None` for all alike."""
+    name = config["weights"]
+    return WEIGHTS[name] if name in WEIGHTS else find(name)
+
+
+def build_estimator(
+    config: Mapping[str, Any], task: Task, optimizer: LearnedOptimizer, mesh: Mesh | None
+) -> GradientEstimator:
+    """The estimator of a configuration.
+
+    Its builder is given what its signature takes of `task`, `optimizer`, `num_tasks`,
+    `episode_length`, `unroll_length`, `weights` and `mesh`. Specifications among its arguments are
+    estimators too, built likewise.
+
+    Raises:
+        ValueError: for names and arguments that are not known; for a field that it needs and the
+            configuration lacks; and for weights other than "all" that it does not take.
+        TypeError: for a builder that returns no estimator.
+    """
+    given = {
+        "task": task,
+        "optimizer": optimizer,
+        "weights": step_weights(config),
+        **{n: config[n] for n in ("num_tasks", "episode_length", "unroll_length") if n in config},
+        **({"mesh": mesh} if mesh is not None else {}),
+    }
+    return _build_estimator(config["estimator"], given)
+
+
+def _build_estimator(specification: Any, given: Mapping[str, Any]) -> GradientEstimator:
+    check_mapping("estimator", specification, example='{"name": "truncated_bptt"}')
+    name = specification.get("name")
+    builder = find_builder(estimators.BUILDERS, name, "estimator")
+    arguments = {key: _with_estimators(value, given) for key, value in specification.items()}
+    nested = any(new is not specification[key] for key, new in arguments.items())
+    taken = {key: value for key, value in given.items() if takes(builder, key)}
+    check_free("estimator", specification, taken)
+    if given["weights"] is not None and "weights" not in taken and not nested:
+        raise ValueError(
+            f"The estimator {short(name)} does not take weights of the steps; leave the "
+            'configuration\'s weights at "all".'
+        )
+    estimator = call_with(estimators.BUILDERS, arguments, "estimator", **taken)
+    check_kind(f"what the estimator {short(name)} returns", estimator, GradientEstimator)
+    return estimator
+
+
+def _with_estimators(value: Any, given: Mapping[str, Any]) -> Any:
+    """`value` with the estimators that are specified in it."""
+    if not isinstance(value, Mapping):
+        return value
+    name = value.get("name")
+    if isinstance(name, str) and name in estimators.BUILDERS:
+        return _build_estimator(value, given)
+    if isinstance(name, str) and ":" in name and takes(find(name), "optimizer"):
+        return _build_estimator(value, given)
+    changed = {key: _with_estimators(inner, given) for key, inner in value.items()}
+    return changed if any(changed[key] is not value[key] for key in value) else value
+
+
+def with_own_names(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration in which parts that its own file has registered are named by that file.
+
+    `l2ljax.tasks.BUILDERS["mine"] = mine` in a configuration's file is not known where another
+    script reads what the run has left; `"file.py:mine"` is. A builder that no name finds (a lambda)
+    keeps the one it has.
+    """
+    families: dict[str, Builders] = {
+        "task": tasks.BUILDERS,
+        "optimizer": {**optimizers.BUILDERS, **optimizers.PREPROCESS},
+        "estimator": estimators.BUILDERS,
+        "meta_optimizer": META_OPTIMIZERS,
+    }
+    own = {f: _own_named(config[f], builders) for f, builders in families.items() if f in config}
+    return {**config, **own}
+
+
+def _own_named(value: Any, builders: Builders) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    out = {key: _own_named(inner, builders) for key, inner in value.items()}
+    for key, there in (("name", builders), ("labels", optimizers.LABELS)):
+        name = out.get(key)
+        if isinstance(name, str) and name in there:
+            out[key] = _own_name(there[name], name)
+    return out
+
+
+def _own_name(builder: Callable[..., Any], name: str) -> str:
+    if (getattr(builder, "__module__", None) or "").startswith("l2ljax."):
+        return name
+    for name_by in (name_of_builder, name_in_file):
+        try:
+            return name_by(builder)
+        except ValueError:  # none such, or its file cannot be run a second time
+            continue
+    return name
