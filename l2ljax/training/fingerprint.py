@@ -55,7 +55,9 @@ def fingerprint(
             ),
             state.meta_params,
         ),
-        "what the estimator computes (its functions, or constants in them)": _step_digest(estimator, meta_optimizer, state, key),
+        "what the estimator computes (its functions, or constants in them)": _step_digest(
+            estimator, meta_optimizer, state, key
+        ),
     }
     found = {
         "versions": [lib.__version__ for lib in (jax, flax, optax)] + [jax.default_backend()],

@@ -34,7 +34,9 @@ def check_metrics(metrics: Any) -> None:
         )
     for path, leaf in jax.tree_util.tree_leaves_with_path(dict(metrics)):
         dtype = jnp.result_type(leaf) if not hasattr(leaf, "dtype") else leaf.dtype
-        if not (jnp.issubdtype(dtype, jnp.bool_) or jnp.isdtype(dtype, ("integral", "real floating"))):
+        if not (
+            jnp.issubdtype(dtype, jnp.bool_) or jnp.isdtype(dtype, ("integral", "real floating"))
+        ):
             raise TypeError(
                 f"The estimator's metric {path_name(path)} has dtype {dtype}, records hold real "
                 "numbers; give its parts or its norm instead."

@@ -63,7 +63,9 @@ def restore(folder):
         warnings.simplefilter("always")
         found = checkpoint.load(folder, repair=True)
         state = checkpoint.place(found, make_state(0))
-    return (state, found.extra), [str(w.message) for w in caught if "went on from" in str(w.message)]
+    return (state, found.extra), [
+        str(w.message) for w in caught if "went on from" in str(w.message)
+    ]
 
 
 def test_round_trip(two_checkpoints):
@@ -91,9 +93,7 @@ def test_a_checkpoint_may_be_damaged_anywhere(two_checkpoints, tmp_path, name, p
             cuts = (0, begin) if part == "header" else (begin, len(whole))
             (tmp_path / "part").write_bytes(whole[slice(*cuts)])
             DAMAGES[name](tmp_path / "part", draw)
-            path.write_bytes(
-                whole[: cuts[0]] + (tmp_path / "part").read_bytes() + whole[cuts[1] :]
-            )
+            path.write_bytes(whole[: cuts[0]] + (tmp_path / "part").read_bytes() + whole[cuts[1] :])
         (state, extra), told = restore(folder)
         if same(state, make_state(4)):
             assert extra == {"seconds": 4 / 7}
