@@ -21,11 +21,16 @@ from l2ljax.optimizers.preprocess import identity, log_sign
 from l2ljax.optimizers.transform import ScaleByLSTMState, scale_by_lstm
 from l2ljax.parallel import task_mesh
 from l2ljax.specification import specified
+from l2ljax.storage import workdir as workdir  # claim and exclusive, for scripts of one's own
 from l2ljax.tasks.data import Images, load_dataset
-from l2ljax.training.faults import DivergenceError
-from l2ljax.training.loop import MetaTrainResult, meta_train
-from l2ljax.training.step import MetaTrainState
-from l2ljax.training.validation import Validation
+from l2ljax.training import (
+    DivergenceError,
+    MetaTrainResult,
+    MetaTrainState,
+    Validation,
+    load_run,
+    meta_train,
+)
 from l2ljax.unrolling import OptimizeeState, init_optimizee, unroll
 
 __version__ = "0.1.0"
@@ -54,6 +59,7 @@ __all__ = [
     "load_dataset",
     "load_optimizer",
     "load_pretrained",
+    "load_run",
     "log_sign",
     "lstm",
     "meta_train",

@@ -5,10 +5,11 @@ import ctypes
 import os
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import jax
 from absl import app, logging
+
+from l2ljax.tasks.data import cache_directory
 
 M_ARENA_MAX = -8
 """glibc's number for the parameter, see mallopt(3)."""
@@ -57,12 +58,13 @@ def _parse_flags(argv: list[str]) -> list[str]:
 def set_up() -> None:
     """Quiet logs, compiled programs kept between runs, and memory that stays flat.
 
-    JAX_COMPILATION_CACHE_DIR says where they are kept; default: `~/.cache/l2ljax/xla`.
+    JAX_COMPILATION_CACHE_DIR says where they are kept; default: `~/.cache/l2ljax/xla`;
+    none for a user without a home directory.
     """
-    logging.set_verbosity(logging.WARNING)  # Orbax tells each step of each checkpoint
-    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        jax.config.update("jax_compilation_cache_dir", str(Path(home) / "l2ljax" / "xla"))
+    logging.set_verbosity(logging.WARNING)
+    caches = cache_directory()
+    if caches is not None and not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        jax.config.update("jax_compilation_cache_dir", str(caches / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     if "MALLOC_ARENA_MAX" not in os.environ:
         # glibc would give the threads that write each checkpoint new heaps, and keep those:

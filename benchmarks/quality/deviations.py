@@ -25,7 +25,7 @@ from l2ljax.experiments.comparison import evaluate_weights
 from l2ljax.paper.deviations import save_deviations
 from l2ljax.storage import checkpoint
 from l2ljax.storage.workdir import read_config, write_atomically
-from l2ljax.training.loop import init_state
+from l2ljax.training import init_state
 
 DATASET = flags.DEFINE_enum("dataset", "mnist", ["mnist", "digits"], "Images to train on.")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS finds MNIST.")
@@ -184,8 +184,7 @@ def save_last(workdir: Path, path: Path) -> Path:
         parts.optimizer.init(jax.random.key(0)),
         jax.random.key(0),
     )
-    with checkpoint.open_checkpoints(workdir / "checkpoints") as manager:
-        restored = checkpoint.restore(manager, like)
+    found = checkpoint.load(workdir / "checkpoints")
     if restored is None:
         raise FileNotFoundError(f"There is no checkpoint in {workdir}; train it again.")
     metadata = load_optimizer(workdir / "meta_params.safetensors")[2]

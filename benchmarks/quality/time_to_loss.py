@@ -17,7 +17,7 @@ from absl import app, flags
 
 from l2ljax import estimators, optimizers, tasks
 from l2ljax.tasks.data import load_dataset
-from l2ljax.training.step import init_state, meta_step
+from l2ljax.training import init_state, meta_step
 from l2ljax.training.validation import Validation
 
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS finds MNIST.")

@@ -22,7 +22,7 @@ from l2ljax.optimizers import networks
 from l2ljax.optimizers.preprocess import identity
 from l2ljax.parallel import task_mesh
 from l2ljax.tasks.data import Images
-from l2ljax.training.step import init_state, meta_step
+from l2ljax.training import init_state, meta_step
 
 EPISODE = 100  # inner steps
 

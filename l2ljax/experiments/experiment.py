@@ -4,7 +4,6 @@ Configurations are nested dicts of JSON values; `configs/` makes them, `FIELDS` 
 have. Parts that have a choice are specifications: a `name` and the builder's arguments.
 """
 
-import contextlib
 import dataclasses
 import math
 from collections.abc import Mapping
@@ -37,8 +36,10 @@ from l2ljax.experiments.parts import (
 )
 from l2ljax.parallel import first_process_first, replicate, task_mesh
 from l2ljax.specification import check_mapping, find_builder
-from l2ljax.storage.workdir import claim, exclusive
-from l2ljax.training.loop import MetaTrainResult, meta_train
+from l2ljax.storage import checkpoint
+from l2ljax.storage.workdir import claim
+from l2ljax.training.loop import meta_train
+from l2ljax.training.result import MetaTrainResult
 from l2ljax.training.validation import Validation
 
 __all__ = [
@@ -166,30 +167,34 @@ def run(
         DivergenceError: see `meta_train`.
     """
     workdir, config = Path(workdir), with_own_names(config)
+    optional = {name: DEFAULTS[name] for name in DEFAULTS if name in OPTIONAL}
+    weights = workdir / "meta_params.safetensors"
+    if (workdir / "config.json").exists() and weights.exists():
+        check_fields(config)
+        claim(workdir, config, optional)
+        return None
     experiment = build(config, data_dir, num_devices)
     init_key, run_key = jax.random.split(jax.random.fold_in(jax.random.key(config["seed"]), 1))
-    meta_params = experiment.optimizer.init(init_key)
-    if config.get("initial") is not None:
-        meta_params = load_meta_params(config["initial"], like=meta_params)
-    optional = {name: DEFAULTS[name] for name in DEFAULTS if name in OPTIONAL}
+    if checkpoint.steps(workdir / "checkpoints"):  # then it needs no weights to start from
+        meta_params = jax.eval_shape(experiment.optimizer.init, init_key)
+    else:
+        meta_params = experiment.optimizer.init(init_key)
+        if config.get("initial") is not None:
+            meta_params = load_meta_params(config["initial"], like=meta_params)
     first_process_first(lambda: claim(workdir, config, optional))
-    weights = workdir / "meta_params.safetensors"
-    if weights.exists():
-        return None
-    with exclusive(workdir) if jax.process_index() == 0 else contextlib.nullcontext():
-        result = meta_train(
-            experiment.estimator,
-            experiment.meta_optimizer,
-            meta_params,
-            run_key,
-            num_meta_updates=config["num_meta_updates"],
-            validation=experiment.validation,
-            validate_every=config["validation"]["every"],
-            **limits(config)._asdict(),
-            workdir=workdir,
-            checkpoint_every=config["checkpoint_every"],
-            progress=progress,
-        )
+    result = meta_train(
+        experiment.estimator,
+        experiment.meta_optimizer,
+        meta_params,
+        run_key,
+        num_meta_updates=config["num_meta_updates"],
+        validation=experiment.validation,
+        validate_every=config["validation"]["every"],
+        **limits(config)._asdict(),
+        workdir=workdir,
+        checkpoint_every=config["checkpoint_every"],
+        progress=progress,
+    )
     if not result.interrupted and jax.process_index() == 0:
         trained = {
             "command": command,

@@ -31,21 +31,20 @@ class Leaf(NamedTuple):
     sha256: str
 
 
-def seal_leaves(tree: PyTree) -> dict[str, Leaf]:
-    """Name -> `Leaf` for every array of `tree`, whatever devices and processes hold it.
-
-    Args:
-        tree: of arrays, random keys among them. With several processes all must call.
+def named_leaves(tree: PyTree) -> dict[str, Any]:
+    """Name -> leaf; a name that comes twice (`{"a/b": x, "a": {"b": y}}`) gets a prime.
 
     Example:
-        >>> leaf = seal_leaves({"w": jnp.zeros((2, 3))})["w"]
-        >>> leaf.shape, leaf.dtype, leaf.sha256[:8]
-        ((2, 3), 'float32', '9d908ecf')
+        >>> named_leaves({"w": {"a": 1, "b": 2}})
+        {'w/a': 1, 'w/b': 2}
     """
-    return {
-        path_name(path): _seal(_on_host(leaf))
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
+    leaves: dict[str, Any] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        name = path_name(path)
+        while name in leaves:
+            name += "'"
+        leaves[name] = leaf
+    return leaves
 
 
 def seal_json(value: Any) -> str:
@@ -66,28 +65,37 @@ def seal_tensors(tensors: Mapping[str, np.ndarray], texts: Mapping[str, str]) ->
         >>> seal_tensors(weights, texts) == seal_tensors({"w": np.float32([1.5])}, texts)
         False
     """
-    leaves = {name: _seal(tensor) for name, tensor in tensors.items()}
-    return seal_json([leaves, dict(texts)])
+    return seal_json([{name: seal(tensor) for name, tensor in tensors.items()}, dict(texts)])
 
 
-def stored_like(leaf: Any) -> tuple[tuple[int, ...], str]:
-    """Shape and dtype that `seal_leaves` has for an array, or for a random key."""
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        leaf = jax.eval_shape(jax.random.key_data, leaf)
-    return tuple(leaf.shape), str(leaf.dtype)
+def seal(array: np.ndarray) -> Leaf:
+    """Shape, dtype and checksum of an array on the host.
+
+    Example:
+        >>> shape, dtype, sha256 = seal(np.zeros((2, 3), np.float32))
+        >>> shape, dtype, sha256[:8]
+        ((2, 3), 'float32', '9d908ecf')
+    """
+    digest = hashlib.sha256(raw(array)).hexdigest()
+    return Leaf(tuple(array.shape), str(array.dtype), digest)
 
 
-def _seal(array: np.ndarray) -> Leaf:
-    digest = hashlib.sha256(array.tobytes()).hexdigest()
-    return Leaf(array.shape, str(array.dtype), digest)
+def raw(array: np.ndarray) -> np.ndarray:
+    """The bytes of an array in C order, without a copy where it is contiguous."""
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
 
 
-def _on_host(leaf: jax.Array) -> np.ndarray:
-    """All of an array, also where other processes hold parts of it."""
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+def on_host(leaf: Any) -> np.ndarray:
+    """All of an array, or of a random key's data; with several processes all must ask for it."""
+    if is_key(leaf):
         leaf = jax.random.key_data(leaf)
-    if leaf.is_fully_addressable or leaf.is_fully_replicated:
+    if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable or leaf.is_fully_replicated:
         return np.asarray(leaf)
     from jax.experimental import multihost_utils
 
     return np.asarray(multihost_utils.process_allgather(leaf, tiled=True))
+
+
+def is_key(leaf: Any) -> bool:
+    """Whether a leaf is an array of typed random keys."""
+    return jnp.issubdtype(getattr(leaf, "dtype", np.dtype(bool)), jax.dtypes.prng_key)

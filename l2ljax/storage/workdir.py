@@ -1,7 +1,7 @@
 """The plain files of a run's directory: its configuration and its history of metrics."""
 
 import contextlib
-import fcntl
+import errno
 import json
 import os
 import warnings
@@ -34,9 +34,9 @@ def claim(
         write_atomically(path, json.dumps(config, indent=2) + "\n")
         return
     unset: dict[str, Any] = json.loads(json.dumps(defaults or {}))
-    differences = _differences({**unset, **read_config(workdir)}, {**unset, **config})
-    if differences:
-        named = shorten("; ".join(differences), 400)
+    found = differences({**unset, **read_config(workdir)}, {**unset, **config})
+    if found:
+        named = shorten("; ".join(found), 400)
         raise ValueError(
             f"{workdir} holds a run with another configuration (config.json: {named}); "
             "give the same configuration to resume it, or another --workdir."
@@ -63,20 +63,39 @@ def read_config(workdir: Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def exclusive(workdir: Path) -> Iterator[None]:
-    """Keeps this machine's other processes out of a claimed `workdir`; a killed one lets go of it.
+    """Keeps other processes out of `workdir`; a killed one lets go of it.
+
+    On a file system that knows no locks the run goes on, with a warning. So it does, silently,
+    where no lock can be made as nothing can be written: what has to be written will tell.
 
     Raises:
         BlockingIOError: if another process is in it.
     """
-    with (Path(workdir) / "config.json").open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BlockingIOError(
-                f"Another process is working in {workdir}; wait until it has ended, or give "
-                "another --workdir."
-            ) from error
+    import filelock  # where there is no fcntl, importing it warns
+
+    make_directory(Path(workdir) / "checkpoints")
+    lock = filelock.FileLock(Path(workdir) / "checkpoints" / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout as error:
+        raise BlockingIOError(
+            f"Another process is working in {workdir}; wait until it has ended, or give "
+            "another workdir."
+        ) from error
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            warnings.warn(
+                f"The file system of {workdir} has no locks ({os.strerror(error.errno)}); take "
+                "care that no other process works there.",
+                stacklevel=3,
+            )
+    try:
         yield
+    finally:
+        lock.release()
+
+
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
 
 
 class MetricsLog:
@@ -197,13 +216,13 @@ def cannot_write(what: str, error: Exception, *more: str) -> OSError:
     return found
 
 
-def _differences(old: Any, new: Any, name: str = "") -> list[str]:
+def differences(old: Any, new: Any, name: str = "") -> list[str]:
     if isinstance(old, dict) and isinstance(new, dict):
         prefix = f"{name}." if name else ""
         return [
             line
             for field in {**old, **new}
-            for line in _differences(
+            for line in differences(
                 old.get(field, "(unset)"), new.get(field, "(unset)"), prefix + field
             )
         ]

@@ -83,7 +83,18 @@ def load_dataset(
         data_dir = os.environ.get("TFDS_DATA_DIR", "")
     check_path("data_dir", data_dir)
     data_dir = os.path.expanduser(os.fspath(data_dir)) or None
+    if f"{data_dir}".startswith("~") or not (data_dir or cache_directory() or name == "digits"):
+        raise ValueError(
+            f"data_dir={data_dir} needs a home directory, and this machine knows none of this user; "
+            "give a data_dir that does not begin with ~, or set HOME."
+        )
     return _load(name, split, _check_labels(labels), data_dir)
+
+
+def cache_directory() -> Path | None:
+    """`$XDG_CACHE_HOME/l2ljax`, else `~/.cache/l2ljax`; `None` for a user without a home."""
+    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return None if caches.startswith("~") else Path(caches) / "l2ljax"
 
 
 def check_images(dataset: PyTree) -> Images:
@@ -185,10 +196,11 @@ def _read_tfds(name: str, split: str, data_dir: str | None) -> Arrays:
             builder = _builder(name, data_dir)
         source = _data_source(name, split, builder)
         path = _cache_path(builder, split)
-        arrays = _read_cache(path, (len(source), *image_shape))
+        arrays = _read_cache(path, (len(source), *image_shape)) if path else None
         if arrays is None:
             arrays = _decode(name, source, image_shape, builder.data_path)
-            _write_cache(path, arrays)
+            if path:
+                _write_cache(path, arrays)
     return arrays
 
 
@@ -296,13 +308,13 @@ def _decode(name: str, source: Any, image_shape: tuple[int, ...], directory: os.
     return images, labels
 
 
-def _cache_path(builder: Any, split: str) -> Path:
+def _cache_path(builder: Any, split: str) -> Path | None:
     """One file for a version of a data set, as it was prepared in its directory, and a split."""
-    cache_dir = os.environ.get("L2LJAX_CACHE_DIR") or os.path.join(
-        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "l2ljax"
-    )
-    info = builder.data_path.resolve() / "dataset_info.json"
-    identity = repr((split, os.fspath(info), info.stat().mtime, info.read_bytes()))
+    cache_dir = os.environ.get("L2LJAX_CACHE_DIR") or cache_directory()
+    if cache_dir is None:
+        return None
+    info = Path(os.fspath(builder.data_path)).resolve() / "dataset_info.json"
+    identity = repr((split, os.fspath(info), int(info.stat().st_mtime), info.read_bytes()))
     digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
     return Path(cache_dir) / f"{builder.info.full_name.replace('/', '-')}-{digest}.npz"
 

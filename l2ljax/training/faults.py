@@ -6,7 +6,7 @@ fresh meta-optimizer and half the step; after `max_restores` of those, the next 
 All of it is decided inside the compiled step, from counters that checkpoints hold.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,15 @@ from l2ljax.checks import check_positive_int
 
 
 class DivergenceError(FloatingPointError):
-    """Meta-training was stopped, as its meta-gradients stayed not finite."""
+    """Meta-training was stopped, as its meta-gradients stayed not finite.
+
+    Attributes:
+        result: the `MetaTrainResult` until then, with the best meta-parameters; or `None`.
+    """
+
+    def __init__(self, message: str = "", result: Any = None):
+        super().__init__(message)
+        self.result = result
 
 
 class Limits(NamedTuple):

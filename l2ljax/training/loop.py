@@ -5,58 +5,27 @@ episodes, because meta-losses jump from episode to episode, and can log, checkpo
 directory.
 """
 
-import contextlib
-import signal
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import numpy as np
 import optax
 
 from l2ljax.base import GradientEstimator, Key, MetaParams
-from l2ljax.checks import check_key, check_kind, check_positive_int, check_transform, short
+from l2ljax.checks import check_key, check_kind, check_transform, short
 from l2ljax.parallel import any_process
-from l2ljax.storage import checkpoint
-from l2ljax.storage.workdir import MetricsLog, read_metrics
 from l2ljax.training.faults import DivergenceError, check_limits, given_up, why_given_up
 from l2ljax.training.progress import progress_bar
+from l2ljax.training.records import plain, training_record
+from l2ljax.training.result import MetaTrainResult
+from l2ljax.training.run import Counts, Parts, Run, open_run, starting_point
+from l2ljax.training.signals import stop_signals
 from l2ljax.training.step import init_state, meta_step, validate
 from l2ljax.training.validation import Validation
 
-
-class MetaTrainResult(NamedTuple):
-    """What `meta_train` returns.
-
-    Attributes:
-        meta_params: the best by validation, or the last where there is no validation. Where no
-            validation was finite, the last that gave a finite meta-gradient.
-        last_meta_params: those after the last update.
-        best_score: validation loss of the best (inf without validation).
-        best_update: meta-updates after which it was reached.
-        num_meta_updates: meta-updates made, fewer than asked for if the run was interrupted.
-        num_skipped: of them, those skipped because they were not finite.
-        num_diverged: optimizees that diverged in training and were started anew.
-        num_restores: times that training went back to the best meta-parameters.
-        interrupted: whether a signal stopped it.
-        seconds: time spent in the loop, over all resumptions.
-        history: the records that `metrics.jsonl` holds too.
-    """
-
-    meta_params: MetaParams
-    last_meta_params: MetaParams
-    best_score: float
-    best_update: int
-    num_meta_updates: int
-    num_skipped: int
-    num_diverged: int
-    num_restores: int
-    interrupted: bool
-    seconds: float
-    history: list[dict[str, Any]]
+Hook = Callable[[dict[str, Any]], Any]
 
 
 def meta_train(
@@ -74,12 +43,16 @@ def meta_train(
     checkpoint_every: int = 500,
     log_every: int = 10,
     progress: bool = False,
+    hook: Hook | None = None,
 ) -> MetaTrainResult:
     """Trains a learned optimizer's meta-parameters.
 
     With `workdir` the run appends its metrics to `metrics.jsonl` and checkpoints into
     `checkpoints/`; started again with the same arguments it goes on from the newest checkpoint, and
-    ends as if it had never stopped. In the main thread, Ctrl-C and SIGTERM end it after the current
+    ends as if it had never stopped (`l2ljax.load_run` reads its result without them). A directory
+    of another run is refused, saying what differs: key, initial weights, meta-optimizer, task data,
+    settings of estimator and validation, or what one of their functions computes. One process at a
+    time may be in it. In the main thread, Ctrl-C and SIGTERM end it after the current
     update with a checkpoint; a second Ctrl-C stops at once.
 
     An update whose meta-loss or meta-gradient is not finite, or whose outcome would not be, is
@@ -93,8 +66,10 @@ def meta_train(
 
     Args:
         estimator: makes meta-gradients, e.g. `truncated_bptt(...)`.
-        meta_optimizer: any Optax transformation.
-        meta_params: where to start, from the learned optimizer's `init`.
+        meta_optimizer: any Optax transformation; line searches and others that want `value`,
+            `grad`, `value_fn`, `obj_fn` or `grad_fn` get them.
+        meta_params: where to start, from the learned optimizer's `init`. For a workdir that has a
+            checkpoint their shapes suffice (`jax.eval_shape`).
         key: randomness of the whole run.
         num_meta_updates: meta-updates in all, those of a resumed run included.
         validation: scores meta-parameters; the best are returned. Default: return the last.
@@ -105,18 +80,21 @@ def meta_train(
         checkpoint_every: meta-updates between checkpoints.
         log_every: meta-updates between records in the history.
         progress: show a progress bar with the time left.
+        hook: called with each record of the history, a dict. If it returns something true, the run
+            stops after that update, with a checkpoint, as it does at a signal.
 
     Returns:
         a `MetaTrainResult`. Records of its history have `update`, `meta_loss`, `meta_grad_norm`,
         `position` and `losses` (of the window; see the estimator), and the counts so far `skipped`
         (updates), `diverged` (optimizees) and `restores`; or `update` and `validation_loss`.
-        Numbers that are not finite are null.
+        Metrics of an estimator of one's own may be nested. Numbers that are not finite are null.
 
     Raises:
-        ValueError: for counts that are no positive integers, and for a workdir with a checkpoint of
-            another run.
+        ValueError: for counts that are no positive integers, and for a workdir that holds another
+            run; `max_consecutive_skips` and `max_restores` may be raised.
+        BlockingIOError: if another process is working in `workdir`.
         DivergenceError: when a row of skipped updates follows the last restore, saying where it
-            began; with `workdir` a checkpoint of that state is kept, from which the run is
+            began. Its `result` is what would have been returned; with `workdir` a checkpoint of that state is kept, from which the run is
             refused in the same way.
 
     Example:
@@ -134,116 +112,65 @@ def meta_train(
         >>> result.num_meta_updates
         2
     """
-    for name, count in {
-        "num_meta_updates": num_meta_updates,
-        "validate_every": validate_every,
-        "checkpoint_every": checkpoint_every,
-        "log_every": log_every,
-    }.items():
-        check_positive_int(name, count)
+    counts = Counts(num_meta_updates, validate_every, checkpoint_every, log_every).checked()
     limits = check_limits(max_consecutive_skips, max_restores)
     check_kind("estimator", estimator, GradientEstimator)
-    if validation is not None and not callable(getattr(validation, "score", None)):
-        raise TypeError(f"validation must be a Validation or None, got {short(validation)}.")
     check_kind("workdir", workdir, str, Path, type(None))
     check_transform("meta_optimizer", meta_optimizer)
     check_key("key", key)
-    state = init_state(estimator, meta_optimizer, meta_params, key)
+    _check_callables(validation, hook)
 
-    with contextlib.ExitStack() as stack:
-        manager, log, history, seconds = None, None, [], 0.0
-        if workdir is not None:
-            manager = stack.enter_context(
-                checkpoint.open_checkpoints(Path(workdir) / "checkpoints")
-            )
-            if (restored := checkpoint.restore(manager, state)) is not None:
-                state, extra = restored
-                seconds = extra["seconds"]
-            log = MetricsLog(
-                Path(workdir) / "metrics.jsonl",
-                int(state.update),
-                write=jax.process_index() == 0,
-            )
-            history = log.recent
-
-        def record(entry):
-            log.append(entry) if log else history.append(entry)
-
-        progress = progress and jax.process_index() == 0
-        bar = stack.enter_context(progress_bar(progress, num_meta_updates, int(state.update)))
-        stop = stack.enter_context(_stop_signals())
-        started = time.perf_counter() - seconds
-        update, previous = int(state.update), None
-        stopped = given_up(jax.device_get(state.faults), limits)
-        while update < num_meta_updates and not stopped and not any_process(stop.is_set()):
-            state, metrics = meta_step(estimator, meta_optimizer, state, limits)
-            update += 1
-            # Waiting for the update before keeps one in flight and Ctrl-C prompt.
-            stopped = previous is not None and given_up(jax.device_get(previous), limits)
-            previous = faults = metrics.pop("faults")
-            last = update == num_meta_updates
-            if update % log_every == 0 or last:
-                counts = {k: getattr(faults, k) for k in ("skipped", "diverged", "restores")}
-                entry = {k: _plain(v) for k, v in (metrics | counts).items()}
-                record({"update": update} | entry)
-            if validation is not None and (update % validate_every == 0 or last):
-                state, score = validate(validation, state)
-                record({"update": update, "validation_loss": _plain(score)})
-            if manager and (update % checkpoint_every == 0 or last):
-                elapsed = time.perf_counter() - started
-                checkpoint.save(manager, update, state, {"seconds": elapsed})
-            bar(update, history)
-        seconds = time.perf_counter() - started
-        if manager and update < num_meta_updates:
-            checkpoint.save(manager, update, state, {"seconds": seconds})
-
-    faults = jax.device_get(state.faults)
-    if given_up(faults, limits):
-        raise DivergenceError(why_given_up(faults, limits))
-    return MetaTrainResult(
-        meta_params=state.meta_params if validation is None else state.best_meta_params,
-        last_meta_params=state.meta_params,
-        best_score=float(state.best_score),
-        best_update=int(state.best_update),
-        num_meta_updates=update,
-        num_skipped=int(faults.skipped),
-        num_diverged=int(faults.diverged),
-        num_restores=int(faults.restores),
-        interrupted=update < num_meta_updates,
-        seconds=seconds,
-        history=history if workdir is None else read_metrics(Path(workdir) / "metrics.jsonl"),
-    )
+    parts = Parts(estimator, meta_optimizer, validation, limits)
+    start, known = starting_point(meta_params, workdir)
+    state = init_state(estimator, meta_optimizer, start, key)
+    folder = None if workdir is None else Path(workdir)
+    with (
+        open_run(folder, parts, counts, state, key, start if known else None) as run,
+        progress_bar(
+            progress and jax.process_index() == 0, num_meta_updates, int(run.state.update)
+        ) as bar,
+        stop_signals() as stop,
+    ):
+        _train(run, bar, stop, hook)
+        result = run.result()
+    if given_up(faults := jax.device_get(run.state.faults), limits):
+        raise DivergenceError(why_given_up(faults, limits), result)
+    return result
 
 
-def _plain(value: jax.Array) -> Any:
-    """A JSON value: floats to 7 digits (all that float32 has), null for what is not finite."""
-    array = np.asarray(value)
-    if not np.issubdtype(array.dtype, np.floating):
-        return array.tolist()
+def _train(run: Run, bar: Callable[..., Any], stop: threading.Event, hook: Hook | None) -> None:
+    """Updates until all are made, too many were not finite, or `stop` is set."""
+    parts, counts = run.parts, run.counts
+    update, previous = int(run.state.update), None
+    stopped = given_up(jax.device_get(run.state.faults), parts.limits)
 
-    def number(x):
-        return float(f"{x:.7g}") if np.isfinite(x) else None
+    def record(entry):
+        run.record(entry)
+        if hook is not None and hook(dict(entry)):
+            stop.set()
 
-    return number(array) if array.ndim == 0 else [number(x) for x in array.reshape(-1)]
+    while update < counts.num_meta_updates and not stopped and not any_process(stop.is_set()):
+        run.state, metrics = meta_step(
+            parts.estimator, parts.meta_optimizer, run.state, parts.limits
+        )
+        update += 1
+        # Waiting for the update before keeps one in flight and Ctrl-C prompt.
+        stopped = previous is not None and given_up(jax.device_get(previous), parts.limits)
+        previous = metrics["faults"]
+        if counts.due(update, counts.log_every):
+            record(training_record(update, metrics))
+        if parts.validation is not None and counts.due(update, counts.validate_every):
+            run.state, score = validate(parts.validation, run.state)
+            record({"update": update, "validation_loss": plain(score)})
+        if counts.due(update, counts.checkpoint_every):
+            run.save()
+        bar(update, run.recent)
+    if update < counts.num_meta_updates:
+        run.save()
 
 
-@contextlib.contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set; the second Ctrl-C raises KeyboardInterrupt as usual."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    def handle(number, frame):
-        del frame
-        if stop.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        stop.set()
-
-    before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _check_callables(validation: Any, hook: Any) -> None:
+    if validation is not None and not callable(getattr(validation, "score", None)):
+        raise TypeError(f"validation must be a Validation or None, got {short(validation)}.")
+    if hook is not None and not callable(hook):
+        raise TypeError(f"hook must be a function of a record or None, got {short(hook)}.")

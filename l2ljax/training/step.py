@@ -19,6 +19,8 @@ from l2ljax.training.faults import (
     is_finite,
     no_faults,
 )
+from l2ljax.training.meta_optimizers import restart, update_by
+from l2ljax.training.records import check_metrics
 from l2ljax.training.validation import Validation
 
 
@@ -57,6 +59,7 @@ def init_state(
     # Everything is where the compiled step will leave it, so that its second call is as its first.
     mesh = getattr(estimator, "mesh", None)
     init_key, run_key = jax.random.split(key)
+    meta_params = jax.tree.map(_own, meta_params)
     shared = (
         jnp.zeros([], jnp.int32),
         run_key,
@@ -67,11 +70,17 @@ def init_state(
         jnp.zeros([], jnp.int32),
         no_faults(),
     )
-    # The state is donated, the caller's arrays are not.
-    shared = replicate(jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), shared), mesh)
+    shared = replicate(jax.tree.map(_own, shared), mesh)
     update, run_key, meta_params, opt_state, *best = shared
     estimator_state = jax.jit(type(estimator).init)(estimator, init_key, meta_params)
     return MetaTrainState(update, run_key, meta_params, opt_state, estimator_state, *best)
+
+
+def _own(leaf: Any) -> jax.Array:
+    """A copy, as the state is donated and the caller's arrays are not; of a dtype that is sure."""
+    leaf = jnp.array(leaf, copy=True)
+    weak = getattr(leaf, "weak_type", False)  # then the next step would be compiled anew
+    return leaf.astype(leaf.dtype) if weak else leaf
 
 
 @functools.partial(jax.jit, static_argnames=("meta_optimizer", "limits"), donate_argnames="state")
@@ -89,8 +98,14 @@ def meta_step(
     meta_loss, meta_grads, estimator_state, metrics = estimator.estimate(
         state.meta_params, state.estimator_state, jax.random.fold_in(state.key, state.update)
     )
-    updates, opt_state = optax.with_extra_args_support(meta_optimizer).update(
-        meta_grads, state.opt_state, state.meta_params, value=meta_loss
+    check_metrics(metrics)
+
+    def estimate(meta_params):
+        key = jax.random.fold_in(state.key, state.update)
+        return estimator.estimate(meta_params, state.estimator_state, key)[:2]
+
+    updates, opt_state = update_by(
+        meta_optimizer, meta_grads, state.opt_state, state.meta_params, estimate, meta_loss
     )
     scale = state.faults.step_scale
     updates = jax.tree.map(lambda u: u * scale.astype(u.dtype), updates)
@@ -115,22 +130,6 @@ def meta_step(
     metrics = {k: v for k, v in metrics.items() if k != "diverged_at"}
     norm = optax.tree.norm(meta_grads)
     return state, {"meta_loss": meta_loss, "meta_grad_norm": norm, **metrics, "faults": faults}
-
-
-def restart(
-    meta_optimizer: optax.GradientTransformation, meta_params: MetaParams, opt_state: PyTree
-) -> PyTree:
-    """A fresh state of `meta_optimizer`, in which the schedules of `opt_state` go on."""
-
-    def is_schedule(node):
-        return isinstance(node, optax.ScaleByScheduleState)
-
-    return jax.tree.map(
-        lambda new, old: old if is_schedule(new) else new,
-        meta_optimizer.init(meta_params),
-        opt_state,
-        is_leaf=is_schedule,
-    )
 
 
 @functools.partial(jax.jit, donate_argnames="state")

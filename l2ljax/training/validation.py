@@ -1,13 +1,21 @@
 """The score that meta-parameters are chosen by."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from l2ljax.base import Key, LearnedOptimizer, MetaParams, Task
-from l2ljax.checks import check_positive_int
+from l2ljax.checks import (
+    check_key,
+    check_optimizer,
+    check_positive_int,
+    check_task,
+    is_number,
+    short,
+)
 from l2ljax.parallel import SPLIT, WHOLE, check_mesh, mean_over_tasks, over_tasks
 from l2ljax.unrolling import init_optimizee, unroll
 
@@ -30,7 +38,7 @@ class Validation:
             another than training's.
         num_tasks: optimizees.
         num_steps: inner steps of each.
-        weights: w_1 ... w_T of the score, `[num_steps]`; default: all equal.
+        weights: w_1 ... w_T of the score, `num_steps` numbers of at least 0; default: all equal.
         at_once: optimizees run side by side, which bounds memory.
         mesh: devices to spread the optimizees over, see `truncated_bptt`.
     """
@@ -47,12 +55,14 @@ class Validation:
     def __post_init__(self):
         for name in ("num_tasks", "num_steps", "at_once"):
             check_positive_int(name, getattr(self, name))
-        if self.weights is not None and len(self.weights) != self.num_steps:
-            raise ValueError(
-                f"weights must have {self.num_steps} entries, one per inner step, "
-                f"got {len(self.weights)}."
-            )
+        if isinstance(self.weights, list):
+            object.__setattr__(self, "weights", tuple(self.weights))
+        check_optimizer("optimizer", self.optimizer)
         check_mesh(self.mesh, self.num_tasks, ())
+        _check_weights(self.weights, self.num_steps)
+        # What JAX rebuilds this from is no task and no key, but what stands for their arrays.
+        check_task(self.task)
+        check_key("key", self.key)
 
     def score(self, meta_params: MetaParams) -> jax.Array:
         """Float32 scalar."""
@@ -75,3 +85,21 @@ class Validation:
             self.task, meta_params, keys
         )
         return jnp.where(jnp.isfinite(score), score, jnp.inf)
+
+
+def _check_weights(weights: Any, num_steps: int) -> None:
+    """Refuses what are no numbers of at least 0, one per inner step, of which one is above 0."""
+    if weights is None:
+        return
+    expected = f"weights must be a tuple of {num_steps} numbers of at least 0, one per inner step"
+    if not isinstance(weights, tuple):
+        raise TypeError(
+            f"{expected}, got {short(weights)}; of an array, give tuple(array.tolist())."
+        )
+    if len(weights) != num_steps:
+        raise ValueError(f"{expected}, got {len(weights)} entries.")
+    for weight in weights:
+        if not is_number(weight) or weight < 0:
+            raise ValueError(f"{expected}, got {short(weight)} among them.")
+    if not any(weights):
+        raise ValueError(f"{expected}, got zeros alone; at least one must be above 0.")

@@ -35,7 +35,7 @@ from l2ljax.bundled import WEIGHTS, load_optimizer
 from l2ljax.experiments import experiment
 from l2ljax.storage import checkpoint
 from l2ljax.storage.workdir import MetricsLog, claim
-from l2ljax.training.loop import init_state
+from l2ljax.training import init_state
 
 jax.config.update("jax_disable_most_optimizations", True)  # compilation is what takes time
 
@@ -250,14 +250,14 @@ def fuzz_workdirs(tally: Tally, draw: random.Random, number: int, folder: Path) 
     like = init_state(parts.estimator, parts.meta_optimizer, meta_params, jax.random.key(0))
 
     def restore(workdir):
-        with checkpoint.open_checkpoints(workdir / "checkpoints") as manager:
-            return checkpoint.restore(manager, like)
+        found = checkpoint.load(workdir / "checkpoints", repair=True)
+        return checkpoint.place(found, like), found.extra
 
     newest = restore(run)
     shutil.copytree(run, folder / "older")
-    shutil.rmtree(folder / "older" / "checkpoints" / str(config["num_meta_updates"]))
+    (folder / "older" / f"checkpoints/{config['num_meta_updates']}.safetensors").unlink()
     before = restore(folder / "older")
-    files = sorted(p.relative_to(run) for p in (run / "checkpoints/4").rglob("*") if p.is_file())
+    files = [Path("checkpoints/4.safetensors")]
     for index in range(number):
         workdir = folder / f"{index}"
         shutil.copytree(run, workdir)

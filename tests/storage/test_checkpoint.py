@@ -1,31 +1,39 @@
 """Checkpoints: what comes back is what was saved, or a sentence says why not."""
 
 import json
+import os
 import random
 import shutil
+import subprocess
+import sys
 import warnings
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
+import safetensors.numpy
 from damage import DAMAGES
 from test_meta_train import train
 
 from l2ljax.storage import checkpoint
-from l2ljax.storage.orbax_errors import DamagedCheckpointError
-from l2ljax.storage.seal import seal_json
+from l2ljax.storage.checkpoint import DamagedCheckpointError
+from l2ljax.storage.seal import named_leaves, on_host, seal, seal_json
 
 
 def make_state(seed):
-    """Arrays small enough for Orbax's index, and large enough for files of their own."""
+    """Arrays of several sizes and dtypes, a random key and an empty one among them."""
     key = jax.random.key(seed)
     return {
         "key": key,
         "update": jnp.int32(seed),
         "large": [jax.random.normal(key, (40, 100))],
-        "small": {"bfloat16": jax.random.normal(key, (3,), jnp.bfloat16)},
+        "small": {
+            "bfloat16": jax.random.normal(key, (3,), jnp.bfloat16),
+            "complex": jnp.complex64(seed + 1j),
+            "empty": jnp.zeros((0, 2)),
+            "float8": jax.random.normal(key, (5,)).astype(jnp.float8_e4m3fn),
+        },
     }
 
 
@@ -44,9 +52,8 @@ def same(a, b):
 def two_checkpoints(tmp_path_factory):
     """A folder with the checkpoints of `make_state(2)` and `make_state(4)`."""
     folder = tmp_path_factory.mktemp("run") / "checkpoints"
-    with checkpoint.open_checkpoints(folder) as manager:
-        for step in (2, 4):
-            checkpoint.save(manager, step, make_state(step), {"seconds": step / 7})
+    for step in (2, 4):
+        checkpoint.save(folder, step, make_state(step), {"seconds": step / 7})
     return folder
 
 
@@ -54,9 +61,11 @@ def restore(folder):
     """What is restored, and the warnings of l2ljax on the way."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        with checkpoint.open_checkpoints(folder) as manager:
-            found = checkpoint.restore(manager, make_state(0))
-    return found, [str(w.message) for w in caught if "went on from" in str(w.message)]
+        found = checkpoint.load(folder, repair=True)
+        state = checkpoint.place(found, make_state(0))
+    return (state, found.extra), [
+        str(w.message) for w in caught if "went on from" in str(w.message)
+    ]
 
 
 def test_round_trip(two_checkpoints):
@@ -67,46 +76,125 @@ def test_round_trip(two_checkpoints):
     assert not told
 
 
-def test_every_file_of_a_checkpoint_may_be_damaged(two_checkpoints, tmp_path):
+@pytest.mark.parametrize("name", DAMAGES)
+@pytest.mark.parametrize("part", ["header", "arrays", "anywhere"])
+def test_a_checkpoint_may_be_damaged_anywhere(two_checkpoints, tmp_path, name, part):
     """The damage has no effect, or the checkpoint before is taken and a sentence tells so."""
-    draw, outcomes = random.Random(0), []
-    files = [path for path in sorted((two_checkpoints / "4").rglob("*")) if path.is_file()]
-    for path in files:
-        for name, damage in DAMAGES.items():
-            folder = tmp_path / f"{len(outcomes)}" / "checkpoints"
-            shutil.copytree(two_checkpoints, folder)
-            damage(folder / path.relative_to(two_checkpoints), draw)
-            (state, extra), told = restore(folder)
-            went_back = not same(state, make_state(4))
-            outcomes.append((path.name, name, went_back))
-            if not went_back:
-                assert extra == {"seconds": 4 / 7}
-                assert not told, outcomes[-1]
-                continue
-            assert same(state, make_state(2)), outcomes[-1]
-            assert extra == {"seconds": 2 / 7}
-            assert len(told) == 1
-            assert "\n" not in told[0]
-            assert told[0].startswith(f"Checkpoint 4 in {folder} is damaged: ")
-            assert (folder.parent / "damaged" / "4").is_dir()
-            assert [p.name for p in folder.iterdir() if p.is_dir()] == ["2"]
-    noticed = {file for file, _, went_back in outcomes if went_back}
-    assert {"metadata", "_METADATA", "manifest.ocdbt"} < noticed
-    assert len(noticed) < len(files)  # some hold nothing that is read
+    draw, went_back = random.Random(0), 0
+    whole = (two_checkpoints / "4.safetensors").read_bytes()
+    begin = 8 + int.from_bytes(whole[:8], "little")
+    for case in range(12):
+        folder = tmp_path / f"{case}" / "checkpoints"
+        shutil.copytree(two_checkpoints, folder)
+        path = folder / "4.safetensors"
+        if part == "anywhere" or name == "remove":
+            DAMAGES[name](path, draw)
+        else:
+            cuts = (0, begin) if part == "header" else (begin, len(whole))
+            (tmp_path / "part").write_bytes(whole[slice(*cuts)])
+            DAMAGES[name](tmp_path / "part", draw)
+            path.write_bytes(whole[: cuts[0]] + (tmp_path / "part").read_bytes() + whole[cuts[1] :])
+        (state, extra), told = restore(folder)
+        if same(state, make_state(4)):
+            assert extra == {"seconds": 4 / 7}
+            assert not told
+            continue
+        went_back += 1
+        assert same(state, make_state(2))
+        assert extra == {"seconds": 2 / 7}
+        if name == "remove":
+            continue
+        assert len(told) == 1
+        assert "\n" not in told[0]
+        assert told[0].startswith(f"Checkpoint 4 in {folder} is damaged: ")
+        assert (folder.parent / "damaged" / "4.safetensors").is_file()
+        assert [p.name for p in folder.iterdir()] == ["2.safetensors"]
+    assert went_back
+    assert went_back == 12 or name in ("flip", "overwrite")  # of what nobody reads
 
 
 def test_a_flipped_number_is_noticed(two_checkpoints, tmp_path):
-    """One bit of one array, where no file format has a checksum of its own."""
+    """One bit of one array, where the file format has no checksum of its own."""
     folder = tmp_path / "checkpoints"
     shutil.copytree(two_checkpoints, folder)
-    content = json.loads((folder / "4/extra/metadata").read_text())
-    content["leaves"]["large/0"][2] = "0" * 64  # as if another array had been saved
-    content.pop("seal")
-    content["seal"] = seal_json(content)
-    (folder / "4/extra/metadata").write_text(json.dumps(content))
+    content = bytearray((folder / "4.safetensors").read_bytes())
+    large = np.asarray(make_state(4)["large"][0]).tobytes()
+    content[content.index(large) + 1000] ^= 1
+    (folder / "4.safetensors").write_bytes(content)
     (state, _), told = restore(folder)
     assert same(state, make_state(2))
-    assert "the array large/0 in its folder state is not what was saved" in told[0]
+    assert "is damaged: the array large/0 is not what was saved" in told[0]
+
+
+def test_it_is_a_safetensors_file(two_checkpoints):
+    """Any reader of that format finds the arrays that it has a dtype for."""
+    found = safetensors.numpy.load_file(two_checkpoints / "4.safetensors")
+    state = make_state(4)
+    assert found["large/0"].tobytes() == np.asarray(state["large"][0]).tobytes()
+    assert found["update"] == 4
+    assert found["key"].dtype == np.uint32
+
+
+def test_the_newest_are_kept(tmp_path):
+    """Two of them, and nothing else is left of the others or of a write that was cut off."""
+    (tmp_path / ".writing").write_bytes(b"cut off")
+    for step in range(8, 12):
+        checkpoint.save(tmp_path, step, {"x": jnp.zeros(3)}, {})
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["10.safetensors", "11.safetensors"]
+    assert list(checkpoint.steps(tmp_path)) == [10, 11]
+
+
+def test_names_that_come_twice(tmp_path):
+    """`a/b` is a key here and a path there: both arrays come back."""
+    state = {"a/b": jnp.float32(1), "a": {"b": jnp.float32(2)}}
+    checkpoint.save(tmp_path, 1, state, {})
+    found = checkpoint.place(checkpoint.load(tmp_path), state)
+    assert jax.tree.map(float, found) == {"a/b": 1, "a": {"b": 2}}
+
+
+def test_nothing_of_the_process_changes(tmp_path):
+    """Neither hooks nor filters of logs nor threads are left behind."""
+    code = """
+import logging, sys, threading
+import jax.numpy as jnp
+from l2ljax.storage import checkpoint
+def seen():
+    filters = [list(logging.getLogger(n).filters) for n in ("", "asyncio", "absl", "orbax")]
+    return sys.unraisablehook, sys.excepthook, threading.active_count(), filters
+state = {"x": jnp.ones(3)}
+before = seen()
+checkpoint.save(sys.argv[1], 1, state, {})
+checkpoint.place(checkpoint.load(sys.argv[1]), state)
+assert seen() == before
+assert "orbax" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
+
+
+def test_a_sharded_array_comes_back_sharded(tmp_path):
+    """Each leaf where it was, typed keys included, on four devices of a CPU."""
+    code = """
+import sys, jax, jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec as P
+from l2ljax.storage import checkpoint
+mesh = jax.make_mesh((4,), ("tasks",), axis_types=(jax.sharding.AxisType.Auto,))
+split, whole = NamedSharding(mesh, P("tasks")), NamedSharding(mesh, P())
+state = {
+    "a": jax.device_put(jnp.arange(8.0), split),
+    "keys": jax.device_put(jax.random.split(jax.random.key(3), 4), split),
+    "b": jax.device_put(jnp.ones((2, 2)), whole),
+}
+checkpoint.save(sys.argv[1], 1, state, {})
+like = jax.tree.map(lambda x: jnp.copy(x) if x.dtype == jnp.float32 else x, state)
+found = checkpoint.place(checkpoint.load(sys.argv[1]), like)
+for name in state:
+    assert found[name].sharding == state[name].sharding, name
+    assert (found[name] == state[name]).all(), name
+"""
+    devices = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
+    subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], check=True, env=os.environ | devices
+    )
 
 
 def test_without_a_whole_checkpoint_the_run_does_not_start_over(two_checkpoints, tmp_path):
@@ -114,30 +202,78 @@ def test_without_a_whole_checkpoint_the_run_does_not_start_over(two_checkpoints,
     folder = tmp_path / "checkpoints"
     shutil.copytree(two_checkpoints, folder)
     for step in (2, 4):
-        (folder / f"{step}/extra/metadata").write_text("{}")
+        (folder / f"{step}.safetensors").write_text("{}")
     with pytest.raises(DamagedCheckpointError, match=r"and no other checkpoint there is whole"):
         restore(folder)
-    assert sorted(p.name for p in folder.iterdir() if p.is_dir()) == ["2", "4"]
+    assert sorted(p.name for p in folder.iterdir()) == ["2.safetensors", "4.safetensors"]
     assert not (tmp_path / "damaged").exists()
 
 
-def write(folder, content):
+def write_orbax(folder, content):
     """A checkpoint of any content, by Orbax alone."""
+    ocp = pytest.importorskip("orbax.checkpoint")
     handlers = {"state": ocp.StandardCheckpointHandler(), "extra": ocp.JsonCheckpointHandler()}
     with ocp.CheckpointManager(folder, item_handlers=handlers) as manager:
-        state = ocp.args.StandardSave(make_state(7))
+        state = {n: v for n, v in make_state(7).items() if n != "small"}
+        state = ocp.args.StandardSave(state)
         manager.save(7, args=ocp.args.Composite(state=state, extra=ocp.args.JsonSave(content)))
 
 
-@pytest.mark.parametrize("number", [1, 3])
+@pytest.mark.parametrize("number", [1, 4])
 def test_another_format_is_refused(tmp_path, number):
     """With what to do; format 1 had no seal."""
     content = {"format": number, "anything": []}
     seal = {} if number == 1 else {"seal": seal_json(content)}
-    write(tmp_path / "checkpoints", content | seal)
-    words = f"has format {number}, this version of l2ljax reads format 2; continue it with"
+    write_orbax(tmp_path / "checkpoints", content | seal)
+    words = f"has format {number}, this version of l2ljax reads formats 2 and 3; continue it with"
     with pytest.raises(ValueError, match=words):
         restore(tmp_path / "checkpoints")
+
+
+@pytest.fixture
+def of_orbax(tmp_path):
+    """A checkpoint of format 2."""
+    like = {n: v for n, v in make_state(7).items() if n != "small"}
+    leaves = {n: seal(on_host(leaf)) for n, leaf in named_leaves(like).items()}
+    content = {"format": 2, "extra": {"seconds": 1.5}, "leaves": leaves}
+    write_orbax(tmp_path / "checkpoints", content | {"seal": seal_json(content)})
+    return tmp_path / "checkpoints", like
+
+
+def test_the_format_before_is_read_and_removed_in_its_turn(of_orbax):
+    """Its arrays to the last bit; the next two checkpoints take its place."""
+    folder, like = of_orbax
+    found = checkpoint.load(folder)
+    state = checkpoint.place(found, like)
+    assert found.extra == {"seconds": 1.5}
+    assert all(
+        x.tobytes() == y.tobytes()
+        for x, y in zip(
+            map(on_host, jax.tree.leaves(state)), map(on_host, jax.tree.leaves(like)), strict=True
+        )
+    )
+    for step in (8, 9):
+        checkpoint.save(folder, step, state, {})
+    assert list(checkpoint.steps(folder)) == [8, 9]
+    assert not (folder / "7").exists()
+
+
+def test_the_format_before_may_be_damaged(of_orbax):
+    """Refused, with the part that is not what was saved."""
+    folder, _ = of_orbax
+    content = json.loads((folder / "7/extra/metadata").read_text())
+    content["leaves"]["large/0"][2] = "0" * 64
+    content.pop("seal")
+    (folder / "7/extra/metadata").write_text(json.dumps(content | {"seal": seal_json(content)}))
+    with pytest.raises(DamagedCheckpointError, match="the array large/0 is not what was saved"):
+        checkpoint.load(folder)
+
+
+def test_the_format_before_without_orbax(of_orbax, monkeypatch):
+    """One sentence: what to install."""
+    monkeypatch.setitem(sys.modules, "orbax.checkpoint", None)
+    with pytest.raises(ModuleNotFoundError, match="pip install .orbax-checkpoint"):
+        checkpoint.load(of_orbax[0])
 
 
 @pytest.mark.parametrize(
@@ -150,18 +286,15 @@ def test_another_format_is_refused(tmp_path, number):
 )
 def test_another_runs_checkpoint_is_refused(two_checkpoints, change, words):
     """The first array that differs is named."""
-    with (
-        checkpoint.open_checkpoints(two_checkpoints) as manager,
-        pytest.raises(ValueError, match=words),
-    ):
-        checkpoint.restore(manager, make_state(0) | change)
+    with pytest.raises(ValueError, match=words):
+        checkpoint.place(checkpoint.load(two_checkpoints), make_state(0) | change)
 
 
 def test_a_run_whose_newest_checkpoint_is_damaged_ends_as_if_it_were_not(tmp_path):
     """The updates since the one before are made again: same weights and history, bit for bit."""
     whole = train(4, workdir=tmp_path / "whole", checkpoint_every=1)
     train(3, workdir=tmp_path / "run", checkpoint_every=1)
-    (tmp_path / "run/checkpoints/3/extra/metadata").unlink()
+    (tmp_path / "run/checkpoints/3.safetensors").write_bytes(b"")
     with pytest.warns(UserWarning, match="went on from checkpoint 2 instead"):
         resumed = train(4, workdir=tmp_path / "run", checkpoint_every=1)
     assert resumed.history == whole.history

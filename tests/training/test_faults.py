@@ -12,7 +12,8 @@ import pytest
 from l2ljax.base import GradientEstimator
 from l2ljax.training.faults import DivergenceError, Limits
 from l2ljax.training.loop import meta_train
-from l2ljax.training.step import init_state, meta_step, restart
+from l2ljax.training.meta_optimizers import restart
+from l2ljax.training.step import init_state, meta_step
 
 SGD = optax.sgd(0.1, momentum=0.5)
 START = {"w": jnp.array([1.0, -2.0])}

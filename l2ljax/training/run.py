@@ -1,0 +1,173 @@
+"""A run and what it keeps: its parts, its records and its checkpoints, in memory or in a workdir."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from l2ljax.base import GradientEstimator, Key, MetaParams
+from l2ljax.checks import check_positive_int
+from l2ljax.storage import checkpoint
+from l2ljax.storage.workdir import MetricsLog, exclusive, read_metrics
+from l2ljax.training.faults import Limits
+from l2ljax.training.fingerprint import check_same_run, fingerprint
+from l2ljax.training.result import MetaTrainResult, result_of
+from l2ljax.training.step import MetaTrainState
+from l2ljax.training.validation import Validation
+
+
+class Parts(NamedTuple):
+    """What computes: see `meta_train`."""
+
+    estimator: GradientEstimator
+    meta_optimizer: optax.GradientTransformation
+    validation: Validation | None
+    limits: Limits
+
+
+class Counts(NamedTuple):
+    """Meta-updates in all, and between one doing and the next."""
+
+    num_meta_updates: int
+    validate_every: int
+    checkpoint_every: int
+    log_every: int
+
+    def checked(self) -> "Counts":
+        """These as ints.
+
+        Raises:
+            ValueError: for one that is no positive integer, naming it.
+        """
+        return Counts(*(check_positive_int(n, count) for n, count in self._asdict().items()))
+
+    def due(self, update: int, every: int) -> bool:
+        """Whether it is time after this update, which the last always is."""
+        return update % every == 0 or update == self.num_meta_updates
+
+
+class Run:
+    """Where a run stands and what is kept of it.
+
+    Args:
+        parts: what computes.
+        counts: how often.
+        state: where it begins.
+        workdir: where records and checkpoints are written; without one, records are kept here.
+        says: JSON values that go into each checkpoint.
+        seconds: spent before.
+
+    Attributes:
+        state: the newest.
+        recent: the newest records.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        counts: Counts,
+        state: MetaTrainState,
+        workdir: Path | None = None,
+        says: dict[str, Any] | None = None,
+        seconds: float = 0.0,
+    ):
+        self.parts, self.counts, self.state = parts, counts, state
+        self._workdir, self._says = workdir, says or {}
+        self._started = time.perf_counter() - seconds
+        self._log = None
+        self.recent: list[dict[str, Any]] = []
+        if workdir is not None:
+            first = jax.process_index() == 0
+            self._log = MetricsLog(workdir / "metrics.jsonl", int(state.update), write=first)
+            self.recent = self._log.recent
+
+    @property
+    def seconds(self) -> float:
+        """Spent so far, over all resumptions."""
+        return time.perf_counter() - self._started
+
+    def record(self, entry: dict[str, Any]) -> None:
+        """Keeps a record."""
+        self._log.append(entry) if self._log else self.recent.append(entry)
+
+    def save(self) -> None:
+        """Writes a checkpoint, where there is a workdir."""
+        if self._workdir is not None:
+            says = {"seconds": self.seconds, **self._says}
+            directory = self._workdir / "checkpoints"
+            checkpoint.save(directory, int(self.state.update), self.state, says)
+
+    def result(self) -> MetaTrainResult:
+        """What the run has come to."""
+        workdir = self._workdir
+        return result_of(
+            self.state,
+            validated=self.parts.validation is not None,
+            asked_for=self.counts.num_meta_updates,
+            seconds=self.seconds,
+            history=read_metrics(workdir / "metrics.jsonl") if workdir else self.recent,
+            optimizer=getattr(self.parts.estimator, "optimizer", None),
+        )
+
+
+def starting_point(meta_params: MetaParams, workdir: Any) -> tuple[MetaParams, bool]:
+    """Arrays to begin with, and whether they are what was given or stand for its shapes.
+
+    Raises:
+        ValueError: for shapes without a workdir that has a checkpoint.
+    """
+    leaves = jax.tree.leaves(meta_params)
+    if not any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves):
+        return meta_params, True
+    if workdir is None or not checkpoint.steps(Path(workdir) / "checkpoints"):
+        raise ValueError(
+            f"meta_params are shapes without numbers, and workdir={workdir} has no checkpoint to "
+            "take them from; give the learned optimizer's init(key)."
+        )
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), meta_params), False
+
+
+@contextlib.contextmanager
+def open_run(
+    workdir: Path | None,
+    parts: Parts,
+    counts: Counts,
+    state: MetaTrainState,
+    key: Key,
+    meta_params: MetaParams | None,
+) -> Iterator[Run]:
+    """The run that begins in `state`, or goes on from the newest checkpoint in `workdir`.
+
+    Other processes are kept out of the workdir meanwhile, and other runs are refused.
+
+    Args:
+        workdir: or `None`.
+        parts, counts: of the run.
+        state: where it would begin.
+        key: the run's.
+        meta_params: where it began, if that is known.
+    """
+    if workdir is None:
+        yield Run(parts, counts, state)
+        return
+    with exclusive(workdir) if jax.process_index() == 0 else contextlib.nullcontext():
+        here = fingerprint(*parts, counts.validate_every, state, key, meta_params)
+        found, seconds = checkpoint.load(workdir / "checkpoints", repair=True), 0.0
+        if found is not None:
+            there = found.extra.get("run", {})  # older ones do not tell
+            if there:
+                check_same_run(workdir, there, here)
+            state, seconds = checkpoint.place(found, state), found.extra["seconds"]
+            here = {**there, **here}
+        specification = getattr(getattr(parts.estimator, "optimizer", None), "specification", None)
+        says = {
+            "num_meta_updates": counts.num_meta_updates,
+            "optimizer": specification and dict(specification),
+            "run": here,
+        }
+        yield Run(parts, counts, state, workdir, says, seconds)
