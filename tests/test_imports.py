@@ -16,6 +16,7 @@ LAYERS = [  # rooms and wings; each imports only from those before it
     "names",
     "specification",
     "remat",
+    "meshes",
     "parallel",
     "unrolling",
     "optimizers",

@@ -19,6 +19,7 @@ import optax
 
 from l2ljax.base import GradientEstimator, Key, MetaParams
 from l2ljax.checks import check_key, check_kind, check_positive_int, check_transform, short
+from l2ljax.meshes import moved_onto, outside_other_meshes
 from l2ljax.parallel import any_process
 from l2ljax.storage import checkpoint
 from l2ljax.storage.workdir import MetricsLog, read_metrics
@@ -148,9 +149,12 @@ def meta_train(
     check_kind("workdir", workdir, str, Path, type(None))
     check_transform("meta_optimizer", meta_optimizer)
     check_key("key", key)
-    state = init_state(estimator, meta_optimizer, meta_params, key)
 
     with contextlib.ExitStack() as stack:
+        stack.enter_context(outside_other_meshes(getattr(estimator, "mesh", None)))
+        if isinstance(validation, Validation):
+            validation = moved_onto(validation.mesh, validation)
+        state = init_state(estimator, meta_optimizer, meta_params, key)
         manager, log, history, seconds = None, None, [], 0.0
         if workdir is not None:
             manager = stack.enter_context(

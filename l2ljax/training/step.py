@@ -56,7 +56,7 @@ def init_state(
     """The state before the first update, on the devices of the estimator's mesh."""
     # Everything is where the compiled step will leave it, so that its second call is as its first.
     mesh = getattr(estimator, "mesh", None)
-    init_key, run_key = jax.random.split(key)
+    init_key, run_key = jax.random.split(replicate(key, mesh))
     shared = (
         jnp.zeros([], jnp.int32),
         run_key,

@@ -8,6 +8,7 @@ from jax.sharding import Mesh
 
 from l2ljax.base import Key, LearnedOptimizer, MetaParams, Task
 from l2ljax.checks import check_positive_int
+from l2ljax.meshes import in_own_mesh
 from l2ljax.parallel import SPLIT, WHOLE, check_mesh, mean_over_tasks, over_tasks
 from l2ljax.unrolling import init_optimizee, unroll
 
@@ -50,6 +51,7 @@ class Validation:
             )
         check_mesh(self.mesh, self.num_tasks, ())
 
+    @in_own_mesh
     def score(self, meta_params: MetaParams) -> jax.Array:
         """Float32 scalar."""
         weights = jnp.asarray(self.weights or (1.0,) * self.num_steps, jnp.float32)
