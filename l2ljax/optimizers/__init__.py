@@ -9,6 +9,7 @@ from l2ljax.optimizers._lstm import lstm
 from l2ljax.optimizers._partition import partition
 from l2ljax.optimizers.labels import LABELS, conv_fc_labels, named_partition
 from l2ljax.optimizers.preprocess import identity, log_sign
+from l2ljax.optimizers.sharding import state_shardings
 from l2ljax.specification import call_with, check_mapping
 
 BUILDERS: dict[str, Callable[..., LearnedOptimizer]] = {
@@ -66,4 +67,5 @@ __all__ = [
     "lstm",
     "named_partition",
     "partition",
+    "state_shardings",
 ]
