@@ -13,17 +13,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from l2ljax.base import Key, PyTree
 from l2ljax.checks import check_positive_int, short
-
-TASKS = "tasks"
-"""Name of the mesh axis that task batches are split over."""
-
-COORDINATES = "coordinates"
-"""Name of the mesh axis that the learned optimizer's coordinates are split over."""
+from l2ljax.meshes import COORDINATES, TASKS, auto, outside_other_meshes
 
 SPLIT, WHOLE = P(TASKS), P()
 """What a device gets of an array in `over_tasks`: its part of the leading axis, or all of it."""
@@ -80,7 +75,7 @@ def task_mesh(
     mesh = jax.make_mesh(
         tuple(sizes.values()),
         tuple(sizes),
-        axis_types=(jax.sharding.AxisType.Auto,) * len(sizes),
+        axis_types=(AxisType.Auto,) * len(sizes),
         devices=jax.devices()[:num_devices],
     )
     check_mesh(mesh, num_tasks, ())
@@ -129,14 +124,20 @@ def over_tasks(
     """
     if mesh is None:
         return function
-    return jax.shard_map(
+    mapped = jax.shard_map(
         function,
-        mesh=mesh,
+        mesh=auto(mesh),
         in_specs=in_specs,
         out_specs=out_specs,
         axis_names={TASKS, COORDINATES} & set(mesh.axis_names),
         check_vma=False,  # results that are averaged over the axis are the same everywhere
     )
+
+    def run(*arguments: Any) -> Any:
+        with outside_other_meshes(mesh):
+            return jax.jit(mapped)(*arguments)
+
+    return run
 
 
 def mean_over_tasks(means: PyTree, mesh: Mesh | None) -> PyTree:
@@ -148,7 +149,7 @@ def gathered(tree: PyTree, mesh: Mesh | None) -> PyTree:
     """`tree`, small and made under `jit` or not, with every array on all devices of `mesh`."""
     if mesh is None:
         return tree
-    return jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, WHOLE))
+    return jax.lax.with_sharding_constraint(tree, NamedSharding(auto(mesh), WHOLE))
 
 
 class Parts(NamedTuple):
@@ -221,12 +222,14 @@ def first_process_first(function: Callable[[], Any]) -> Any:
 
 def place_data(data: PyTree, mesh: Mesh | None, *, shard: bool) -> PyTree:
     """Task data on the devices of `mesh`: a copy on each, or a part of the leading axis."""
-    return data if mesh is None else _put(data, NamedSharding(mesh, SPLIT if shard else WHOLE))
+    if mesh is None:
+        return data
+    return _put(data, NamedSharding(auto(mesh), SPLIT if shard else WHOLE))
 
 
 def replicate(tree: PyTree, mesh: Mesh | None) -> PyTree:
     """`tree` with every array on all devices of `mesh`; unchanged without one."""
-    return tree if mesh is None else _put(tree, NamedSharding(mesh, WHOLE))
+    return tree if mesh is None else _put(tree, NamedSharding(auto(mesh), WHOLE))
 
 
 def _put(tree: PyTree, sharding: NamedSharding) -> PyTree:

@@ -17,6 +17,7 @@ LAYERS = [  # rooms and wings; each imports only from those before it
     "plain",
     "specification",
     "remat",
+    "meshes",
     "parallel",
     "unrolling",
     "optimizers",

@@ -30,6 +30,7 @@ from l2ljax.estimators.recorded import (
     init_group_states,
     recorded_meta_gradient,
 )
+from l2ljax.meshes import in_own_mesh
 from l2ljax.parallel import (
     COORDINATES,
     SPLIT,
@@ -81,6 +82,7 @@ class TruncatedBPTT(GradientEstimator):
     mesh: Mesh | None = dataclasses.field(metadata={"static": True})
     shard_data: bool = dataclasses.field(metadata={"static": True})
 
+    @in_own_mesh
     def init(self, key: Key, meta_params: MetaParams) -> TruncatedBPTTState:
         """Draws the first optimizees; leaves have a leading axis `[num_tasks]`."""
 
@@ -94,6 +96,7 @@ class TruncatedBPTT(GradientEstimator):
         )(self.task, meta_params, keys)
         return TruncatedBPTTState(jnp.zeros([], jnp.int32), optimizees)
 
+    @in_own_mesh
     def estimate(
         self, meta_params: MetaParams, state: TruncatedBPTTState, key: Key
     ) -> tuple[jax.Array, MetaParams, TruncatedBPTTState, dict[str, jax.Array]]:

@@ -11,6 +11,7 @@ from l2ljax.optimizers._partition import partition
 from l2ljax.optimizers.labels import LABELS, conv_fc_labels, named_partition
 from l2ljax.optimizers.networks import CoordinatewiseLSTM
 from l2ljax.optimizers.preprocess import identity, log_sign
+from l2ljax.optimizers.sharding import state_shardings
 from l2ljax.plain import Specification, specification_of
 from l2ljax.specification import call_with, check_mapping
 
@@ -140,4 +141,5 @@ __all__ = [
     "nominal",
     "partition",
     "scale_by_nominal",
+    "state_shardings",
 ]

@@ -22,6 +22,7 @@ from l2ljax.checks import (
 )
 from l2ljax.optimizers.blocks import Step, in_blocks
 from l2ljax.optimizers.networks import CoordinatewiseLSTM, LSTMCarry
+from l2ljax.optimizers.sharding import repeated_over
 
 DEFAULT_BLOCK_SIZE = 65_536
 """Coordinates: some 80 MiB of temporaries for two layers of 20."""
@@ -61,7 +62,10 @@ def scale_by_lstm(
 
     Updates keep each gradient's dtype; the network computes, and its state is held, in
     `network.dtype`. A parameter's own axes are never reshaped, so a sharded parameter keeps its
-    sharding and its state has the same.
+    sharding and its state has the same, with the hidden axis in front and never split: that goes
+    for `flax.linen.Partitioned` boxes and `flax.nnx.Param`'s metadata too, and
+    `l2ljax.optimizers.state_shardings` makes the tree of shardings that `optax.tree.map_params`,
+    which knows no axes in front, makes for Adam.
 
     A gradient that is not finite concerns its own coordinate and no other. By default it makes that
     coordinate's update and state NaN, and `optax.apply_if_finite` around the transform skips such
@@ -146,10 +150,7 @@ def add_lstm(
             count=jnp.zeros([], jnp.int32),
             # Trees like `params` inside the carry, not carries inside a tree like `params`: so
             # `optax.tree.map_params` and sharding rules see each as one more set of parameters.
-            carry=jax.tree.map(
-                lambda zero: jax.tree.map(functools.partial(_repeat_over, zero), params),
-                network.initial_carry(),
-            ),
+            carry=jax.tree.map(lambda zero: repeated_over(zero, params), network.initial_carry()),
         )
 
     def update(
@@ -169,7 +170,7 @@ def add_lstm(
         # carries[i]: the network's carry for gradients[i]
         carries = [
             carry_def.unflatten(leaves)
-            for leaves in zip(*map(treedef.flatten_up_to, carry_trees), strict=True)
+            for leaves in zip(*map(jax.tree.leaves, carry_trees), strict=True)
         ] or [network.initial_carry()] * len(gradients)
 
         step: Any = functools.partial(network.apply, meta_params)
@@ -184,9 +185,11 @@ def add_lstm(
             _bounded(output, max_update).astype(jnp.result_type(gradient))
             for (_, output), gradient in zip(stepped, gradients, strict=True)
         ]
-        next_leaves = [jax.tree.leaves(carry) for carry, _ in stepped]
-        next_trees = [treedef.unflatten(column) for column in zip(*next_leaves, strict=True)]
-        next_carry = carry_def.unflatten(next_trees) if gradients else state.carry
+        next_leaves = zip(*(jax.tree.leaves(carry) for carry, _ in stepped), strict=True)
+        # Each tree in its own boxes, if any: their names of axes are not the gradients'.
+        next_carry = jax.tree.unflatten(
+            jax.tree.structure(state.carry), [leaf for tree in next_leaves for leaf in tree]
+        )
         return treedef.unflatten(outputs), ScaleByLSTMState(
             count=jnp.asarray(optax.safe_increment(state.count)), carry=next_carry
         )
@@ -231,9 +234,3 @@ def init_meta_params(network: CoordinatewiseLSTM, key: jax.Array) -> MetaParams:
 @functools.cache
 def _meta_params_like(network: Any) -> MetaParams:
     return jax.eval_shape(functools.partial(init_meta_params, network), jax.random.key(0))
-
-
-def _repeat_over(zero: jax.Array, param: jax.Array) -> jax.Array:
-    """`[hidden]` -> `[hidden, *param.shape]`, sharded like `param` where it is sharded."""
-    like_param = jnp.zeros_like(param, dtype=zero.dtype)
-    return jnp.broadcast_to(like_param, (*zero.shape, *like_param.shape))

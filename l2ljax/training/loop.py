@@ -15,6 +15,7 @@ import optax
 
 from l2ljax.base import GradientEstimator, Key, MetaParams
 from l2ljax.checks import check_key, check_kind, check_transform, short
+from l2ljax.meshes import moved_onto, outside_other_meshes
 from l2ljax.parallel import any_process
 from l2ljax.training.faults import DivergenceError, check_limits, given_up, why_given_up
 from l2ljax.training.progress import progress_bar
@@ -120,19 +121,22 @@ def meta_train(
     check_key("key", key)
     _check_callables(validation, hook)
 
-    parts = Parts(estimator, meta_optimizer, validation, limits)
-    start, known = starting_point(meta_params, workdir)
-    state = init_state(estimator, meta_optimizer, start, key)
-    folder = None if workdir is None else Path(workdir)
-    with (
-        open_run(folder, parts, counts, state, key, start if known else None) as run,
-        progress_bar(
-            progress and jax.process_index() == 0, num_meta_updates, int(run.state.update)
-        ) as bar,
-        stop_signals() as stop,
-    ):
-        _train(run, bar, stop, hook)
-        result = run.result()
+    with outside_other_meshes(getattr(estimator, "mesh", None)):
+        if isinstance(validation, Validation):
+            validation = moved_onto(validation.mesh, validation)
+        parts = Parts(estimator, meta_optimizer, validation, limits)
+        start, known = starting_point(meta_params, workdir)
+        state = init_state(estimator, meta_optimizer, start, key)
+        folder = None if workdir is None else Path(workdir)
+        with (
+            open_run(folder, parts, counts, state, key, start if known else None) as run,
+            progress_bar(
+                progress and jax.process_index() == 0, num_meta_updates, int(run.state.update)
+            ) as bar,
+            stop_signals() as stop,
+        ):
+            _train(run, bar, stop, hook)
+            result = run.result()
     if given_up(faults := jax.device_get(run.state.faults), limits):
         raise DivergenceError(why_given_up(faults, limits), result)
     return result

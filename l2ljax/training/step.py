@@ -58,7 +58,7 @@ def init_state(
     """The state before the first update, on the devices of the estimator's mesh."""
     # Everything is where the compiled step will leave it, so that its second call is as its first.
     mesh = getattr(estimator, "mesh", None)
-    init_key, run_key = jax.random.split(key)
+    init_key, run_key = jax.random.split(replicate(key, mesh))
     meta_params = jax.tree.map(_own, meta_params)
     shared = (
         jnp.zeros([], jnp.int32),

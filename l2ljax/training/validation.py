@@ -16,6 +16,7 @@ from l2ljax.checks import (
     is_number,
     short,
 )
+from l2ljax.meshes import in_own_mesh
 from l2ljax.parallel import SPLIT, WHOLE, check_mesh, mean_over_tasks, over_tasks
 from l2ljax.unrolling import init_optimizee, unroll
 
@@ -64,6 +65,7 @@ class Validation:
         check_task(self.task)
         check_key("key", self.key)
 
+    @in_own_mesh
     def score(self, meta_params: MetaParams) -> jax.Array:
         """Float32 scalar."""
         weights = jnp.asarray(self.weights or (1.0,) * self.num_steps, jnp.float32)

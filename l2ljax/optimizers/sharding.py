@@ -1,0 +1,123 @@
+"""State of a coordinatewise optimizer, sharded as its parameters.
+
+Such a state holds, for every parameter, an array with more axes in front (hidden units, momenta)
+and the parameter's own axes behind. Whatever says how a parameter is sharded says nothing of those
+in front: they are never split, and the parameter's own axes are split as the parameter is.
+"""
+
+import functools
+import sys
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax.core import meta
+from jax.sharding import NamedSharding, PartitionSpec
+
+from l2ljax.base import Params, PyTree
+from l2ljax.checks import short
+
+
+def repeated_over(zero: jax.Array, params: Params) -> PyTree:
+    """`zero` `[hidden]` for each coordinate: a tree like `params`, `[hidden, *param.shape]`.
+
+    Leaves are sharded like the parameters where those are. Boxes with sharding metadata
+    (`flax.linen.Partitioned`, `flax.nnx.Param`) stay, and their names of axes move one axis on.
+
+    Example:
+        >>> import flax.linen as nn
+        >>> boxed = {"kernel": nn.Partitioned(jnp.ones((4, 2)), names=("model", None))}
+        >>> repeated_over(jnp.zeros(3), boxed)["kernel"].names
+        (None, 'model', None)
+    """
+    repeated = jax.tree.map(functools.partial(_repeat, zero), params)
+    return _nnx_axis_in_front(meta.add_axis(repeated, 0, {meta.PARTITION_NAME: None}))
+
+
+def _repeat(zero: jax.Array, param: jax.Array) -> jax.Array:
+    like_param = jnp.zeros_like(param, dtype=zero.dtype)
+    return jnp.broadcast_to(like_param, (*zero.shape, *like_param.shape))
+
+
+def _nnx_axis_in_front(tree: PyTree) -> PyTree:
+    """`tree`, whose nnx variables are sharded along the axes behind their first."""
+    nnx = sys.modules.get("flax.nnx")  # slow to import; without it there is none of its variables
+    if nnx is None:
+        return tree
+
+    def move(node: Any) -> Any:
+        if not isinstance(node, nnx.Variable):
+            return node
+        metadata = node.get_metadata()
+        names = {
+            kind: (None, *metadata[kind])
+            for kind in ("out_sharding", "optimizer_sharding")
+            if metadata.get(kind)
+        }
+        return node.copy(**names) if names else node
+
+    return jax.tree.map(move, tree, is_leaf=lambda node: isinstance(node, nnx.Variable))
+
+
+def state_shardings(
+    tx: optax.GradientTransformation, params: Params, shardings: PyTree, default: Any
+) -> PyTree:
+    """How the state of `tx` is to be sharded: every copy of a parameter as the parameter.
+
+    `optax.tree.map_params` alone puts a parameter's sharding on its copies as it stands, first axis
+    on first axis, which is right for Adam and wrong for a state with further axes in front. This is
+    the same recipe with `None` for those: right for both, and for a chain of them.
+
+    Args:
+        tx: any Optax transformation; its state's copies of parameters may have axes in front.
+        params: arrays or `jax.ShapeDtypeStruct`s, without boxes (whose states have boxes of their
+            own, for `flax.linen.get_sharding`).
+        shardings: a tree like `params` of `PartitionSpec`s or `NamedSharding`s.
+        default: for what is no copy of a parameter, such as a count: of the same kind.
+
+    Returns:
+        a tree like `tx.init(params)` of what `shardings` has, for `jax.device_put`, or for
+        `out_shardings` and `in_shardings` of `jax.jit`.
+
+    Raises:
+        TypeError: if `shardings` has something else than those two.
+
+    Example:
+        >>> from jax.sharding import PartitionSpec as P
+        >>> from l2ljax.optimizers._lstm import lstm
+        >>> optimizer = lstm(hidden_sizes=(3,))
+        >>> tx = optimizer.transform(optimizer.init(jax.random.key(0)))
+        >>> specs = state_shardings(tx, {"w": jnp.ones((8, 6))}, {"w": P("model")}, P())
+        >>> specs.carry[0].hidden["w"] == P(None, "model")
+        True
+    """
+    state = jax.eval_shape(tx.init, params)
+    return optax.tree.map_params(
+        tx,
+        _in_front,
+        state,
+        params,
+        shardings,
+        transform_non_params=lambda leaf: default,
+        is_leaf=_is_masked,
+    )
+
+
+def _is_masked(node: Any) -> bool:
+    return isinstance(node, optax.MaskedNode)
+
+
+def _in_front(leaf: Any, param: Any, sharding: Any) -> Any:
+    """`sharding` of `param` for an array with `leaf.ndim - param.ndim` more axes in front."""
+    if _is_masked(leaf):  # a parameter that another member of the transformation serves
+        return leaf
+    front = [None] * (leaf.ndim - jnp.ndim(param))
+    if isinstance(sharding, NamedSharding):
+        spec = PartitionSpec(*front, *sharding.spec)
+        return NamedSharding(sharding.mesh, spec, memory_kind=sharding.memory_kind)
+    if isinstance(sharding, PartitionSpec):
+        return PartitionSpec(*front, *sharding)
+    raise TypeError(
+        f"shardings must be a tree of PartitionSpecs or NamedShardings, got {short(sharding)}."
+    )
