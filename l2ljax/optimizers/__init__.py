@@ -7,17 +7,19 @@ from l2ljax.base import LearnedOptimizer
 from l2ljax.checks import short
 from l2ljax.optimizers._lstm import lstm
 from l2ljax.optimizers._partition import partition
+from l2ljax.optimizers._rnnprop import rnnprop, scale_by_rnnprop
 from l2ljax.optimizers.labels import LABELS, conv_fc_labels, named_partition
-from l2ljax.optimizers.preprocess import identity, log_sign
+from l2ljax.optimizers.preprocess import identity, log_and_sign, log_sign
 from l2ljax.specification import call_with, check_mapping
 
 BUILDERS: dict[str, Callable[..., LearnedOptimizer]] = {
     "lstm": lstm,
     "partition": named_partition,
+    "rnnprop": rnnprop,
 }
 """Name in configs and weight files -> builder. A new learned optimizer adds its line here."""
 
-PREPROCESS = {"identity": identity, "log_sign": log_sign}
+PREPROCESS = {"identity": identity, "log_and_sign": log_and_sign, "log_sign": log_sign}
 
 
 def build(specification: Mapping[str, Any]) -> LearnedOptimizer:
@@ -66,4 +68,6 @@ __all__ = [
     "lstm",
     "named_partition",
     "partition",
+    "rnnprop",
+    "scale_by_rnnprop",
 ]

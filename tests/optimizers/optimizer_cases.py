@@ -12,8 +12,8 @@ import numpy as np
 import optax
 import pytest
 
-from l2ljax.optimizers import lstm, partition
-from l2ljax.optimizers.preprocess import identity, log_sign
+from l2ljax.optimizers import lstm, partition, rnnprop
+from l2ljax.optimizers.preprocess import identity, log_and_sign, log_sign
 
 
 def by_rank(params):
@@ -30,7 +30,10 @@ CASES = {
     "lstm-blocks": lstm((4,), block_size=24),  # the matrix in two blocks
     "lstm-bounded": lstm((4,), output_scale=1.0, max_update=0.01),
     "lstm-skip": lstm((4,), nonfinite="skip", block_size=24),
+    "lstm-reset": lstm((4,), preprocess=log_and_sign(5.0), reset_every=2),
     "partition": partition({"matrix": lstm((4,), identity()), "vector": lstm((4,))}, by_rank),
+    "rnnprop": rnnprop((4,)),
+    "rnnprop-constant": rnnprop((4, 3), bias_correction="constant", b1=0.9, block_size=24),
 }
 
 every_optimizer = pytest.mark.parametrize("optimizer", CASES.values(), ids=CASES.keys())

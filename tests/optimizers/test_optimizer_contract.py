@@ -211,7 +211,7 @@ def test_vmaps_over_meta_params(optimizer):
     each = [fresh_meta_params(optimizer, seed) for seed in (1, 2)]
     first, second = map(one, each)
     batched = jax.jit(jax.vmap(one))(jax.tree.map(stack, *each))
-    assert_close(batched, jax.tree.map(stack, first, second))
+    assert_close(batched, jax.tree.map(stack, first, second), atol=2**-24)  # of a state of order 1
     assert not np.allclose(first[0].vector, second[0].vector, rtol=1e-2, atol=0)
 
 
