@@ -5,17 +5,22 @@ from typing import Any
 
 from l2ljax.base import LearnedOptimizer
 from l2ljax.checks import short
+from l2ljax.optimizers._celo2 import celo2, scale_by_celo2
 from l2ljax.optimizers._lstm import lstm
 from l2ljax.optimizers._partition import partition
 from l2ljax.optimizers._rnnprop import rnnprop, scale_by_rnnprop
+from l2ljax.optimizers._small_fc import scale_by_small_fc, small_fc
 from l2ljax.optimizers.labels import LABELS, conv_fc_labels, named_partition
 from l2ljax.optimizers.preprocess import identity, log_and_sign, log_sign
+from l2ljax.optimizers.published import KINDS, from_published, load_published
 from l2ljax.specification import call_with, check_mapping
 
 BUILDERS: dict[str, Callable[..., LearnedOptimizer]] = {
+    "celo2": celo2,
     "lstm": lstm,
     "partition": named_partition,
     "rnnprop": rnnprop,
+    "small_fc": small_fc,
 }
 """Name in configs and weight files -> builder. A new learned optimizer adds its line here."""
 
@@ -61,13 +66,20 @@ def _build_members(members: Any) -> dict[str, LearnedOptimizer]:
 
 __all__ = [
     "BUILDERS",
+    "KINDS",
     "LABELS",
     "PREPROCESS",
     "build",
+    "celo2",
     "conv_fc_labels",
+    "from_published",
+    "load_published",
     "lstm",
     "named_partition",
     "partition",
     "rnnprop",
+    "scale_by_celo2",
     "scale_by_rnnprop",
+    "scale_by_small_fc",
+    "small_fc",
 ]
