@@ -125,7 +125,9 @@ def update_factored_moments(
     square = gradient * gradient + 1e-30
     axes = factored_axes(gradient.shape)
     if axes is None:
-        return FactoredMoments(update_moments(moments.row, square, decays), moments.column)
+        # a new array: the old state may be donated
+        unused = jnp.zeros_like(moments.column)
+        return FactoredMoments(update_moments(moments.row, square, decays), unused)
     d1, d0 = axes
     return FactoredMoments(
         update_moments(moments.row, mean_over(square, (d0,)), decays),
