@@ -15,9 +15,9 @@ from l2ljax.bundled import (
 )
 from l2ljax.estimators import truncated_bptt
 from l2ljax.evaluation import BASELINES, LEARNING_RATES, compare, evaluate, tune
-from l2ljax.optimizers import lstm, partition
+from l2ljax.optimizers import celo2, load_published, lstm, partition, rnnprop, small_fc
 from l2ljax.optimizers.networks import CoordinatewiseLSTM, LSTMCarry
-from l2ljax.optimizers.preprocess import identity, log_sign
+from l2ljax.optimizers.preprocess import identity, log_and_sign, log_sign
 from l2ljax.optimizers.transform import ScaleByLSTMState, scale_by_lstm
 from l2ljax.parallel import task_mesh
 from l2ljax.specification import specified
@@ -51,6 +51,7 @@ __all__ = [
     "ScaleByLSTMState",
     "Task",
     "Validation",
+    "celo2",
     "compare",
     "estimators",
     "evaluate",
@@ -59,7 +60,9 @@ __all__ = [
     "load_dataset",
     "load_optimizer",
     "load_pretrained",
+    "load_published",
     "load_run",
+    "log_and_sign",
     "log_sign",
     "lstm",
     "meta_train",
@@ -67,8 +70,10 @@ __all__ = [
     "partition",
     "pretrained_metadata",
     "pretrained_names",
+    "rnnprop",
     "save_optimizer",
     "scale_by_lstm",
+    "small_fc",
     "specified",
     "task_mesh",
     "tasks",

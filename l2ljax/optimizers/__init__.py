@@ -5,24 +5,31 @@ from typing import Any
 
 from l2ljax.base import LearnedOptimizer
 from l2ljax.checks import check_optimizer, short
+from l2ljax.optimizers._celo2 import celo2, scale_by_celo2
 from l2ljax.optimizers._lstm import lstm
 from l2ljax.optimizers._nominal import nominal, scale_by_nominal
 from l2ljax.optimizers._partition import partition
+from l2ljax.optimizers._rnnprop import rnnprop, scale_by_rnnprop
+from l2ljax.optimizers._small_fc import scale_by_small_fc, small_fc
 from l2ljax.optimizers.labels import LABELS, conv_fc_labels, named_partition
 from l2ljax.optimizers.networks import CoordinatewiseLSTM
-from l2ljax.optimizers.preprocess import identity, log_sign
+from l2ljax.optimizers.preprocess import identity, log_and_sign, log_sign
+from l2ljax.optimizers.published import KINDS, from_published, load_published
 from l2ljax.optimizers.sharding import state_shardings
 from l2ljax.plain import Specification, specification_of
 from l2ljax.specification import call_with, check_mapping
 
 BUILDERS: dict[str, Callable[..., LearnedOptimizer]] = {
+    "celo2": celo2,
     "lstm": lstm,
     "nominal": nominal,
     "partition": named_partition,
+    "rnnprop": rnnprop,
+    "small_fc": small_fc,
 }
 """Name in configs and weight files -> builder. A new learned optimizer adds its line here."""
 
-PREPROCESS = {"identity": identity, "log_sign": log_sign}
+PREPROCESS = {"identity": identity, "log_and_sign": log_and_sign, "log_sign": log_sign}
 
 
 def build(specification: Mapping[str, Any]) -> LearnedOptimizer:
@@ -131,15 +138,24 @@ NETWORK_SETTINGS = (
 
 __all__ = [
     "BUILDERS",
+    "KINDS",
     "LABELS",
     "PREPROCESS",
     "build",
+    "celo2",
     "conv_fc_labels",
+    "from_published",
+    "load_published",
     "lstm",
     "named_partition",
     "network_of",
     "nominal",
     "partition",
+    "rnnprop",
+    "scale_by_celo2",
     "scale_by_nominal",
+    "scale_by_rnnprop",
+    "scale_by_small_fc",
+    "small_fc",
     "state_shardings",
 ]

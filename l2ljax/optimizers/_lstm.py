@@ -1,12 +1,15 @@
 """The coordinatewise LSTM optimizer of Andrychowicz et al. (2016), section 2.1."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
-from l2ljax.base import CoordinateGroup, LearnedOptimizer, Params
+from l2ljax.base import CoordinateGroup, LearnedOptimizer, MetaParams, Params, PyTree
+from l2ljax.checks import check_positive_int
 from l2ljax.optimizers.networks import CoordinatewiseLSTM
 from l2ljax.optimizers.preprocess import Preprocess, log_sign
 from l2ljax.optimizers.transform import (
@@ -32,6 +35,7 @@ def lstm(
     block_size: int | None = DEFAULT_BLOCK_SIZE,
     max_update: float | None = None,
     nonfinite: NonFinite = "propagate",
+    reset_every: int | None = None,
 ) -> LearnedOptimizer:
     """The paper's optimizer: a small LSTM that sees one coordinate's gradient at a time.
 
@@ -45,6 +49,9 @@ def lstm(
         block_size: coordinates of one parameter updated at once, see `scale_by_lstm`.
         max_update: largest size of a coordinate's update; `None`: no bound. See `scale_by_lstm`.
         nonfinite: "propagate" or "skip", what a non-finite gradient does to its coordinate.
+        reset_every: the state is zeroed before the first update and every `reset_every` updates
+            after; 1: before each. Weights trained on unrolls of that length from a state of zeros
+            may diverge beyond it, and not with this. `None`: never.
 
     Returns:
         a coordinatewise `LearnedOptimizer`; its meta-parameters are flax variables,
@@ -61,6 +68,8 @@ def lstm(
         (32, 10)
     """
     check_update_options(block_size, max_update, nonfinite)
+    if reset_every is not None:
+        check_positive_int("reset_every", reset_every)
     network = CoordinatewiseLSTM(
         hidden_sizes=hidden_sizes,
         preprocess=preprocess,
@@ -77,6 +86,9 @@ def lstm(
         nonfinite=nonfinite,
     )
 
+    if reset_every is not None:
+        transform = functools.partial(_with_resets, transform, reset_every)
+
     def coordinate_groups(params: Params) -> tuple[CoordinateGroup, ...]:
         everything = tuple(range(len(jax.tree.leaves(params))))
         return (CoordinateGroup(everything, transform),)
@@ -86,3 +98,21 @@ def lstm(
         transform=transform,
         coordinate_groups=coordinate_groups,
     )
+
+
+def _with_resets(
+    transform: Callable[[MetaParams], optax.GradientTransformationExtraArgs],
+    reset_every: int,
+    meta_params: MetaParams,
+) -> optax.GradientTransformationExtraArgs:
+    """`transform(meta_params)`, whose network forgets all it has seen every `reset_every` steps."""
+    inner = transform(meta_params)
+
+    def update(
+        updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any
+    ) -> tuple[PyTree, Any]:
+        is_new = state.count % reset_every == 0
+        carry = jax.tree.map(lambda x: jnp.where(is_new, jnp.zeros_like(x), x), state.carry)
+        return inner.update(updates, state._replace(carry=carry), params, **extra_args)
+
+    return optax.GradientTransformationExtraArgs(inner.init, update)

@@ -115,3 +115,150 @@ def _update(step: Step, buffers, from_end: int, start, length: int, where: Any =
 
 def _with_trailing_shape(tree: PyTree, old: tuple[int, ...], new: tuple[int, ...]) -> PyTree:
     return jax.tree.map(lambda leaf: leaf.reshape(*leaf.shape[: leaf.ndim - len(old)], *new), tree)
+
+
+def sum_over_blocks(
+    function: Callable[[PyTree], jax.Array],
+    arrays: PyTree,
+    shape: tuple[int, ...],
+    block_size: int | None,
+) -> jax.Array:
+    """The sum of `function(block of arrays)` over the blocks of a parameter.
+
+    Args:
+        function: arrays of a block -> something of one shape for all blocks, such as sums over the
+            axis that `cut_axis` names.
+        arrays: leaves `[..., *shape]`; an axis of `shape` may have length 1 in them, and then is
+            not cut.
+        shape: of the parameter.
+        block_size: coordinates at once, about; `None` or enough for all: one call.
+
+    Example:
+        >>> x = jnp.arange(6.0)
+        >>> float(sum_over_blocks(lambda x: jnp.sum(x * x), x, x.shape, block_size=4))
+        55.0
+    """
+    axis, number, interleaved, length = _plan(shape, block_size)
+    if number == 1:
+        return function(arrays)
+    cut, rest = _cutter(arrays, shape, axis, number, interleaved, length)
+    start = function(cut(0) if rest is None else rest)
+    first = 1 if rest is None else 0
+    return jax.lax.fori_loop(first, number, lambda j, total: total + function(cut(j)), start)
+
+
+def map_over_blocks(
+    function: Callable[[PyTree], jax.Array],
+    arrays: PyTree,
+    like: jax.Array,
+    block_size: int | None,
+) -> jax.Array:
+    """`function` of the blocks of a parameter, put together again.
+
+    Args:
+        function: arrays of a block -> float32 of the block's shape.
+        arrays: as in `sum_over_blocks`.
+        like: an array with the parameter's shape and sharding.
+        block_size: as in `sum_over_blocks`.
+
+    Returns:
+        float32 like `like`.
+
+    Example:
+        >>> x = jnp.arange(6.0)
+        >>> map_over_blocks(lambda x: 2 * x, x, x, block_size=4).tolist()
+        [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]
+    """
+    shape = like.shape
+    axis, number, interleaved, length = _plan(shape, block_size)
+    if number == 1:
+        return function(arrays)
+    cut, rest = _cutter(arrays, shape, axis, number, interleaved, length)
+    out = jnp.zeros_like(like, dtype=jnp.float32)
+    if interleaved:
+        out = out.reshape(*shape[:axis], length, number, *shape[axis + 1 :])
+
+        def put(j, out):
+            return jax.lax.dynamic_update_index_in_dim(out, function(cut(j)), j, axis + 1)
+
+        return jax.lax.fori_loop(0, number, put, out).reshape(shape)
+
+    def put_run(j, out):
+        return jax.lax.dynamic_update_slice_in_dim(out, function(cut(j)), j * length, axis)
+
+    out = jax.lax.fori_loop(0, number, put_run, out)
+    if rest is not None:
+        out = jax.lax.dynamic_update_slice_in_dim(out, function(rest), number * length, axis)
+    return out
+
+
+def cut_axis(shape: tuple[int, ...], block_size: int | None) -> int | None:
+    """The axis along which those two cut a parameter; `None` if it is all one block."""
+    axis, number, *_ = _plan(shape, block_size)
+    return None if number == 1 else axis
+
+
+def _plan(shape: tuple[int, ...], block_size: int | None) -> tuple[int, int, bool, int]:
+    """(axis, number of whole blocks, whether they are interleaved, entries of the axis in one)."""
+    size = 1
+    for n in shape:
+        size *= n
+    if block_size is None or size <= block_size:
+        return 0, 1, False, 0
+    if (number := interleaved_blocks(shape, block_size)) is not None:
+        axis = longest_axis(shape[:-1])
+        return axis, number, True, shape[axis] // number
+    axis = longest_axis(shape)
+    run = min(shape[axis], max(1, block_size * shape[axis] // size))
+    return axis, shape[axis] // run, False, run
+
+
+def _cutter(
+    arrays: PyTree,
+    shape: tuple[int, ...],
+    axis: int,
+    number: int,
+    interleaved: bool,
+    length: int,
+) -> tuple[Callable[[Any], PyTree], PyTree | None]:
+    """`cut(j)`, the arrays of block j, and those of what is left over by whole runs."""
+    from_end = len(shape) - axis
+
+    def is_cut(leaf):
+        return leaf.shape[leaf.ndim - from_end] != 1
+
+    if interleaved:
+
+        def split(leaf):
+            at = leaf.ndim - from_end
+            shape = (*leaf.shape[:at], length, number, *leaf.shape[at + 1 :])
+            return leaf.reshape(shape) if is_cut(leaf) else leaf
+
+        wholes = jax.tree.map(is_cut, arrays)
+        split_arrays = jax.tree.map(split, arrays)
+
+        def cut(j):
+            return jax.tree.map(
+                lambda leaf, cut_here: (
+                    jax.lax.dynamic_index_in_dim(leaf, j, leaf.ndim - from_end, keepdims=False)
+                    if cut_here
+                    else leaf
+                ),
+                split_arrays,
+                wholes,
+            )
+
+        return cut, None
+
+    def take(start, length):
+        return jax.tree.map(
+            lambda leaf: (
+                jax.lax.dynamic_slice_in_dim(leaf, start, length, leaf.ndim - from_end)
+                if is_cut(leaf)
+                else leaf
+            ),
+            arrays,
+        )
+
+    left = shape[axis] - number * length
+    return lambda j: take(j * length, length), take(number * length, left) if left else None

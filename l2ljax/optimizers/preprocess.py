@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 class Preprocess(Protocol):
@@ -66,6 +67,38 @@ class _LogSign:
         ).astype(dtype)
 
 
+@dataclasses.dataclass(frozen=True)
+class _LogAndSign:
+    k: float
+    num_features = 2
+
+    @property
+    def specification(self) -> dict[str, Any]:
+        return {"name": "log_and_sign", "k": self.k}
+
+    def __call__(self, gradient: jax.Array) -> jax.Array:
+        dtype = jnp.asarray(gradient).dtype
+        gradient = jnp.asarray(gradient, jnp.promote_types(dtype, jnp.float32))
+        magnitude = jnp.log(jnp.abs(gradient) + float(np.finfo(np.float32).eps)) / self.k
+        # Clipped before it is scaled, as e^k g of a huge gradient would overflow.
+        bound = math.exp(-self.k)
+        sign = jnp.clip(gradient, -bound, bound) * math.exp(self.k)
+        return jnp.stack([jnp.maximum(magnitude, -1.0), sign]).astype(dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Given:
+    num_features: int
+
+    def __call__(self, gradient: jax.Array) -> jax.Array:
+        return jnp.asarray(gradient)
+
+
+def given(num_features: int) -> Preprocess:
+    """For networks that are handed features `[num_features, *shape]` instead of a gradient."""
+    return _Given(num_features)
+
+
 def identity() -> Preprocess:
     """The gradient itself as the only feature (the paper's choice for quadratics).
 
@@ -98,3 +131,29 @@ def log_sign(p: float = 10.0) -> Preprocess:
             f"log_sign needs a number p with 0 < p <= 80, got p={p!r}; use p=10 as the paper does."
         )
     return _LogSign(float(p))
+
+
+def log_and_sign(k: float = 5.0) -> Preprocess:
+    """The log magnitude and sign as DeepMind's released code computes them.
+
+    (max(log(|g| + eps) / k, -1), clip(e^k g, -1, 1)) with eps = 2^-23. Up to eps it is
+    `log_sign(k)`; weights trained with https://github.com/google-deepmind/learning-to-learn expect
+    it as it stands, with k = 5.
+
+    Args:
+        k: natural log of the factor by which gradients may shrink before they count as small;
+            0 < k <= 80.
+
+    Raises:
+        ValueError: if `k` is not a number in that range.
+
+    Example:
+        >>> [round(float(feature), 3) for feature in log_and_sign(5.0)(jnp.array(-1.0e-2))]
+        [-0.921, -1.0]
+    """
+    if not (isinstance(k, int | float) and not isinstance(k, bool) and 0 < k <= 80):
+        raise ValueError(
+            f"log_and_sign needs a number k with 0 < k <= 80, got k={k!r}; use k=5 as DeepMind's "
+            "code does."
+        )
+    return _LogAndSign(float(k))

@@ -12,8 +12,8 @@ import numpy as np
 import optax
 import pytest
 
-from l2ljax.optimizers import lstm, partition
-from l2ljax.optimizers.preprocess import identity, log_sign
+from l2ljax.optimizers import celo2, lstm, partition, rnnprop, small_fc
+from l2ljax.optimizers.preprocess import identity, log_and_sign, log_sign
 
 
 def by_rank(params):
@@ -30,7 +30,14 @@ CASES = {
     "lstm-blocks": lstm((4,), block_size=24),  # the matrix in two blocks
     "lstm-bounded": lstm((4,), output_scale=1.0, max_update=0.01),
     "lstm-skip": lstm((4,), nonfinite="skip", block_size=24),
+    "lstm-reset": lstm((4,), preprocess=log_and_sign(5.0), reset_every=2),
     "partition": partition({"matrix": lstm((4,), identity()), "vector": lstm((4,))}, by_rank),
+    "rnnprop": rnnprop((4,)),
+    "rnnprop-constant": rnnprop((4, 3), bias_correction="constant", b1=0.9, block_size=24),
+    "small_fc": small_fc((4, 4)),
+    "small_fc-blocks": small_fc((4,), block_size=24),
+    "celo2": celo2((4, 4), learning_rate=1e-4),  # the iteration makes more of rounding
+    "celo2-network": celo2((4,), orthogonalize=False, vectors="network", block_size=24),
 }
 
 every_optimizer = pytest.mark.parametrize("optimizer", CASES.values(), ids=CASES.keys())
@@ -64,7 +71,29 @@ def fresh_meta_params(optimizer, seed=1):
 @functools.cache
 def fresh(optimizer):
     """The transformation with fresh meta-parameters."""
-    return optimizer.transform(fresh_meta_params(optimizer))
+    return transformation(optimizer, fresh_meta_params(optimizer))
+
+
+def transformation(optimizer, meta_params):
+    """The optimizer's transformation; of one that is not coordinatewise, with parameters of 1.
+
+    The contract's tests pass parameters or none. What a rule makes of them is its own test's.
+    """
+    tx = optimizer.transform(meta_params)
+    if optimizer.coordinate_groups is not None:
+        return tx
+
+    def update(updates, state, params=None, **extra_args):
+        params = jax.tree.map(jnp.ones_like, updates)
+        return tx.update(updates, state, params, **extra_args)
+
+    return optax.GradientTransformationExtraArgs(tx.init, update)
+
+
+def needs_coordinates(optimizer):
+    """Skips what holds for coordinatewise optimizers alone."""
+    if optimizer.coordinate_groups is None:
+        pytest.skip("not a coordinatewise optimizer")
 
 
 @functools.cache

@@ -15,8 +15,10 @@ from optimizer_cases import (
     fresh,
     fresh_meta_params,
     jitted_update,
+    needs_coordinates,
     run,
     stack,
+    transformation,
 )
 
 
@@ -171,7 +173,10 @@ def test_map_params_finds_every_state_leaf_of_a_parameter(optimizer):
     tx, params = fresh(optimizer), draw(0)
 
     def has_axes_last(leaf, param):
-        return leaf.shape[leaf.ndim - param.ndim :] == param.shape
+        last = leaf.shape[leaf.ndim - param.ndim :]
+        averaged = optimizer.coordinate_groups is None  # over axes that stay with length 1
+        pairs = zip(last, param.shape, strict=True)
+        return all(a == b or (averaged and a == 1) for a, b in pairs)
 
     found = optax.tree.map_params(
         tx,
@@ -205,19 +210,20 @@ def test_vmaps_over_meta_params(optimizer):
     """A batch of meta-parameters gives what they give one by one, and each its own updates."""
 
     def one(meta_params):
-        tx = optimizer.transform(meta_params)
+        tx = transformation(optimizer, meta_params)
         return tx.update(draw(1), tx.init(draw(0)))
 
     each = [fresh_meta_params(optimizer, seed) for seed in (1, 2)]
     first, second = map(one, each)
     batched = jax.jit(jax.vmap(one))(jax.tree.map(stack, *each))
-    assert_close(batched, jax.tree.map(stack, first, second))
-    assert not np.allclose(first[0].vector, second[0].vector, rtol=1e-2, atol=0)
+    assert_close(batched, jax.tree.map(stack, first, second), atol=2**-24)  # of a state of order 1
+    assert not np.allclose(first[0].matrix, second[0].matrix, rtol=1e-2, atol=0)
 
 
 @every_optimizer
 def test_permuting_coordinates_permutes_updates(optimizer):
     """Coordinates share one rule: where a coordinate stands in its parameter has no influence."""
+    needs_coordinates(optimizer)
     tx = fresh(optimizer)
 
     def permute(tree):
@@ -237,6 +243,7 @@ def test_a_nan_gradient_stays_in_its_coordinate(optimizer):
 
     Its own update is NaN, or 0 for an optimizer that is told to skip such coordinates.
     """
+    needs_coordinates(optimizer)
     update, state = jitted_update(optimizer), fresh(optimizer).init(draw(0))
     sick = draw(1)._replace(vector=draw(1).vector.at[2].set(jnp.nan))
     healthy, _ = run(update, state, [draw(1), draw(2)])
@@ -250,8 +257,7 @@ def test_a_nan_gradient_stays_in_its_coordinate(optimizer):
 @every_optimizer
 def test_coordinate_groups_serve_each_leaf_once_and_alike(optimizer):
     """On its own leaves a group's transformation does what the whole optimizer does."""
-    if optimizer.coordinate_groups is None:
-        pytest.skip("not a coordinatewise optimizer")
+    needs_coordinates(optimizer)
     groups, leaves = optimizer.coordinate_groups(draw(0)), jax.tree.leaves(draw(1))
     assert sorted(i for group in groups for i in group.leaves) == list(range(len(leaves)))
     whole, _ = jitted_update(optimizer)(draw(1), fresh(optimizer).init(draw(0)))

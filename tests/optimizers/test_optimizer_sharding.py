@@ -23,6 +23,12 @@ AXIS_TYPES = {"auto": AxisType.Auto, "explicit": AxisType.Explicit}
 # A device's [2, 3] block of the matrix is not contiguous: flattening it would communicate.
 SPECS = {"matrix": P("x", "y"), "vector": P(("x", "y")), "scalar": P()}
 SHAPES = {"matrix": (8, 6), "vector": (8,), "scalar": ()}
+ALLOWED = {
+    "small_fc": {"all-reduce"},
+    "small_fc-blocks": {"all-reduce"},
+    "celo2": {"all-reduce"},
+    "celo2-network": {"all-reduce"},
+}
 COLLECTIVE = r"all-gather|all-reduce|all-to-all|collective-\w+|reduce-scatter"
 
 
@@ -75,8 +81,14 @@ def _is_like_params(tx, state, params):
 
 
 def _is_split_like(leaf, param):
-    """Whether the leaf's last axes are split as the parameter's, and its first axes not at all."""
-    spec = P(*[None] * (leaf.ndim - param.ndim), *param.sharding.spec)
+    """Whether the leaf's last axes are split as the parameter's, and its first axes not at all.
+
+    What was averaged over an axis has length 1 there, and is not split along it.
+    """
+    spec = [*param.sharding.spec, *[None] * param.ndim][: param.ndim]
+    lengths = leaf.shape[leaf.ndim - param.ndim :]
+    spec = [s if n > 1 else None for s, n in zip(spec, lengths, strict=True)]
+    spec = P(*[None] * (leaf.ndim - param.ndim), *spec)
     return leaf.sharding.is_equivalent_to(NamedSharding(param.sharding.mesh, spec), leaf.ndim)
 
 
@@ -109,15 +121,21 @@ def test_state_is_sharded_like_its_parameters(observations, name, mesh):
 @on_every_mesh
 @every_name
 def test_an_update_needs_no_communication(observations, name, mesh):
-    """The compiled program has no all-gather, nor any other collective."""
-    assert observations[name][mesh]["collectives"] == []
+    """The compiled program has no all-gather, nor any other collective.
+
+    Where tensors are seen as a whole, their mean squares are added up over devices.
+    """
+    collectives = set(observations[name][mesh]["collectives"])
+    if CASES[name].coordinate_groups is None:
+        print(name, mesh, collectives)
+    assert collectives <= ALLOWED.get(name, set())
 
 
 @on_every_mesh
 @every_name
 def test_sharded_updates_are_those_of_one_device(observations, name, mesh):
-    """Up to float32 rounding of updates of order 1e-3 and less."""
-    assert max(observations[name][mesh]["errors"]) < 1e-8
+    """Up to float32 rounding of updates of order 1e-3 and less (Celo2's are 1e-2)."""
+    assert max(observations[name][mesh]["errors"]) < (1e-8 if "celo2" not in name else 1e-7)
 
 
 if __name__ == "__main__":

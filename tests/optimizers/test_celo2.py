@@ -1,0 +1,132 @@
+"""`celo2` beside what the official code computed, and what its steps must be by its definition."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from zoo import ZOO, below, largest_difference, needs_zoo, problem_of, reference, replay
+
+from l2ljax.optimizers import celo2, load_published, scale_by_celo2
+from l2ljax.optimizers.features import factored_axes, newton_schulz
+
+
+def published():
+    """The published weights as meta-parameters."""
+    return load_published("celo2", ZOO / "celo2.npz")[1]
+
+
+@needs_zoo
+@pytest.mark.parametrize("block_size", [None, 7])
+@pytest.mark.parametrize(
+    ("run", "tolerance"),
+    [
+        ("P1_no_ns", 1e-5),
+        ("P2_no_ns", 1e-5),
+        ("P3_no_ns", 1e-5),
+        # Newton-Schulz makes ten times as much of the gradients' rounding.
+        ("P1_celo2", 5e-5),
+        ("P2_celo2", 5e-5),
+        ("P3_celo2", 5e-5),
+    ],
+)
+def test_takes_the_steps_of_the_official_code(run, tolerance, block_size):
+    """All ranks of tensors in P2; steps have a root mean square of 1."""
+    if block_size is not None and not run.startswith("P2"):
+        pytest.skip("one problem has all shapes")
+    archive, problem = reference("celo2"), problem_of("celo2", run)
+    tx = scale_by_celo2(published(), orthogonalize=run.endswith("celo2"), block_size=block_size)
+    tx = optax.chain(tx, optax.scale_by_learning_rate(0.01))
+    gradients = below(archive, f"grads/{problem}/")
+    _, updates = replay(tx, below(archive, f"theta0/{problem}/"), gradients)
+    for leaf, expected in below(archive, f"updates/{run}/").items():
+        difference = np.abs(-100 * updates[leaf] - expected).max()
+        assert difference < tolerance * np.abs(expected).max(), leaf
+
+
+@needs_zoo
+@pytest.mark.parametrize("run", ["P1_chain", "P2_chain", "P3_chain"])
+def test_takes_the_steps_of_the_official_chain(run):
+    """Matrices by Celo2 with decay, the rest by AdamW: in Optax's parts, as its authors have it."""
+    tx = optax.partition(
+        {
+            "matrix": optax.chain(
+                scale_by_celo2(published()),
+                optax.add_decayed_weights(0.1),
+                optax.scale_by_learning_rate(0.01),
+            ),
+            "vector": optax.adamw(0.01, 0.9, 0.95, weight_decay=0.1),
+        },
+        lambda params: jax.tree.map(lambda p: "matrix" if p.ndim > 1 else "vector", params),
+    )
+    assert largest_difference(tx, "celo2", run) < 1e-4
+
+
+def fresh_update(params, gradient, **options):
+    """One update with fresh weights."""
+    optimizer = celo2(**options)
+    tx = optimizer.transform(optimizer.init(jax.random.key(0)))
+    return jax.jit(lambda g, p: tx.update(g, tx.init(p), p)[0])(gradient, params)
+
+
+def test_vectors_are_adams():
+    """By default, at the learning rate times the factor."""
+    gradient = jnp.array([3.0, -1e-3, 0.0])
+    update = fresh_update(jnp.ones(3), gradient, learning_rate=0.01, vector_factor=20.0)
+    adam = optax.adam(0.2, 0.9, 0.95)
+    expected, _ = adam.update(gradient, adam.init(gradient))
+    np.testing.assert_allclose(update, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("orthogonalize", [True, False])
+def test_a_step_has_the_length_of_the_learning_rate(orthogonalize):
+    """The root mean square of each matrix, whatever the gradient's size."""
+    normal = np.random.default_rng(0).normal
+    for size in (1e-3, 1e2):
+        gradient = jnp.asarray(size * normal(size=(2, 5, 4)), jnp.float32)
+        update = fresh_update(gradient, gradient, orthogonalize=orthogonalize)
+        np.testing.assert_allclose(np.sqrt((update**2).mean((1, 2))), 0.01, rtol=1e-3)
+
+
+def test_newton_schulz_keeps_singular_vectors_and_levels_values():
+    """Against NumPy's decomposition: the same vectors, values in [0.6, 1.3]."""
+    x = np.random.default_rng(0).normal(size=(3, 4, 7)).astype(np.float32)
+    for matrix in (x, np.swapaxes(x, 1, 2)):
+        u, values, v = np.linalg.svd(matrix, full_matrices=False)
+        inside = np.swapaxes(u, 1, 2) @ np.asarray(newton_schulz(jnp.asarray(matrix)))
+        inside = inside @ np.swapaxes(v, 1, 2)
+        levelled = np.diagonal(inside, axis1=1, axis2=2)
+        assert values.max() / values.min() > 2
+        assert (levelled > 0.6).all()
+        assert (levelled < 1.3).all()
+        np.testing.assert_allclose(inside, levelled[:, :, None] * np.eye(4), atol=1e-4)
+
+
+def test_ties_of_the_factored_axes_go_to_the_later_axis():
+    """A stable sort, where the published code leaves it to NumPy's version."""
+    assert factored_axes((64, 64, 3, 3)) == (0, 1)
+    assert factored_axes((3, 3, 64, 64)) == (2, 3)
+    assert factored_axes((4, 4, 4, 4)) == (2, 3)
+
+
+def test_needs_params_and_says_so():
+    """In one sentence."""
+    optimizer = celo2()
+    tx = optimizer.transform(optimizer.init(jax.random.key(0)))
+    with pytest.raises(ValueError, match="scale_by_celo2 reads the parameters, got params=None"):
+        tx.update(jnp.ones(3), tx.init(jnp.ones(3)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"vectors": "sgd"}, ValueError, r"vectors must be one of \['adam', 'network'\], got"),
+        ({"orthogonalize": 1}, TypeError, "orthogonalize must be a bool, got 1"),
+        ({"learning_rate": "fast"}, ValueError, "learning_rate must be a finite number, got"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_arguments_are_refused_at_the_door(arguments, error, message):
+    """By the builder, with what was given."""
+    with pytest.raises(error, match=message):
+        celo2(**arguments)
