@@ -4,13 +4,19 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from l2ljax.estimators import truncated_bptt
+from l2ljax.estimators import es, full_es, gpes, nres, pes, truncated_bptt
 from l2ljax.optimizers import lstm
 from l2ljax.tasks import mlp, quadratic
 from l2ljax.tasks.data import Images
 
 WINDOWS = {"num_tasks": 2, "episode_length": 4, "unroll_length": 2}
+NOISE = {"num_perturbations": 2, "sigma": 0.01}
 CASES = {
+    "es": lambda task: es(task, lstm((3,)), **WINDOWS, **NOISE),
+    "pes": lambda task: pes(task, lstm((3,)), **WINDOWS, **NOISE),
+    "nres": lambda task: nres(task, lstm((3,)), **WINDOWS, **NOISE),
+    "gpes": lambda task: gpes(task, lstm((3,)), reuse_length=3, **WINDOWS, **NOISE),
+    "full_es": lambda task: full_es(task, lstm((3,)), num_tasks=2, episode_length=4, **NOISE),
     "scan": lambda task: truncated_bptt(task, lstm((3,)), backward="scan", **WINDOWS),
     "recorded": lambda task: truncated_bptt(task, lstm((3,)), **WINDOWS),
     "sampled": lambda task: truncated_bptt(task, lstm((3,)), coordinate_share=0.5, **WINDOWS),

@@ -1,0 +1,169 @@
+"""The arguments that all evolution strategies share, checked where they enter."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal, TypedDict
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from l2ljax.base import LearnedOptimizer, Task
+from l2ljax.checks import (
+    check_choice,
+    check_kind,
+    check_optimizer,
+    check_positive_int,
+    check_task,
+    short,
+)
+from l2ljax.estimators._truncated_bptt import Weights, step_weights
+from l2ljax.estimators.evolution import EvolutionStrategy
+from l2ljax.estimators.particles import Objective
+from l2ljax.estimators.perturbations import check_sigma
+from l2ljax.parallel import COORDINATES, check_mesh, place_data
+
+LossTransform = Callable[[jax.Array], jax.Array] | Literal["log"]
+
+
+class Options(TypedDict, total=False):
+    """Keyword arguments of every evolution strategy.
+
+    Attributes:
+        weights: w_1 ... w_T >= 0 as in `truncated_bptt`. Where lengths are drawn T is the largest,
+            and a shorter episode has the weights of the same shares of its length. Default: 1.
+        reduction: what becomes of the weighted losses f(theta_t) after each of a window's steps:
+            "sum" (as `truncated_bptt`; Vicol et al. 2021), "mean" over the window's steps (Li et
+            al. 2023 and google/learned_optimization; `full_es`: over the episode's), or "last",
+            the one at the end of the window and those at ends of episodes. Default: "sum".
+        objective: (params, batch) -> scalar, what the meta-loss is made of instead of the task's
+            loss. It is never differentiated: the error rate on a part of the batch will do.
+        loss_transform: applied to each loss (or objective), array to array of the same shape;
+            "log" is the logarithm. Default: none.
+        delta_losses: take each loss relative to that of the same optimizee at the start of the
+            window, or of its episode where that began later. Where pairs start windows together,
+            as in `es`, this changes the meta-loss alone.
+        sign: of a pair's difference of losses use the sign alone.
+        stagger: spread the tasks over the episode: the first one of each is cut short after
+            another share of its length (at windows' ends where windows fill an episode exactly).
+            The first task has a whole one. Default: True; `full_es` has no use for it.
+        perturbations_at_once: at most so many pairs of perturbed meta-parameters are made at the
+            same time on a device. Default: all.
+        mesh: devices to spread the tasks over, as in `truncated_bptt`.
+        shard_data: as in `truncated_bptt`.
+    """
+
+    weights: Weights | None
+    reduction: Literal["sum", "mean", "last"]
+    objective: Objective | None
+    loss_transform: LossTransform | None
+    delta_losses: bool
+    sign: bool
+    stagger: bool
+    perturbations_at_once: int | None
+    mesh: Mesh | None
+    shard_data: bool
+
+
+def evolution_strategy(
+    task: Task,
+    optimizer: LearnedOptimizer,
+    *,
+    num_tasks: int,
+    episode_length: int | tuple[int, int],
+    unroll_length: int,
+    num_perturbations: int,
+    sigma: Any,
+    carried: Literal["pairs", "centre", "nothing"],
+    redraw_every: int | None,
+    accumulates: bool = False,
+    weights: Weights | None = None,
+    reduction: Literal["sum", "mean", "last"] = "sum",
+    objective: Objective | None = None,
+    loss_transform: LossTransform | None = None,
+    delta_losses: bool = False,
+    sign: bool = False,
+    stagger: bool = True,
+    perturbations_at_once: int | None = None,
+    mesh: Mesh | None = None,
+    shard_data: bool = False,
+) -> EvolutionStrategy:
+    """Checks the arguments of `es`, `pes`, `nres`, `gpes` and `full_es`, and those of `Options`.
+
+    Raises:
+        ValueError, TypeError: in one sentence, for what does not fit.
+    """
+    check_task(task)
+    check_optimizer("optimizer", optimizer)
+    check_positive_int("num_tasks", num_tasks)
+    check_positive_int("num_perturbations", num_perturbations)
+    check_positive_int("unroll_length", unroll_length)
+    lengths = check_lengths(episode_length)
+    if perturbations_at_once is not None:
+        check_positive_int("perturbations_at_once", perturbations_at_once)
+    check_choice("reduction", reduction, ("sum", "mean", "last"))
+    for name, flag in {"delta_losses": delta_losses, "sign": sign, "stagger": stagger}.items():
+        check_kind(name, flag, bool)
+    if objective is not None and not callable(objective):
+        raise TypeError(
+            f"objective must be a function (params, batch) -> scalar, got {short(objective)}."
+        )
+    if loss_transform == "log":
+        loss_transform = log
+    if loss_transform is not None and not callable(loss_transform):
+        raise TypeError(
+            f'loss_transform must be "log", a function of losses or None, got '
+            f"{short(loss_transform)}."
+        )
+    check_mesh(mesh, num_tasks, task.data if shard_data else ())
+    if mesh is not None and COORDINATES in mesh.shape:
+        raise ValueError(
+            f"An evolution strategy has no use for the mesh axis {COORDINATES!r}; give a mesh with "
+            'the axis "tasks" alone.'
+        )
+    return EvolutionStrategy(
+        task=dataclasses.replace(task, data=place_data(task.data, mesh, shard=shard_data)),
+        optimizer=optimizer,
+        num_tasks=num_tasks,
+        num_perturbations=num_perturbations,
+        episode_lengths=lengths,
+        unroll_length=unroll_length,
+        sigma=check_sigma(sigma),
+        carried=carried,
+        redraw_every=redraw_every,
+        accumulates=accumulates,
+        weights=step_weights(weights, lengths[1]),
+        reduction=reduction,
+        objective=objective,
+        loss_transform=loss_transform,
+        delta_losses=delta_losses,
+        sign=sign,
+        stagger=stagger,
+        perturbations_at_once=perturbations_at_once,
+        mesh=mesh,
+        shard_data=shard_data,
+    )
+
+
+def check_lengths(episode_length: Any) -> tuple[int, int]:
+    """Bounds `(low, high)`, both ends included, of episode lengths given as one or as two numbers.
+
+    Raises:
+        ValueError: for anything but one positive integer or two in order.
+    """
+    if not isinstance(episode_length, tuple | list):
+        length = check_positive_int("episode_length", episode_length)
+        return length, length
+    if len(episode_length) == 2:
+        low, high = (check_positive_int("episode_length", n) for n in episode_length)
+        if low <= high:
+            return low, high
+    raise ValueError(
+        "episode_length must be a positive integer or bounds (low, high) of lengths to be drawn, "
+        f"got {short(episode_length)}."
+    )
+
+
+def log(losses: jax.Array) -> jax.Array:
+    """The logarithm, from the smallest normal float32 upwards."""
+    return jnp.log(jnp.maximum(losses, jnp.finfo(jnp.float32).tiny))
