@@ -15,7 +15,7 @@ from l2ljax.bundled import (
 )
 from l2ljax.estimators import truncated_bptt
 from l2ljax.evaluation.rollouts import BASELINES, LEARNING_RATES, compare, evaluate, tune
-from l2ljax.optimizers import lstm, partition
+from l2ljax.optimizers import hyperparameters, log, logit, lstm, partition
 from l2ljax.optimizers.networks import CoordinatewiseLSTM, LSTMCarry
 from l2ljax.optimizers.preprocess import identity, log_sign
 from l2ljax.optimizers.transform import ScaleByLSTMState, scale_by_lstm
@@ -49,12 +49,15 @@ __all__ = [
     "compare",
     "estimators",
     "evaluate",
+    "hyperparameters",
     "identity",
     "init_optimizee",
     "load_dataset",
     "load_optimizer",
     "load_pretrained",
+    "log",
     "log_sign",
+    "logit",
     "lstm",
     "meta_train",
     "optimizers",

@@ -5,13 +5,16 @@ from typing import Any
 
 from l2ljax.base import LearnedOptimizer
 from l2ljax.checks import short
+from l2ljax.optimizers._hyperparameters import hyperparameters
 from l2ljax.optimizers._lstm import lstm
 from l2ljax.optimizers._partition import partition
 from l2ljax.optimizers.labels import LABELS, conv_fc_labels, named_partition
+from l2ljax.optimizers.parametrised import Parametrised, log, logit
 from l2ljax.optimizers.preprocess import identity, log_sign
 from l2ljax.specification import call_with, check_mapping
 
 BUILDERS: dict[str, Callable[..., LearnedOptimizer]] = {
+    "hyperparameters": hyperparameters,
     "lstm": lstm,
     "partition": named_partition,
 }
@@ -61,8 +64,12 @@ __all__ = [
     "BUILDERS",
     "LABELS",
     "PREPROCESS",
+    "Parametrised",
     "build",
     "conv_fc_labels",
+    "hyperparameters",
+    "log",
+    "logit",
     "lstm",
     "named_partition",
     "partition",

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 import pytest
 
-from l2ljax.optimizers import lstm, partition
+from l2ljax.optimizers import hyperparameters, log, logit, lstm, partition
 from l2ljax.optimizers.preprocess import identity, log_sign
 
 
@@ -30,6 +30,12 @@ CASES = {
     "lstm-blocks": lstm((4,), block_size=24),  # the matrix in two blocks
     "lstm-bounded": lstm((4,), output_scale=1.0, max_update=0.01),
     "lstm-skip": lstm((4,), nonfinite="skip", block_size=24),
+    "hyperparameters": hyperparameters(
+        optax.adam, {"learning_rate": log(1e-2), "b2": logit(0.9)}, spread=0.1, coordinatewise=True
+    ),
+    "hyperparameters-network": hyperparameters(
+        optax.rmsprop, {"learning_rate": log(1e-2)}, "network", spread=0.1
+    ),
     "partition": partition({"matrix": lstm((4,), identity()), "vector": lstm((4,))}, by_rank),
 }
 
