@@ -15,7 +15,21 @@ from l2ljax.bundled import (
 )
 from l2ljax.estimators import truncated_bptt
 from l2ljax.evaluation.rollouts import BASELINES, LEARNING_RATES, compare, evaluate, tune
-from l2ljax.optimizers import hyperparameters, log, logit, lstm, partition
+from l2ljax.optimizers import (
+    GuardState,
+    celo,
+    celo_adam,
+    guard,
+    hyperparameters,
+    log,
+    logit,
+    lstm,
+    partition,
+    scale_by_celo,
+    scale_by_celo_adam,
+    scale_by_velo,
+    velo,
+)
 from l2ljax.optimizers.networks import CoordinatewiseLSTM, LSTMCarry
 from l2ljax.optimizers.preprocess import identity, log_sign
 from l2ljax.optimizers.transform import ScaleByLSTMState, scale_by_lstm
@@ -37,6 +51,7 @@ __all__ = [
     "CoordinatewiseLSTM",
     "DivergenceError",
     "GradientEstimator",
+    "GuardState",
     "Images",
     "LSTMCarry",
     "LearnedOptimizer",
@@ -46,9 +61,12 @@ __all__ = [
     "ScaleByLSTMState",
     "Task",
     "Validation",
+    "celo",
+    "celo_adam",
     "compare",
     "estimators",
     "evaluate",
+    "guard",
     "hyperparameters",
     "identity",
     "init_optimizee",
@@ -65,11 +83,15 @@ __all__ = [
     "pretrained_metadata",
     "pretrained_names",
     "save_optimizer",
+    "scale_by_celo",
+    "scale_by_celo_adam",
     "scale_by_lstm",
+    "scale_by_velo",
     "specified",
     "task_mesh",
     "tasks",
     "truncated_bptt",
     "tune",
     "unroll",
+    "velo",
 ]

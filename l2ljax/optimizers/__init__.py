@@ -5,18 +5,25 @@ from typing import Any
 
 from l2ljax.base import LearnedOptimizer
 from l2ljax.checks import short
+from l2ljax.optimizers._celo import celo, scale_by_celo
+from l2ljax.optimizers._celo_adam import celo_adam, scale_by_celo_adam
+from l2ljax.optimizers._guard import GuardState, guard
 from l2ljax.optimizers._hyperparameters import hyperparameters
 from l2ljax.optimizers._lstm import lstm
 from l2ljax.optimizers._partition import partition
+from l2ljax.optimizers._velo import scale_by_velo, velo
 from l2ljax.optimizers.labels import LABELS, conv_fc_labels, named_partition
 from l2ljax.optimizers.parametrised import Parametrised, log, logit
 from l2ljax.optimizers.preprocess import identity, log_sign
 from l2ljax.specification import call_with, check_mapping
 
 BUILDERS: dict[str, Callable[..., LearnedOptimizer]] = {
+    "celo": celo,
+    "celo_adam": celo_adam,
     "hyperparameters": hyperparameters,
     "lstm": lstm,
     "partition": named_partition,
+    "velo": velo,
 }
 """Name in configs and weight files -> builder. A new learned optimizer adds its line here."""
 
@@ -64,13 +71,21 @@ __all__ = [
     "BUILDERS",
     "LABELS",
     "PREPROCESS",
+    "GuardState",
     "Parametrised",
     "build",
+    "celo",
+    "celo_adam",
     "conv_fc_labels",
+    "guard",
     "hyperparameters",
     "log",
     "logit",
     "lstm",
     "named_partition",
     "partition",
+    "scale_by_celo",
+    "scale_by_celo_adam",
+    "scale_by_velo",
+    "velo",
 ]
