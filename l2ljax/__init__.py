@@ -15,7 +15,25 @@ from l2ljax.bundled import (
 )
 from l2ljax.estimators import truncated_bptt
 from l2ljax.evaluation import BASELINES, LEARNING_RATES, compare, evaluate, tune
-from l2ljax.optimizers import celo2, load_published, lstm, partition, rnnprop, small_fc
+from l2ljax.optimizers import (
+    GuardState,
+    celo,
+    celo2,
+    celo_adam,
+    guard,
+    hyperparameters,
+    load_published,
+    log,
+    logit,
+    lstm,
+    partition,
+    rnnprop,
+    scale_by_celo,
+    scale_by_celo_adam,
+    scale_by_velo,
+    small_fc,
+    velo,
+)
 from l2ljax.optimizers.networks import CoordinatewiseLSTM, LSTMCarry
 from l2ljax.optimizers.preprocess import identity, log_and_sign, log_sign
 from l2ljax.optimizers.transform import ScaleByLSTMState, scale_by_lstm
@@ -42,6 +60,7 @@ __all__ = [
     "CoordinatewiseLSTM",
     "DivergenceError",
     "GradientEstimator",
+    "GuardState",
     "Images",
     "LSTMCarry",
     "LearnedOptimizer",
@@ -51,10 +70,14 @@ __all__ = [
     "ScaleByLSTMState",
     "Task",
     "Validation",
+    "celo",
     "celo2",
+    "celo_adam",
     "compare",
     "estimators",
     "evaluate",
+    "guard",
+    "hyperparameters",
     "identity",
     "init_optimizee",
     "load_dataset",
@@ -62,8 +85,10 @@ __all__ = [
     "load_pretrained",
     "load_published",
     "load_run",
+    "log",
     "log_and_sign",
     "log_sign",
+    "logit",
     "lstm",
     "meta_train",
     "optimizers",
@@ -72,7 +97,10 @@ __all__ = [
     "pretrained_names",
     "rnnprop",
     "save_optimizer",
+    "scale_by_celo",
+    "scale_by_celo_adam",
     "scale_by_lstm",
+    "scale_by_velo",
     "small_fc",
     "specified",
     "task_mesh",
@@ -80,4 +108,5 @@ __all__ = [
     "truncated_bptt",
     "tune",
     "unroll",
+    "velo",
 ]

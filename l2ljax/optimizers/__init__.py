@@ -5,14 +5,20 @@ from typing import Any
 
 from l2ljax.base import LearnedOptimizer
 from l2ljax.checks import check_optimizer, short
+from l2ljax.optimizers._celo import celo, scale_by_celo
 from l2ljax.optimizers._celo2 import celo2, scale_by_celo2
+from l2ljax.optimizers._celo_adam import celo_adam, scale_by_celo_adam
+from l2ljax.optimizers._guard import GuardState, guard
+from l2ljax.optimizers._hyperparameters import hyperparameters
 from l2ljax.optimizers._lstm import lstm
 from l2ljax.optimizers._nominal import nominal, scale_by_nominal
 from l2ljax.optimizers._partition import partition
 from l2ljax.optimizers._rnnprop import rnnprop, scale_by_rnnprop
 from l2ljax.optimizers._small_fc import scale_by_small_fc, small_fc
+from l2ljax.optimizers._velo import scale_by_velo, velo
 from l2ljax.optimizers.labels import LABELS, conv_fc_labels, named_partition
 from l2ljax.optimizers.networks import CoordinatewiseLSTM
+from l2ljax.optimizers.parametrised import Parametrised, log, logit
 from l2ljax.optimizers.preprocess import identity, log_and_sign, log_sign
 from l2ljax.optimizers.published import KINDS, from_published, load_published
 from l2ljax.optimizers.sharding import state_shardings
@@ -20,12 +26,16 @@ from l2ljax.plain import Specification, specification_of
 from l2ljax.specification import call_with, check_mapping
 
 BUILDERS: dict[str, Callable[..., LearnedOptimizer]] = {
+    "celo": celo,
     "celo2": celo2,
+    "celo_adam": celo_adam,
+    "hyperparameters": hyperparameters,
     "lstm": lstm,
     "nominal": nominal,
     "partition": named_partition,
     "rnnprop": rnnprop,
     "small_fc": small_fc,
+    "velo": velo,
 }
 """Name in configs and weight files -> builder. A new learned optimizer adds its line here."""
 
@@ -141,21 +151,33 @@ __all__ = [
     "KINDS",
     "LABELS",
     "PREPROCESS",
+    "GuardState",
+    "Parametrised",
     "build",
+    "celo",
     "celo2",
+    "celo_adam",
     "conv_fc_labels",
     "from_published",
+    "guard",
+    "hyperparameters",
     "load_published",
+    "log",
+    "logit",
     "lstm",
     "named_partition",
     "network_of",
     "nominal",
     "partition",
     "rnnprop",
+    "scale_by_celo",
     "scale_by_celo2",
+    "scale_by_celo_adam",
     "scale_by_nominal",
     "scale_by_rnnprop",
     "scale_by_small_fc",
+    "scale_by_velo",
     "small_fc",
     "state_shardings",
+    "velo",
 ]

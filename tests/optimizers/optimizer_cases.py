@@ -12,7 +12,16 @@ import numpy as np
 import optax
 import pytest
 
-from l2ljax.optimizers import celo2, lstm, partition, rnnprop, small_fc
+from l2ljax.optimizers import (
+    celo2,
+    hyperparameters,
+    log,
+    logit,
+    lstm,
+    partition,
+    rnnprop,
+    small_fc,
+)
 from l2ljax.optimizers.preprocess import identity, log_and_sign, log_sign
 
 
@@ -31,6 +40,12 @@ CASES = {
     "lstm-bounded": lstm((4,), output_scale=1.0, max_update=0.01),
     "lstm-skip": lstm((4,), nonfinite="skip", block_size=24),
     "lstm-reset": lstm((4,), preprocess=log_and_sign(5.0), reset_every=2),
+    "hyperparameters": hyperparameters(
+        optax.adam, {"learning_rate": log(1e-2), "b2": logit(0.9)}, spread=0.1, coordinatewise=True
+    ),
+    "hyperparameters-network": hyperparameters(
+        optax.rmsprop, {"learning_rate": log(1e-2)}, "network", spread=0.1
+    ),
     "partition": partition({"matrix": lstm((4,), identity()), "vector": lstm((4,))}, by_rank),
     "rnnprop": rnnprop((4,)),
     "rnnprop-constant": rnnprop((4, 3), bias_correction="constant", b1=0.9, block_size=24),

@@ -1,0 +1,293 @@
+"""A learned optimizer under the eye of one that is known to be safe.
+
+After "Safeguarded learned convex optimization" (Heaton et al. 2020, arXiv:2003.01880) and
+Loss-Guarded L2O (Premont-Schwarz et al. 2022, arXiv:2201.12426): two optimizers see every gradient,
+the learned one's update is used while three tests pass, the other's while one fails. Unlike those,
+no further loss is evaluated: the losses that training computes anyway are averaged.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from l2ljax.base import PyTree
+from l2ljax.checks import (
+    check_number,
+    check_positive_int,
+    check_real_floating,
+    check_transform,
+    short,
+)
+
+
+class GuardCounts(NamedTuple):
+    """Why a guard intervened: int32 scalars.
+
+    Attributes:
+        nonfinite: steps at which the learned update, or its state, was not finite.
+        norm: further steps at which its norm exceeded the bound.
+        loss: times that the average loss rose too far, each of which begins a hold.
+        fallback: steps in all at which the fallback's update was used.
+        skipped: steps at which neither update was finite, and the parameters stayed.
+    """
+
+    nonfinite: jax.Array
+    norm: jax.Array
+    loss: jax.Array
+    fallback: jax.Array
+    skipped: jax.Array
+
+
+class LossWatch(NamedTuple):
+    """What the loss test remembers: float32 scalars, and two int32 ones.
+
+    Attributes:
+        average: of the finite losses so far, exponentially weighted, not corrected for its start.
+        noise: of their absolute differences from step to step, likewise.
+        last: the newest loss.
+        seen: int32, losses so far.
+        best: least corrected average since the learned optimizer took over.
+        hold: int32, steps for which the fallback still has control.
+    """
+
+    average: jax.Array
+    noise: jax.Array
+    last: jax.Array
+    seen: jax.Array
+    best: jax.Array
+    hold: jax.Array
+
+
+class GuardState(NamedTuple):
+    """State of `guard`.
+
+    Attributes:
+        count: int32 scalar, updates made so far (it stops at the largest int32).
+        learned: the learned optimizer's state.
+        fallback: the fallback's.
+        counts: how often it intervened, and why.
+        watch: what the loss test remembers.
+        anchor: the parameters at `watch.best`, or `()` for a guard that does not go back.
+    """
+
+    count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
+    learned: PyTree
+    fallback: PyTree
+    counts: GuardCounts
+    watch: LossWatch
+    anchor: PyTree
+
+
+def guard(
+    learned: optax.GradientTransformation,
+    fallback: optax.GradientTransformation,
+    *,
+    max_ratio: float = 10.0,
+    decay: float = 0.9,
+    tolerance: float = 1.5,
+    hold: int = 1000,
+    go_back: bool = True,
+) -> optax.GradientTransformationExtraArgs:
+    """Uses `learned`'s updates while they pass three tests, `fallback`'s while one fails.
+
+    Both see every gradient, so that both states are warm. At each step, in this order:
+
+    1. *Finite.* If the learned update or its new state is not finite, this step is the fallback's
+       and the learned state stays as it was.
+    2. *Norm.* If the learned update's norm exceeds `max_ratio` times that of the fallback's, over
+       all parameters together, this step is the fallback's.
+    3. *Loss*, where `update` gets `value=`. A is the average of the losses, each step's weighing
+       `decay` times the next one's; D that of |value - previous value|, up to the step before; B
+       the least A since the learned optimizer took over. When A > B + `tolerance` * D, or when the
+       loss is not finite, the learned optimizer has failed: the parameters go back to where A was
+       B, and the next `hold` steps are the fallback's; twice as many after each further failure.
+       Then the learned optimizer tries again, with B starting from A as it is. The test begins
+       after 1 / (1 - `decay`) losses, and after two.
+
+    What is certain (docs/guard.md has the short proofs), with every gradient finite: updates are
+    finite; none is longer than `max_ratio` times the fallback's, but for those that go back to
+    parameters that were there before; in T steps there are at most 1 + log2(1 + T / hold)
+    failures by the loss; the average never exceeds its least value since the take-over by more
+    than `tolerance` * D at a step that the learned optimizer keeps control of.
+
+    Args:
+        learned: complete and additive, as `optimizer.transform(meta_params)` is.
+        fallback: complete and additive, such as `optax.adam(1e-3)`.
+        max_ratio: bound on the norms' ratio, positive.
+        decay: of the averages, from 0 to below 1; they remember about 1 / (1 - decay) steps.
+        tolerance: rise of A in units of D, positive. With independent losses of standard deviation
+            s, D is 1.13 s and A's own standard deviation s sqrt((1 - decay) / (1 + decay)).
+        hold: steps of the fallback after the first failure by the loss.
+        go_back: keep a copy of the parameters to go back to. It needs `params` in `update`; where
+            they are missing a failure only switches.
+
+    Returns:
+        an Optax transformation whose state is a `GuardState`: two optimizers', and with `go_back` a
+        copy of the parameters. Extra arguments go to both. Updates have each gradient's dtype.
+
+    Raises:
+        ValueError: for a number that is out of its range.
+        TypeError: if `learned` or `fallback` is no Optax transformation; from `init` and `update`,
+            if a leaf is not of a real floating dtype.
+
+    Example:
+        >>> uphill = optax.sgd(-0.01)
+        >>> tx = guard(uphill, optax.sgd(0.1), hold=10)
+        >>> x, state = jnp.array([1.0]), tx.init(jnp.array([1.0]))
+        >>> for _ in range(60):
+        ...     loss, gradient = jax.value_and_grad(lambda x: x[0] ** 2)(x)
+        ...     updates, state = tx.update(gradient, state, x, value=loss)
+        ...     x = optax.apply_updates(x, updates)
+        >>> bool(x[0] < 0.1), int(state.counts.loss)
+        (True, 3)
+    """
+    check_transform("learned", learned)
+    check_transform("fallback", fallback)
+    check_number("max_ratio", max_ratio, above=0)
+    check_number("tolerance", tolerance, above=0)
+    check_positive_int("hold", hold)
+    check_number("decay", decay)
+    if not 0 <= decay < 1:
+        raise ValueError(f"decay must be a number from 0 to below 1, got {short(decay)}.")
+    learned = optax.with_extra_args_support(learned)
+    fallback = optax.with_extra_args_support(fallback)
+
+    def init(params: PyTree) -> GuardState:
+        check_real_floating(params, "parameter")
+        return GuardState(
+            count=jnp.zeros([], jnp.int32),
+            learned=learned.init(params),
+            fallback=fallback.init(params),
+            counts=GuardCounts(*[jnp.zeros([], jnp.int32) for _ in GuardCounts._fields]),
+            watch=_fresh_watch(),
+            # A copy: a state that shares its buffers with the parameters could not be donated.
+            anchor=jax.tree.map(lambda p: jnp.array(p, copy=True), params) if go_back else (),
+        )
+
+    def update(
+        updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any
+    ) -> tuple[PyTree, GuardState]:
+        check_real_floating(updates, "gradient")
+        ours, learned_state = learned.update(updates, state.learned, params, **extra_args)
+        safe, fallback_state = fallback.update(updates, state.fallback, params, **extra_args)
+        ours, safe = _like(ours, updates), _like(safe, updates)
+        finite = _all_finite((ours, learned_state))
+        safe_finite = _all_finite((safe, fallback_state))
+        small = optax.tree.norm(_as_float32(ours)) <= max_ratio * optax.tree.norm(_as_float32(safe))
+        failed, improved, watch = _watch(
+            state.watch, extra_args.get("value"), state.counts.loss, decay, tolerance, hold
+        )
+
+        use_ours = finite & (small | ~safe_finite) & (watch.hold == 0) & ~failed
+        chosen = _where(use_ours, ours, _where(safe_finite, safe, _zeros(safe)))
+        anchor = state.anchor
+        if go_back and params is not None:
+            anchor = _where(improved, _like(params, anchor), anchor)
+            back = jax.tree.map(lambda a, p: a.astype(p.dtype) - p, anchor, _arrays(params))
+            chosen = _where(failed, _like(back, updates), chosen)
+        counts = GuardCounts(
+            nonfinite=_add(state.counts.nonfinite, ~finite),
+            norm=_add(state.counts.norm, finite & safe_finite & ~small),
+            loss=_add(state.counts.loss, failed),
+            fallback=_add(state.counts.fallback, ~use_ours & safe_finite),
+            skipped=_add(state.counts.skipped, ~use_ours & ~safe_finite),
+        )
+        return chosen, GuardState(
+            count=jnp.asarray(optax.safe_increment(state.count)),
+            learned=_where(finite, learned_state, state.learned),
+            fallback=_where(safe_finite, fallback_state, state.fallback),
+            counts=counts,
+            watch=watch._replace(hold=jnp.maximum(watch.hold - ~failed, 0)),
+            anchor=anchor,
+        )
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _fresh_watch() -> LossWatch:
+    return LossWatch(
+        average=jnp.zeros([], jnp.float32),
+        noise=jnp.zeros([], jnp.float32),
+        last=jnp.zeros([], jnp.float32),
+        seen=jnp.zeros([], jnp.int32),
+        best=jnp.full([], jnp.inf, jnp.float32),
+        hold=jnp.zeros([], jnp.int32),
+    )
+
+
+def _watch(
+    watch: LossWatch,
+    value: Any,
+    failures: jax.Array,
+    decay: float,
+    tolerance: float,
+    hold: int,
+) -> tuple[jax.Array, jax.Array, LossWatch]:
+    """Whether the learned optimizer fails now, whether the average is at its best, what is next."""
+    if value is None:
+        return jnp.bool(False), jnp.bool(False), watch
+    value = jnp.asarray(value, jnp.float32)
+    fine = jnp.isfinite(value)
+    value = jnp.where(fine, value, watch.last)
+    in_control = watch.hold == 0
+
+    def corrected(average: jax.Array, number: jax.Array) -> jax.Array:
+        return average / jnp.maximum(1 - decay ** number.astype(jnp.float32), 1 - decay)
+
+    seen = _add(watch.seen, fine)
+    average = jnp.where(fine, decay * watch.average + (1 - decay) * value, watch.average)
+    change = jnp.where(watch.seen > 0, jnp.abs(value - watch.last), 0)
+    noise = jnp.where(
+        fine & (watch.seen > 0), decay * watch.noise + (1 - decay) * change, watch.noise
+    )
+    now = corrected(average, seen)
+    rise = tolerance * corrected(watch.noise, jnp.maximum(watch.seen - 1, 0))
+    warm = watch.seen >= max(2, 1 / (1 - decay))
+    failed = in_control & (~fine | (warm & (now > watch.best + rise)))
+    # While the fallback has control the best is what the learned optimizer will find.
+    improved = fine & ~failed & (~in_control | (now < watch.best))
+    held = hold * 2.0 ** jnp.minimum(failures, 30).astype(jnp.float32)
+    held = jnp.minimum(held, 2.0**30).astype(jnp.int32)
+    return (
+        failed,
+        improved,
+        LossWatch(
+            average=average,
+            noise=noise,
+            last=jnp.where(fine, value, watch.last),
+            seen=seen,
+            best=jnp.where(improved, now, watch.best),
+            hold=jnp.where(failed, held, watch.hold),
+        ),
+    )
+
+
+def _add(count: jax.Array, condition: jax.Array) -> jax.Array:
+    return jnp.where(condition, jnp.asarray(optax.safe_increment(count)), count)
+
+
+def _where(condition: jax.Array, yes: PyTree, no: PyTree) -> PyTree:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
+
+
+def _zeros(tree: PyTree) -> PyTree:
+    return jax.tree.map(jnp.zeros_like, tree)
+
+
+def _arrays(tree: PyTree) -> PyTree:
+    return jax.tree.map(jnp.asarray, tree)
+
+
+def _like(tree: PyTree, like: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf, other: jnp.asarray(leaf, jnp.result_type(other)), tree, like)
+
+
+def _as_float32(tree: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), tree)
+
+
+def _all_finite(tree: PyTree) -> jax.Array:
+    floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
+    return jnp.stack([jnp.bool(True), *[jnp.isfinite(x).all() for x in floats]]).all()
