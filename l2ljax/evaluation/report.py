@@ -45,12 +45,13 @@ hide which curve is the lower one."""
 
 def table(summary: Mapping[str, Any]) -> Table:
     """The content of `summary.json` as a table to print."""
+    what = escape(summary["task"])
     out = Table(  # fits 80 columns
         box=SIMPLE,
         padding=(0, 1),
         pad_edge=False,
         collapse_padding=True,
-        title=f"{escape(summary['task'])}: {summary['num_tasks']} optimizees, {summary['num_steps']} steps",
+        title=f"{what}: {summary['num_tasks']} optimizees, {summary['num_steps']} steps",
     )
     out.add_column("optimizer", no_wrap=True)
     for heading in ("rate", "final loss", "95 % CI", "median", "mean loss", "diverged"):

@@ -23,6 +23,7 @@ from l2ljax.checks import (
     check_transform,
     short,
 )
+from l2ljax.shapes import shapes
 from l2ljax.unrolling import init_optimizee, scalar_loss, unroll
 
 MakeTransform = Callable[[Any], optax.GradientTransformation]
@@ -253,6 +254,12 @@ class Curve(NamedTuple):
     losses: np.ndarray
     accuracy: np.ndarray | None = None
     expected_loss: np.ndarray | None = None
+
+    def __repr__(self) -> str:
+        """Shapes, and the mean final loss."""
+        rate = "learned" if self.learning_rate is None else f"{self.learning_rate:.4g}"
+        final = float(np.mean(self.losses[:, -1]))
+        return f"Curve(rate={rate}, losses={shapes(self.losses)}, mean final loss {final:.6g})"
 
 
 def compare(

@@ -20,6 +20,7 @@ import optax
 from l2ljax.base import GradientEstimator, Key, MetaParams
 from l2ljax.checks import check_key, check_kind, check_positive_int, check_transform, short
 from l2ljax.parallel import any_process
+from l2ljax.shapes import shapes
 from l2ljax.storage import checkpoint
 from l2ljax.storage.workdir import MetricsLog, read_metrics
 from l2ljax.training.faults import DivergenceError, check_limits, given_up, why_given_up
@@ -57,6 +58,16 @@ class MetaTrainResult(NamedTuple):
     interrupted: bool
     seconds: float
     history: list[dict[str, Any]]
+
+    def __repr__(self) -> str:
+        """On one line: counts and scores, shapes instead of weights."""
+        interrupted = ", interrupted" * self.interrupted
+        return (
+            f"MetaTrainResult({self.num_meta_updates} meta-updates{interrupted}, best_score="
+            f"{self.best_score:.6g} after {self.best_update}, {self.num_skipped} skipped, "
+            f"{self.num_diverged} diverged, {self.num_restores} restores, {self.seconds:.1f} s, "
+            f"{len(self.history)} records, meta_params={shapes(self.meta_params)})"
+        )
 
 
 def meta_train(
