@@ -68,6 +68,6 @@ def with_initial(config: dict[str, Any], given: dict[str, str]) -> dict[str, Any
     labels = {label: source for label, source in given.items() if label}
     if labels:
         whole = {**(whole if isinstance(whole, dict) else {}), **labels}
-    elif whole.startswith("{"):
+    elif isinstance(whole, str) and whole.startswith("{"):
         whole = Anything().parse(whole)
     return {**config, "initial": None if whole in ("None", "none") else whole}

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-import importlib
+import importlib.util
 import json
 import os
 import subprocess
@@ -302,6 +302,17 @@ def test_a_file_that_fails_is_a_sentence(tmp_path, monkeypatch):
         with pytest.raises(ValueError, match=r"running the code of .* failed") as error:
             names.find(f"bad{number}.py:f")
         assert "\n" not in str(error.value)
+
+
+def test_a_module_that_no_path_leads_to_is_named_by_its_file(own, tmp_path, monkeypatch):
+    """As ml_collections loads a configuration; the file is not run a second time here."""
+    spec = importlib.util.spec_from_file_location("config_config", tmp_path / own)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "config_config", module)
+    spec.loader.exec_module(module)
+    assert names.name_of(module.twice) == "own.py:twice"
+    assert names.find("own.py:twice") is module.twice
+    assert module.scaled(2.0).specification["name"] == "own.py:scaled"
 
 
 def test_files_find_their_neighbours(tmp_path):
