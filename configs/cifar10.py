@@ -12,9 +12,11 @@ Optimizees of an evaluation are trained on the test images, which meta-training 
 accuracy is measured on training images, which they never saw.
 """
 
+import copy
+
 import ml_collections
 
-from l2ljax.experiments.experiment import DEFAULTS
+from l2ljax.experiments import DEFAULTS
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -35,7 +37,8 @@ def get_config() -> ml_collections.ConfigDict:
     }
     config.optimizer = {
         "name": "partition",
-        "optimizers": {"conv": lstm, "fc": lstm},
+        # Two copies: a flag for one of them must not change the other.
+        "optimizers": {"conv": copy.deepcopy(lstm), "fc": copy.deepcopy(lstm)},
         "labels": "conv_fc",
     }
     config.initial = {"conv": "lstm-mnist", "fc": "lstm-mnist"}

@@ -1,12 +1,14 @@
 """The run of `make demo`: the quadratics of configs/quadratic.py, shorter; no data, no network."""
 
 import ml_collections
+from ml_collections import config_dict
 
-from l2ljax.experiments.experiment import DEFAULTS
+from l2ljax.experiments import DEFAULTS
 
 
 def get_config() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict(DEFAULTS)
+    config.initial = config_dict.placeholder(str)  # none; --config.initial=FILE is taken
     config.num_meta_updates = 1500
     config.num_tasks = 128
     config.task = {"name": "quadratic", "dim": 10}

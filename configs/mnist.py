@@ -8,11 +8,12 @@ learns better optimizers than the paper's windows of 20, which are one flag away
 import ml_collections
 from ml_collections import config_dict
 
-from l2ljax.experiments.experiment import DEFAULTS
+from l2ljax.experiments import DEFAULTS
 
 
 def get_config() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict(DEFAULTS)
+    config.initial = config_dict.placeholder(str)  # none; --config.initial=FILE is taken
     config.num_meta_updates = 3500
     config.meta_optimizer = DEFAULTS["meta_optimizer"] | {"restarts": (2000,)}
     config.num_tasks = 1

@@ -12,7 +12,7 @@ docs/results.md has the command.
 import ml_collections
 from ml_collections import config_dict
 
-from l2ljax.experiments.experiment import DEFAULTS
+from l2ljax.experiments import DEFAULTS
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -1,12 +1,14 @@
 """Random 10-dimensional quadratics (Andrychowicz et al. 2016, section 3.1)."""
 
 import ml_collections
+from ml_collections import config_dict
 
-from l2ljax.experiments.experiment import DEFAULTS
+from l2ljax.experiments import DEFAULTS
 
 
 def get_config() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict(DEFAULTS)
+    config.initial = config_dict.placeholder(str)  # none; --config.initial=FILE is taken
     config.num_meta_updates = 2500
     config.num_tasks = 128
     config.task = {"name": "quadratic", "dim": 10}

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
+from l2ljax.shapes import function_name, shapes
+
 PyTree = Any
 MetaParams = Any  # phi: the parameters of a learned optimizer, any pytree of float arrays
 Params = Any  # theta: the parameters of an optimizee, any pytree of float arrays
@@ -72,6 +74,13 @@ class LearnedOptimizer(NamedTuple):
     coordinate_groups: Callable[[Params], tuple[CoordinateGroup, ...]] | None = None
     specification: Mapping[str, Any] | None = None
 
+    def __repr__(self) -> str:
+        """Its specification, or the names of its functions."""
+        if self.specification is not None:
+            return f"LearnedOptimizer({dict(self.specification)})"
+        init, transform = function_name(self.init), function_name(self.transform)
+        return f"LearnedOptimizer(init={init}, transform={transform})"
+
 
 def _no_instance(data: PyTree, key: Key) -> Instance:
     del data, key
@@ -117,6 +126,16 @@ class Task:
         default=_instance_as_batch, metadata={"static": True}
     )
     data: PyTree = ()
+
+    def __repr__(self) -> str:
+        """Its functions' names, and the shapes of its data."""
+        functions = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.metadata.get("static")
+        }
+        named = [f"{n}={function_name(f) if callable(f) else f!r}" for n, f in functions.items()]
+        return f"Task({', '.join(named)}, data={shapes(self.data)})"
 
 
 class GradientEstimator(abc.ABC):

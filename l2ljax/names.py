@@ -147,7 +147,7 @@ def _named(module: types.ModuleType, attribute: str, found: Any) -> str:
     name = module.__name__
     if name in _MAIN and getattr(module, "__spec__", None) is not None:
         name = module.__spec__.name  # pyright: ignore[reportOptionalMemberAccess]  # python -m
-    if name not in _MAIN and not name.startswith(_OWN):
+    if name not in _MAIN and _is_importable(name):
         parts = name.split(".")
         packages = [".".join(parts[: end + 1]) for end in range(len(parts))]
         offers = (p for p in packages if _inside(sys.modules.get(p), attribute) is found)
@@ -156,6 +156,19 @@ def _named(module: types.ModuleType, attribute: str, found: Any) -> str:
     if file is None:
         raise NotPlainError(f"{attribute} was defined in no file")
     return f"{_place(Path(file))}:{attribute}"
+
+
+def _is_importable(name: str) -> bool:
+    """Whether another process finds the same module by `name`: the one of a file that was loaded by
+    its path, as ml_collections loads configurations, is in no place that Python searches."""
+    top = name.partition(".")[0]
+    file = vars(sys.modules[top]).get("__file__") if top in sys.modules else None
+    for finder in sys.meta_path:
+        find_spec = getattr(finder, "find_spec", None)
+        if find_spec is not None and (spec := find_spec(top, None)) is not None:
+            found = spec.origin if spec.has_location else None
+            return file is None or found is None or Path(found).resolve() == Path(file).resolve()
+    return False
 
 
 def _place(path: Path) -> str:
@@ -172,10 +185,11 @@ def _module(name: str) -> Any:
 
 def _module_of_file(place: str) -> Any:
     path = Path(place).expanduser().resolve()
-    for name in _MAIN:
-        file = getattr(sys.modules.get(name), "__file__", None)
-        if file is not None and Path(file).resolve() == path:
-            return sys.modules[name]
+    for module in list(sys.modules.values()):  # the running script, or one that is there already
+        file = getattr(module, "__dict__", {}).get("__file__")
+        same_name = isinstance(file, str) and os.path.basename(file) == path.name
+        if same_name and Path(file).resolve() == path:
+            return module
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
     name = _OWN + hashlib.sha256(str(path).encode()).hexdigest()[:16]

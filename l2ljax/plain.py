@@ -124,15 +124,15 @@ def as_plain(value: Any, live: list[Any] | None = None) -> Any:
         return dict(specification)
     if isinstance(value, np.dtype) or (isinstance(value, type) and issubclass(value, np.generic)):
         return np.dtype(value).name
-    if isinstance(getattr(value, "dtype", None), np.dtype) and isinstance(value, Callable):
-        return value.dtype.name  # jax.numpy's scalar types
+    if isinstance(dtype := getattr(value, "dtype", None), np.dtype) and callable(value):
+        return dtype.name  # jax.numpy's scalar types
     if isinstance(value, np.generic):
         return as_plain(value.item())
     if isinstance(value, Mapping):
         readable = all(isinstance(key, str) for key in value)
         if readable and "name" not in value and set(value) != {"function"}:
             return {key: as_plain(inner, live) for key, inner in value.items()}
-    elif type(value) in (list, tuple):
+    elif isinstance(value, list | tuple) and type(value) in (list, tuple):
         return [as_plain(inner, live) for inner in value]
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         return _plain_dataclass(value, live)

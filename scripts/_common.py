@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import functools
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -15,9 +16,12 @@ M_ARENA_MAX = -8
 """glibc's number for the parameter, see mallopt(3)."""
 
 
-def run(main: Callable[[list[str]], None]) -> None:
-    """`absl.app.run`, where bad flags end with one sentence too."""
-    app.run(main, flags_parser=_parse_flags)
+def run(
+    main: Callable[[list[str]], None],
+    take: Callable[[list[str]], list[str]] = lambda argv: argv,
+) -> None:
+    """`absl.app.run`, where bad flags end with one sentence too; `take` sees the flags first."""
+    app.run(main, flags_parser=functools.partial(_parse_flags, take=take))
 
 
 @contextlib.contextmanager
@@ -44,15 +48,21 @@ def _stop(sentence: str) -> None:
     sys.exit(2)
 
 
-def _parse_flags(argv: list[str]) -> list[str]:
+def _parse_flags(
+    argv: list[str], take: Callable[[list[str]], list[str]] = lambda argv: argv
+) -> list[str]:
+    given = sys.argv
     with one_sentence_errors():
         try:
-            return app.parse_flags_with_usage(argv)
+            sys.argv = take(argv)  # where ml_collections looks for its flags, too
+            return app.parse_flags_with_usage(sys.argv)
         except (AttributeError, KeyError) as error:  # ml_collections, for an unknown field
             hint = str(error.args[0]).replace("\\n", " ").replace("\\", "").replace("'", "")
             raise ValueError(
                 f"A --config flag overrides a field that the configuration does not have: {hint}"
             ) from error
+        finally:
+            sys.argv = given
 
 
 def set_up() -> None:

@@ -2,8 +2,9 @@
 
     python scripts/meta_train.py --config=configs/quadratic.py --workdir=runs/quadratic
 
-`--config.num_tasks=64` overrides any field. Exit codes: 0 done, 2 bad input, 3 given up among
-meta-gradients that are not finite, 130 stopped by Ctrl-C or SIGTERM after a checkpoint.
+`--config.num_tasks=64` overrides any field; `--config.initial=FILE` starts from trained weights,
+`--config.initial.LABEL=FILE` a partition's member. Exit codes: 0 done, 2 bad input, 3 given up
+among meta-gradients that are not finite, 130 stopped by Ctrl-C or SIGTERM after a checkpoint.
 
 Several devices share the tasks of a meta-update, and the coordinates where there are fewer tasks
 (`--devices`); on a CPU, each is one of its cores. On several hosts, start the same
@@ -17,13 +18,13 @@ import sys
 
 import jax
 from _common import one_sentence_errors, run, set_up
+from _config import define_config, take_initial
 from absl import flags
-from ml_collections import config_flags
 
 from l2ljax import DivergenceError
-from l2ljax.experiments import experiment
+from l2ljax.experiments import run as run_experiment
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/.")
+CONFIG = define_config()
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.", required=True)
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS finds its data sets.")
 DEVICES = flags.DEFINE_integer(
@@ -55,8 +56,8 @@ def main(argv: list[str]) -> None:
     with one_sentence_errors():
         set_up_devices()
         try:
-            result = experiment.run(
-                CONFIG.value.to_dict(),
+            result = run_experiment(
+                CONFIG(),
                 WORKDIR.value,
                 command=shlex.join(["python", *sys.argv]),
                 data_dir=DATA_DIR.value,
@@ -85,4 +86,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, take_initial)

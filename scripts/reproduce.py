@@ -6,8 +6,8 @@
     python scripts/reproduce.py --all --redraw   # pictures and report from the numbers there are
 
 Each figure's numbers and picture go to OUTPUT/FIGURE/, the report to OUTPUT/report.html. To train
-the weights anew: scripts/meta_train.py with the configuration that scripts/figures.py names, and
-scripts/bundle.py.
+the weights anew: scripts/meta_train.py with the configuration that l2ljax/paper/figure_list.py
+names, and scripts/bundle.py.
 """
 
 import json
@@ -19,15 +19,16 @@ from pathlib import Path
 import jax
 from _common import one_sentence_errors, run, set_up
 from absl import flags
-from figures import DEVIATIONS, FIGURES, QUICK
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from l2ljax.experiments.experiment import hardware
+from l2ljax.experiments import hardware
 from l2ljax.paper import reproduction as paper
 from l2ljax.paper import web
+from l2ljax.paper.deviation_list import DEVIATIONS
+from l2ljax.paper.figure_list import FIGURES, QUICK
 from l2ljax.storage.workdir import write_atomically
 
-FIGURE = flags.DEFINE_multi_string("figure", [], "A name in scripts/figures.py; may be repeated.")
+FIGURE = flags.DEFINE_multi_string("figure", [], "A name in l2ljax/paper/figure_list.py.")
 ALL = flags.DEFINE_bool("all", False, "All of them.")
 SMOKE = flags.DEFINE_bool("quick", False, "Sizes of a smoke run.")
 REDRAW = flags.DEFINE_bool("redraw", False, "Draw again what was computed before.")

@@ -25,7 +25,7 @@ from absl import flags
 from flax import linen as nn
 
 from l2ljax import load_dataset
-from l2ljax.experiments.experiment import hardware
+from l2ljax.experiments import hardware
 from l2ljax.tasks.vgg import LAYOUTS, convolutions, vgg
 
 OUTPUT = flags.DEFINE_string("output", None, "A .safetensors file.", required=True)

@@ -42,6 +42,12 @@ class Curve(NamedTuple):
     clusters: np.ndarray | None = None
     tuning: Tuning | None = None
 
+    def __repr__(self) -> str:
+        """Shapes, and the mean final loss."""
+        rate = "learned" if self.learning_rate is None else f"{self.learning_rate:.4g}"
+        final = float(np.mean(self.losses[:, -1]))
+        return f"Curve(rate={rate}, losses={shapes(self.losses)}, mean final loss {final:.6g})"
+
 
 def compare(
     task: Task,

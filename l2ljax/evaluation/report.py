@@ -54,20 +54,21 @@ hide which curve is the lower one."""
 
 def table(summary: Mapping[str, Any]) -> Table:
     """The content of `summary.json` as a table to print; its caption tells what to doubt."""
+    what = escape(str(summary["task"]))
     out = Table(  # fits 80 columns
         box=SIMPLE,
         padding=(0, 1),
         pad_edge=False,
         collapse_padding=True,
-        title=f"{escape(summary['task'])}: {summary['num_tasks']} optimizees, {summary['num_steps']} steps",
+        title=f"{what}: {summary['num_tasks']} optimizees, {summary['num_steps']} steps",
     )
-    out.add_column("optimizer", no_wrap=True)
+    out.add_column("optimizer", overflow="fold")  # long names on, not cut
     for heading in ("rate", "final loss", "95 % CI", "median", "mean loss", "diverged"):
         out.add_column(heading, justify="right", no_wrap=True)
     for name, row in summary["optimizers"].items():
         final = row["final_loss"]
         out.add_row(
-            escape(LABELS.get(name, name)),  # rich reads [brackets] as markup
+            escape(LABELS.get(name) or name),  # rich reads [brackets] as markup
             "learned" if row["learning_rate"] is None else f"{row['learning_rate']:.3g}",
             _text(final["mean"]),
             "-" if None in final["ci95"] else " to ".join(map(_text, final["ci95"])),

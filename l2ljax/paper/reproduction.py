@@ -1,6 +1,6 @@
 """The paper's figures: computes one's numbers into a directory, and draws it from those.
 
-A figure is plain data, as scripts/figures.py has them: a `kind` and what that needs.
+A figure is plain data, as `figure_list` has them: a `kind` and what that needs.
 """
 
 import json

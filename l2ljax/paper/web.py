@@ -67,7 +67,7 @@ def report(
     """The page, from what `l2ljax.paper.reproduction` wrote.
 
     Args:
-        figures: name -> figure, as in scripts/figures.py.
+        figures: name -> figure, as in `l2ljax.paper.figure_list`.
         deviations: rows of `DEVIATION_COLUMNS`, with the names of `l2ljax.paper.deviations.fill`.
         directory: holds one folder a figure; figures without a picture there are named as missing.
         measured: folder of what benchmarks/quality/deviations.py measured, beside those of

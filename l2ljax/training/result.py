@@ -10,6 +10,7 @@ import numpy as np
 from l2ljax import optimizers
 from l2ljax.base import LearnedOptimizer, MetaParams
 from l2ljax.checks import check_optimizer, check_path
+from l2ljax.shapes import shapes
 from l2ljax.storage import checkpoint
 from l2ljax.storage.seal import named_leaves
 from l2ljax.storage.workdir import read_config, read_metrics
@@ -47,6 +48,16 @@ class MetaTrainResult(NamedTuple):
     seconds: float
     history: list[dict[str, Any]]
     optimizer: LearnedOptimizer | None = None
+
+    def __repr__(self) -> str:
+        """On one line: counts and scores, shapes instead of weights."""
+        interrupted = ", interrupted" * self.interrupted
+        return (
+            f"MetaTrainResult({self.num_meta_updates} meta-updates{interrupted}, best_score="
+            f"{self.best_score:.6g} after {self.best_update}, {self.num_skipped} skipped, "
+            f"{self.num_diverged} diverged, {self.num_restores} restores, {self.seconds:.1f} s, "
+            f"{len(self.history)} records, meta_params={shapes(self.meta_params)})"
+        )
 
 
 def result_of(

@@ -50,12 +50,66 @@ def test_bad_flags_and_fields_end_with_one_sentence(tmp_path):
     for flag, words in {
         "--config.num_tusks=3": "num_tusks",
         "--config.unroll_length=3": "does not divide",
+        "--config.initial=gone.safetensors": "There is no weights file gone.safetensors",
+        "--config.initial.conv=lstm-mnist": "lacks the leaf",
     }.items():
         code, _, err = run("meta_train", *SMALL, workdir, flag)
         assert code == 2
         assert words in err
         assert "Traceback" not in err
     assert not (tmp_path / "run").exists()
+
+
+def test_flags_for_what_to_start_from(monkeypatch):
+    """A string or a dict of them, whatever the configuration's file has; other flags stay."""
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    config = pytest.importorskip("_config")
+    argv = ["x", "--config=c.py", "--config.initial.conv=a", "--config.initial.fc", "b", "--seed=1"]
+    assert config.take_initial(argv) == ["x", "--config=c.py", "--seed=1"]
+    assert config._initial == {"conv": "a", "fc": "b"}
+    assert config.take_initial(["x", "--config.initials=3"]) == ["x", "--config.initials=3"]
+    assert config._initial == {}
+    both = {"conv": "a", "fc": "b"}
+    for before, given, after in [
+        (None, {}, None),
+        (None, {"": "a"}, "a"),
+        (both, {"": "c"}, "c"),
+        (None, {"conv": "c"}, {"conv": "c"}),
+        (both, {"conv": "c"}, {"conv": "c", "fc": "b"}),
+        (None, {"": '{"conv": "a", "fc": "b"}'}, both),
+        ("a", {"": "none"}, None),
+    ]:
+        assert config.with_initial({"initial": before}, given) == {"initial": after}
+    with pytest.raises(ValueError, match="needs a bundled optimizer's name or a file"):
+        config.take_initial(["x", "--config.initial="])
+
+
+@pytest.mark.slow
+def test_a_configuration_with_parts_of_its_own_trains_and_evaluates(tmp_path):
+    """A task registered by the file itself, a field without a value, weights under odd names."""
+    own = tmp_path / "own.py"
+    own.write_text(
+        "import jax, l2ljax, runpy\n"
+        "def bowl(width=2, shift=None):\n"
+        "    return l2ljax.Task(init=lambda i, key: jax.random.normal(key, (width,)) + shift,\n"
+        "                       loss=lambda theta, batch: (theta**2).sum())\n"
+        "l2ljax.tasks.BUILDERS['bowl'] = bowl\n"
+        "def get_config():\n"
+        f"    config = runpy.run_path({str(ROOT / 'configs' / 'demo.py')!r})['get_config']()\n"
+        "    with config.ignore_type(): config.task = {'name': 'bowl', 'shift': None}\n"
+        "    return config\n"
+    )
+    workdir = f"--workdir={tmp_path / 'run'}"
+    flags = [f"--config={own}", *SMALL[1:], "--config.num_meta_updates=2"]
+    code, _, err = run("meta_train", *flags, "--config.task.shift=3.0", workdir)
+    assert code == 0, err
+    task = json.loads((tmp_path / "run" / "config.json").read_text())["task"]
+    assert task == {"name": f"{own}:bowl", "shift": 3.0}
+    beside = [f"--beside={name}=lstm-quadratic" for name in ("lstm-quadratic", "a b", "v0.1", "z")]
+    code, out, err = run("evaluate", workdir, *beside, "--num_steps=3")
+    assert code == 0, err
+    assert "v0.1" in out
+    assert (tmp_path / "run" / "evaluation" / "curves.png").exists()
 
 
 @pytest.mark.slow

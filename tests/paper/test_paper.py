@@ -4,7 +4,6 @@ import html.parser
 import json
 import os
 import re
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +17,7 @@ import pytest
 from l2ljax.bundled import load_meta_params, load_optimizer, pretrained_names, save_optimizer
 from l2ljax.experiments import experiment
 from l2ljax.experiments.experiment import DEFAULTS
-from l2ljax.paper import architectures, web
+from l2ljax.paper import architectures, deviation_list, figure_list, web
 from l2ljax.paper import reproduction as paper
 from l2ljax.paper.deviations import NOT_MEASURED, fill, save_deviations
 from l2ljax.paper.trajectory import proposed_updates, responses
@@ -42,10 +41,6 @@ TINY = {
     "evaluation": {"num_tasks": 2, "num_steps": 4, "num_tuning_tasks": 2, "task": {}},
 }
 SIZES = {"num_tuning_steps": 3, "final_batches": 2}
-
-
-def settings():
-    return runpy.run_path(str(ROOT / "scripts" / "figures.py"))
 
 
 @pytest.fixture(scope="module")
@@ -274,7 +269,7 @@ def test_the_page_stands_alone(figures, made, measured):
 
 def test_the_report_of_the_repository_is_whole():
     """Every figure and every deviation is there, inside the page."""
-    figures, rows = settings()["FIGURES"], settings()["DEVIATIONS"]
+    figures, rows = figure_list.FIGURES, deviation_list.DEVIATIONS
     results = ROOT / "docs" / "results"
     page = web.report(figures, rows, results, results / "deviations")
     found = Page(page)
@@ -292,18 +287,18 @@ def test_every_deviation_was_measured():
     results = ROOT / "docs" / "results"
     found = json.loads((results / "deviations" / "deviations.json").read_text())
     summaries = {p.parent.name: json.loads(p.read_text()) for p in results.glob("*/summary.json")}
-    rows = fill(settings()["DEVIATIONS"], found, summaries)
+    rows = fill(deviation_list.DEVIATIONS, found, summaries)
     assert not [row for row in rows if NOT_MEASURED in row[-1]]
 
 
 def test_figures_fit_the_bundled_weights():
-    """Every figure of scripts/figures.py has weights, a training configuration and a kind."""
-    for figure in settings()["FIGURES"].values():
+    """Every figure of the list has weights, a training configuration and a kind."""
+    for figure in figure_list.FIGURES.values():
         assert figure["kind"] in paper.KINDS
         if "weights" in figure:
             assert figure["weights"] in pretrained_names()
             assert (ROOT / figure["train"]).exists()
-    assert all(len(row) == len(web.DEVIATION_COLUMNS) for row in settings()["DEVIATIONS"])
+    assert all(len(row) == len(web.DEVIATION_COLUMNS) for row in deviation_list.DEVIATIONS)
 
 
 def test_bad_figures_are_refused(figures, tmp_path):
