@@ -269,7 +269,7 @@ def test_the_page_stands_alone(figures, made, measured):
     summary = json.loads((made / "curves" / "summary.json").read_text())
     assert f"{summary['optimizers']['nag']['final_loss']['mean']:#.3g}<" in page  # few: no interval
     assert "over 2 more minibatches" in page
-    assert f"{summary['above']['losses']['nag']['expected_loss']['mean']:#.3g} [" in page
+    assert f"{summary['above']['losses']['nag']['expected_loss']['mean']:#.3g}<" in page
     assert "python train.py" in page
     assert found.cells[-5:] == ["a scale", "1", "2", "3", "0.750 [0.650, 0.850]"]
 
