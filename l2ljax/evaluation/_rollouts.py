@@ -7,7 +7,7 @@ checkpoint of one architecture compiles nothing.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -115,7 +115,7 @@ def run(task: Task, tx: Optimizer, key: Key, sizes: Sizes) -> Found:
     """Rollouts of arguments that have been checked."""
     parts, data = task_parts(task)
     if is_pair(tx):
-        optimizer, meta_params = tx
+        optimizer, meta_params = cast(tuple[LearnedOptimizer, MetaParams], tx)
         parts, make = [*parts, optimizer.transform], _learned
     else:
         parts, make = [*parts, *_transform_parts(tx)], _given(tx)
@@ -194,7 +194,7 @@ def _learned(parts, meta_params):
 
 
 def _transform_parts(tx: Any) -> tuple[Any, ...]:
-    return (tx.init, tx.update) if isinstance(tx, tuple) else (tx,)
+    return tuple(tx)[:2] if isinstance(tx, tuple) else (tx,)
 
 
 def _given(tx: Any) -> Callable[..., Any]:

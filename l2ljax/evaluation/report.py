@@ -176,14 +176,13 @@ def _plot_curves(
     baselines = [name for name in optimizers if name not in learned]
     looks = styles([*learned[:1], *baselines, *learned[1:]])
     banded, drawn = False, {}
-    enough = summary.get("num_clusters", summary["num_tasks"]) >= LEAST
     for name, row in optimizers.items():
         label = labels.get(name, name).replace("$", r"\$")  # no formula
         if rates and row["learning_rate"] is not None:
             label += f", rate {row['learning_rate']:.3g}"
         curve, low, high = (columns[f"{name}_{part}"] for part in ("mean", "ci95_low", "ci95_high"))
         median = columns.get(f"{name}_median", curve)
-        if not enough:
+        if row.get("num_clusters", summary["num_tasks"]) < LEAST:
             low = high = np.full_like(curve, np.nan)
         if not np.isfinite(curve).all() and np.isfinite(median).sum() > np.isfinite(curve).sum():
             curve, label = median, f"{label} (median)"

@@ -175,17 +175,18 @@ def search(
     _check(task, make_tx, learning_rates, key, sizes)
     rates = sorted({float(rate) for rate in learning_rates})
     finals: dict[float, np.ndarray] = {}
-    for _ in range(1 + MOST_DECADES):
+    decades = 0
+    while True:
         new = [rate for rate in rates if rate not in finals]
         losses = np.asarray(_sweep(task, make_tx, new, key, sizes)[:, :, -1], np.float64)
         finals |= dict(zip(new, losses, strict=True))
         found = _judge(rates, np.stack([finals[rate] for rate in rates]), sizes)
-        if found.edge is None:
-            break
+        if found.edge is None or decades == MOST_DECADES:
+            return found
+        decades += 1
         lower = [rates[0] * 10 ** (-i / 3) for i in (3, 2, 1)]
         upper = [rates[-1] * 10 ** (i / 3) for i in (1, 2, 3)]
         rates = lower + rates if found.edge == "lowest" else rates + upper
-    return found
 
 
 def _judge(rates: Sequence[float], finals: np.ndarray, sizes: Sizes) -> Tuning:
@@ -195,7 +196,8 @@ def _judge(rates: Sequence[float], finals: np.ndarray, sizes: Sizes) -> Tuning:
     sums = np.where(finite, finals, 0.0).sum(axis=1)
     means = np.where(finite.any(axis=1), sums / np.maximum(1, finite.sum(axis=1)), np.inf)
     # Fewest that diverged first, only where no rate is without.
-    best = int(np.lexsort((rates, means, nonfinite if nonfinite.all() else nonfinite > 0))[0])
+    diverged = nonfinite if nonfinite.all() else nonfinite > 0
+    best = min(range(len(rates)), key=lambda i: (diverged[i], means[i], rates[i]))
     ends = {min(rates): "lowest", max(rates): "highest"}
     return Tuning(
         learning_rate=float(rates[best]),

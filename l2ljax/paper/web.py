@@ -48,7 +48,7 @@ dt { font-weight: 600 } dd { margin: 0; min-width: 0 }
 INTRODUCTION = (
     "Each figure of Andrychowicz et al. (2016), made by l2ljax. All optimizers of a figure meet "
     "the same fresh optimizees and minibatches; learning rates are tuned on others. Intervals in "
-    "brackets and bands are 95&nbsp;% bootstrap intervals of the mean over optimizees, for one "
+    "brackets and bands are 95&nbsp;% confidence intervals of the mean over optimizees, for one "
     "meta-training each: they do not say how much another seed of meta-training would change."
 )
 
