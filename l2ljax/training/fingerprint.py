@@ -31,6 +31,8 @@ LEFT_OUT = {"mesh", "shard_data"}
 
 INITIAL = "the initial meta_params"
 
+ESTIMATE = "what the estimator computes (its functions, or constants in them)"
+
 UNSET = "(unset)"
 
 LONG = 100
@@ -55,9 +57,7 @@ def fingerprint(
             ),
             state.meta_params,
         ),
-        "what the estimator computes (its functions, or constants in them)": _step_digest(
-            estimator, meta_optimizer, state, key
-        ),
+        ESTIMATE: _step_digest(estimator, meta_optimizer, state, key),
     }
     found = {
         "versions": [lib.__version__ for lib in (jax, flax, optax)] + [jax.default_backend()],
@@ -68,7 +68,7 @@ def fingerprint(
         "max_restores": limits.max_restores,
     }
     if validation is not None:
-        found |= {"validation": describe(validation), "validate_every": validate_every}
+        found["validation"] = {**describe(validation), "every": validate_every}
         if getattr(validation, "mesh", None) is None:
             programs["what the validation computes"] = jaxpr_digest(
                 validate.trace(validation, state).jaxpr
@@ -133,8 +133,7 @@ def describe(value: Any) -> Any:
         told = describe({name: v for name, v in fields.items() if name not in LEFT_OUT})
         return {"class": type(value).__qualname__, **told}
     if isinstance(value, Mapping):
-        told = {str(name): describe(v) for name, v in value.items() if not _is_function(v)}
-        return told
+        return {str(name): describe(v) for name, v in value.items() if not _is_function(v)}
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
         return describe(value._asdict())
     if isinstance(value, tuple | list):
