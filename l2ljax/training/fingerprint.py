@@ -134,8 +134,8 @@ def describe(value: Any) -> Any:
         return {"class": type(value).__qualname__, **told}
     if isinstance(value, Mapping):
         return {str(name): describe(v) for name, v in value.items() if not _is_function(v)}
-    if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return describe(value._asdict())
+    if isinstance(value, tuple) and (fields := getattr(value, "_fields", None)):
+        return describe(dict(zip(fields, value, strict=True)))
     if isinstance(value, tuple | list):
         told = [describe(v) for v in value if not _is_function(v)]
         return told if len(repr(told)) <= LONG else DIGEST + seal_json(told)
@@ -179,12 +179,14 @@ def _on_one_device(value: Any) -> Any:
         new = {name: _on_one_device(v) for name, v in old.items()}
         changed = {name: v for name, v in new.items() if v is not old[name]}
         return dataclasses.replace(value, **changed) if changed else value
-    if type(value) in (dict, tuple, list):
-        items = list(value.values()) if isinstance(value, dict) else list(value)
+    if type(value) is dict:
+        new = {name: _on_one_device(v) for name, v in value.items()}
+        return new if any(new[name] is not value[name] for name in new) else value
+    if type(value) in (tuple, list):
+        items = list(value)
         new = [_on_one_device(v) for v in items]
-        if all(a is b for a, b in zip(items, new, strict=True)):
-            return value
-        return dict(zip(value, new, strict=True)) if isinstance(value, dict) else type(value)(new)
+        same = all(a is b for a, b in zip(items, new, strict=True))
+        return value if same else tuple(new) if type(value) is tuple else new
     return value
 
 

@@ -11,7 +11,7 @@ import optax
 
 from l2ljax.base import MetaParams, PyTree
 
-Estimate = Callable[[MetaParams], tuple[jax.Array, MetaParams]]
+Estimate = Callable[[MetaParams], tuple[jax.Array | float, MetaParams]]
 
 
 def update_by(
@@ -65,7 +65,7 @@ def _refuse_unknown(error: Exception) -> None:
         ) from error
 
 
-def as_function(estimate: Estimate) -> Callable[[MetaParams], jax.Array]:
+def as_function(estimate: Estimate) -> Callable[[MetaParams], Any]:
     """The meta-loss as a function whose derivative is the estimated meta-gradient.
 
     Example:

@@ -49,7 +49,6 @@ LINE_SEARCHES = {
     ),
     "polyak": optax.polyak_sgd(),
     "sam": optax.contrib.sam(optax.sgd(0.3), optax.sgd(0.01), opaque_mode=True),
-    "sophia": optax.contrib.sophia(1.0),
 }
 
 
@@ -58,6 +57,13 @@ def test_line_searches_and_their_kin(name):
     """They find the minimum at 3 of a bowl whose value alone would give gradient 0."""
     result = train(LINE_SEARCHES[name], 80)
     np.testing.assert_allclose(result.meta_params, 3.0, atol=0.05)
+
+
+def test_what_a_rarer_one_asks_for():
+    """Sophia's `obj_fn`; its steps are of the size of its rate."""
+    result = train(optax.contrib.sophia(0.01), 50)
+    assert (result.meta_params > 0.1).all()
+    assert (result.meta_params < 0.6).all()
 
 
 def test_an_extra_argument_that_nobody_has_is_named():
