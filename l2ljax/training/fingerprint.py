@@ -163,7 +163,9 @@ def _step_digest(estimator, meta_optimizer, state: MetaTrainState, key: Key) -> 
     if alone is not estimator:
         state = jax.eval_shape(
             lambda params, key: init_state(alone, meta_optimizer, params, key),
-            jax.eval_shape(lambda: state.meta_params),
+            jax.tree.map(
+                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state.meta_params
+            ),
             key,
         )
     # Traced once: the first update finds it in JAX's cache.
