@@ -14,7 +14,6 @@ import runpy
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from absl import app, flags
 
@@ -23,9 +22,8 @@ from l2ljax.evaluation import BASELINES, mean_ci95
 from l2ljax.experiments import experiment
 from l2ljax.experiments.comparison import evaluate_weights
 from l2ljax.paper.deviations import save_deviations
-from l2ljax.storage import checkpoint
 from l2ljax.storage.workdir import read_config, write_atomically
-from l2ljax.training import init_state
+from l2ljax.training import load_run
 
 DATASET = flags.DEFINE_enum("dataset", "mnist", ["mnist", "digits"], "Images to train on.")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS finds MNIST.")
@@ -177,19 +175,9 @@ def difference(final: np.ndarray, reference: list[float]) -> dict[str, Any]:
 def save_last(workdir: Path, path: Path) -> Path:
     """The meta-parameters after a run's last update, out of its checkpoint, as a weights file."""
     config = read_config(workdir)
-    parts = experiment.build(config, DATA_DIR.value)
-    like = init_state(
-        parts.estimator,
-        parts.meta_optimizer,
-        parts.optimizer.init(jax.random.key(0)),
-        jax.random.key(0),
-    )
-    found = checkpoint.load(workdir / "checkpoints")
-    if restored is None:
-        raise FileNotFoundError(f"There is no checkpoint in {workdir}; train it again.")
     metadata = load_optimizer(workdir / "meta_params.safetensors")[2]
     metadata["best_update"] = config["num_meta_updates"]
-    save_optimizer(path, metadata.pop("optimizer"), restored[0].meta_params, metadata)
+    save_optimizer(path, metadata.pop("optimizer"), load_run(workdir).last_meta_params, metadata)
     return path
 
 

@@ -76,7 +76,7 @@ def seal(array: np.ndarray) -> Leaf:
         >>> shape, dtype, sha256[:8]
         ((2, 3), 'float32', '9d908ecf')
     """
-    digest = hashlib.sha256(raw(array)).hexdigest()
+    digest = hashlib.sha256(raw(array).data).hexdigest()
     return Leaf(tuple(array.shape), str(array.dtype), digest)
 
 

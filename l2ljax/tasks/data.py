@@ -85,7 +85,7 @@ def load_dataset(
     data_dir = os.path.expanduser(os.fspath(data_dir)) or None
     if f"{data_dir}".startswith("~") or not (data_dir or cache_directory() or name == "digits"):
         raise ValueError(
-            f"data_dir={data_dir} needs a home directory, and this machine knows none of this user; "
+            f"data_dir={data_dir} needs a home directory, and this user has none here; "
             "give a data_dir that does not begin with ~, or set HOME."
         )
     return _load(name, split, _check_labels(labels), data_dir)

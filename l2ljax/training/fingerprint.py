@@ -31,6 +31,8 @@ LEFT_OUT = {"mesh", "shard_data"}
 
 INITIAL = "the initial meta_params"
 
+ESTIMATE = "what the estimator computes (its functions, or constants in them)"
+
 UNSET = "(unset)"
 
 LONG = 100
@@ -55,9 +57,7 @@ def fingerprint(
             ),
             state.meta_params,
         ),
-        "what the estimator computes (its functions, or constants in them)": _step_digest(
-            estimator, meta_optimizer, state, key
-        ),
+        ESTIMATE: _step_digest(estimator, meta_optimizer, state, key),
     }
     found = {
         "versions": [lib.__version__ for lib in (jax, flax, optax)] + [jax.default_backend()],
@@ -68,7 +68,7 @@ def fingerprint(
         "max_restores": limits.max_restores,
     }
     if validation is not None:
-        found |= {"validation": describe(validation), "validate_every": validate_every}
+        found["validation"] = {**describe(validation), "every": validate_every}
         if getattr(validation, "mesh", None) is None:
             programs["what the validation computes"] = jaxpr_digest(
                 validate.trace(validation, state).jaxpr
@@ -133,10 +133,9 @@ def describe(value: Any) -> Any:
         told = describe({name: v for name, v in fields.items() if name not in LEFT_OUT})
         return {"class": type(value).__qualname__, **told}
     if isinstance(value, Mapping):
-        told = {str(name): describe(v) for name, v in value.items() if not _is_function(v)}
-        return told
-    if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return describe(value._asdict())
+        return {str(name): describe(v) for name, v in value.items() if not _is_function(v)}
+    if isinstance(value, tuple) and (fields := getattr(value, "_fields", None)):
+        return describe(dict(zip(fields, value, strict=True)))
     if isinstance(value, tuple | list):
         told = [describe(v) for v in value if not _is_function(v)]
         return told if len(repr(told)) <= LONG else DIGEST + seal_json(told)
@@ -164,7 +163,9 @@ def _step_digest(estimator, meta_optimizer, state: MetaTrainState, key: Key) -> 
     if alone is not estimator:
         state = jax.eval_shape(
             lambda params, key: init_state(alone, meta_optimizer, params, key),
-            jax.eval_shape(lambda: state.meta_params),
+            jax.tree.map(
+                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state.meta_params
+            ),
             key,
         )
     # Traced once: the first update finds it in JAX's cache.
@@ -180,12 +181,14 @@ def _on_one_device(value: Any) -> Any:
         new = {name: _on_one_device(v) for name, v in old.items()}
         changed = {name: v for name, v in new.items() if v is not old[name]}
         return dataclasses.replace(value, **changed) if changed else value
-    if type(value) in (dict, tuple, list):
-        items = list(value.values()) if isinstance(value, dict) else list(value)
+    if type(value) is dict:
+        new = {name: _on_one_device(v) for name, v in value.items()}
+        return new if any(new[name] is not value[name] for name in new) else value
+    if type(value) in (tuple, list):
+        items = list(value)
         new = [_on_one_device(v) for v in items]
-        if all(a is b for a, b in zip(items, new, strict=True)):
-            return value
-        return dict(zip(value, new, strict=True)) if isinstance(value, dict) else type(value)(new)
+        same = all(a is b for a, b in zip(items, new, strict=True))
+        return value if same else tuple(new) if type(value) is tuple else new
     return value
 
 

@@ -95,8 +95,8 @@ def meta_train(
             run; `max_consecutive_skips` and `max_restores` may be raised.
         BlockingIOError: if another process is working in `workdir`.
         DivergenceError: when a row of skipped updates follows the last restore, saying where it
-            began. Its `result` is what would have been returned; with `workdir` a checkpoint of that state is kept, from which the run is
-            refused in the same way.
+            began. Its `result` is what would have been returned; with `workdir` a checkpoint of
+            that state is kept, from which the run is refused in the same way.
 
     Example:
         >>> from l2ljax.estimators import truncated_bptt

@@ -11,7 +11,7 @@ import optax
 
 from l2ljax.base import MetaParams, PyTree
 
-Estimate = Callable[[MetaParams], tuple[jax.Array, MetaParams]]
+Estimate = Callable[[MetaParams], tuple[jax.Array | float, MetaParams]]
 
 
 def update_by(
@@ -38,32 +38,34 @@ def update_by(
     Raises:
         TypeError: naming an extra argument that it wants and that there is none of.
     """
-    offered = {
-        "value": meta_loss,
-        "grad": meta_grads,
-        "value_fn": as_function(estimate),
-        "obj_fn": as_function(estimate),
-        "grad_fn": lambda params, *_: estimate(params)[1],
-    }
-    if isinstance(meta_optimizer, optax.GradientTransformationExtraArgs):
-        taken = inspect.signature(meta_optimizer.update).parameters
-        if not any(p.kind is p.VAR_KEYWORD for p in taken.values()):
-            offered = {name: given for name, given in offered.items() if name in taken}
-    else:
-        offered = {}
-    try:
-        return meta_optimizer.update(meta_grads, opt_state, meta_params, **offered)
-    except TypeError as error:
-        if missing := re.search(r"missing \d+ required keyword-only arguments?: (.*)", str(error)):
-            raise TypeError(
-                f"The meta_optimizer wants the extra argument {missing[1]}, which meta_train does "
-                "not have; it gives value, grad, value_fn, obj_fn and grad_fn. Wrap it in a "
-                "transformation that fills the argument in."
-            ) from error
-        raise
+    loss = as_function(estimate)
+    offered = {"value": meta_loss, "grad": meta_grads, "value_fn": loss}
+    rarer = {"obj_fn": loss, "grad_fn": lambda params, *_: estimate(params)[1]}
+    taken = inspect.signature(meta_optimizer.update).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in taken.values()):
+        offered = {n: given for n, given in {**offered, **rarer}.items() if n in list(taken)[3:]}
+    while True:
+        try:
+            return meta_optimizer.update(meta_grads, opt_state, meta_params, **offered)
+        except (TypeError, ValueError) as error:
+            # A line search refuses what it does not know, so these are for those who ask for them.
+            missing = {n: given for n, given in rarer.items() if f"{n} must be" in str(error)}
+            if not missing.keys() - offered.keys():
+                _refuse_unknown(error)
+                raise
+            offered |= missing
 
 
-def as_function(estimate: Estimate) -> Callable[[MetaParams], jax.Array]:
+def _refuse_unknown(error: Exception) -> None:
+    if missing := re.search(r"missing \d+ required keyword-only arguments?: (.*)", str(error)):
+        raise TypeError(
+            f"The meta_optimizer wants the extra argument {missing[1]}, which meta_train does not "
+            "have; it gives value, grad, value_fn, obj_fn and grad_fn. Wrap it in a "
+            "transformation that fills the argument in."
+        ) from error
+
+
+def as_function(estimate: Estimate) -> Callable[[MetaParams], Any]:
     """The meta-loss as a function whose derivative is the estimated meta-gradient.
 
     Example:

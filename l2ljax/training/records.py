@@ -60,8 +60,8 @@ def plain(value: Any) -> Any:
     """
     if isinstance(value, Mapping):
         return {str(name): plain(entry) for name, entry in value.items()}
-    if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return plain(value._asdict())
+    if isinstance(value, tuple) and (fields := getattr(value, "_fields", None)):
+        return plain(dict(zip(fields, value, strict=True)))
     if isinstance(value, tuple | list) or value is None:
         return None if value is None else [plain(entry) for entry in value]
     array = np.asarray(value)

@@ -97,8 +97,8 @@ def result_of(
 def load_run(workdir: str | Path, optimizer: LearnedOptimizer | None = None) -> MetaTrainResult:
     """The result of the run in `workdir` as of its newest checkpoint, finished or not.
 
-    The learned optimizer is rebuilt from the specification that the run kept, if it has one. Nothing
-    in the directory is changed, and the task and its data are not needed.
+    The learned optimizer is rebuilt from the specification that the run kept, if it has one.
+    Nothing in the directory is changed, and the task and its data are not needed.
 
     Args:
         workdir: the directory that `meta_train` was given, or a script's `--workdir`.

@@ -1,4 +1,4 @@
-"""A run and what it keeps: its parts, its records and its checkpoints, in memory or in a workdir."""
+"""A run and what it keeps of itself, in memory or in a workdir: records and checkpoints."""
 
 import contextlib
 import time

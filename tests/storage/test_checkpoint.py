@@ -272,7 +272,7 @@ def test_the_format_before_may_be_damaged(of_orbax):
 def test_the_format_before_without_orbax(of_orbax, monkeypatch):
     """One sentence: what to install."""
     monkeypatch.setitem(sys.modules, "orbax.checkpoint", None)
-    with pytest.raises(ModuleNotFoundError, match="pip install .orbax-checkpoint"):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install .orbax-checkpoint"):
         checkpoint.load(of_orbax[0])
 
 
