@@ -12,6 +12,7 @@ import l2ljax
 PACKAGE = Path(l2ljax.__file__).parent
 LAYERS = [  # rooms and wings; each imports only from those before it
     "base",
+    "words",
     "checks",
     "names",
     "specification",

@@ -23,7 +23,7 @@ from l2ljax.checks import (
     check_transform,
     short,
 )
-from l2ljax.unrolling import init_optimizee, scalar_loss, unroll
+from l2ljax.unrolling import draw_batch, init_optimizee, scalar_loss, unroll
 
 MakeTransform = Callable[[Any], optax.GradientTransformation]
 
@@ -226,7 +226,7 @@ def _rollouts(task, tx, key, num_tasks, num_steps, at_once, final_batches=None):
         state, losses = unroll(task, tx, init_optimizee(task, tx, init_key), run_key, num_steps)
 
         def final_loss(key):
-            batch = task.batch(task.data, state.instance, key)
+            batch = draw_batch(task, state.instance, key)
             return scalar_loss(task, state.params, batch).astype(jnp.float32)
 
         expected = None

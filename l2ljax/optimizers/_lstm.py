@@ -32,6 +32,7 @@ def lstm(
     block_size: int | None = DEFAULT_BLOCK_SIZE,
     max_update: float | None = None,
     nonfinite: NonFinite = "propagate",
+    hold_zeros: bool = False,
 ) -> LearnedOptimizer:
     """The paper's optimizer: a small LSTM that sees one coordinate's gradient at a time.
 
@@ -45,6 +46,8 @@ def lstm(
         block_size: coordinates of one parameter updated at once, see `scale_by_lstm`.
         max_update: largest size of a coordinate's update; `None`: no bound. See `scale_by_lstm`.
         nonfinite: "propagate" or "skip", what a non-finite gradient does to its coordinate.
+        hold_zeros: let coordinates whose gradient is exactly 0 stand still; by default they drift,
+            see `scale_by_lstm`.
 
     Returns:
         a coordinatewise `LearnedOptimizer`; its meta-parameters are flax variables,
@@ -60,7 +63,7 @@ def lstm(
         >>> meta_params["params"]["kernel_0"].shape
         (32, 10)
     """
-    check_update_options(block_size, max_update, nonfinite)
+    check_update_options(block_size, max_update, nonfinite, hold_zeros)
     network = CoordinatewiseLSTM(
         hidden_sizes=hidden_sizes,
         preprocess=preprocess,
@@ -75,6 +78,7 @@ def lstm(
         block_size=block_size,
         max_update=max_update,
         nonfinite=nonfinite,
+        hold_zeros=hold_zeros,
     )
 
     def coordinate_groups(params: Params) -> tuple[CoordinateGroup, ...]:

@@ -6,6 +6,7 @@ directory.
 """
 
 import contextlib
+import math
 import signal
 import threading
 import time
@@ -25,7 +26,7 @@ from l2ljax.storage import checkpoint
 from l2ljax.storage.workdir import MetricsLog, read_metrics
 from l2ljax.training.faults import DivergenceError, check_limits, given_up, why_given_up
 from l2ljax.training.progress import progress_bar
-from l2ljax.training.step import init_state, meta_step, validate
+from l2ljax.training.step import NO_SCORE, init_state, meta_step, validate
 from l2ljax.training.validation import Validation
 
 
@@ -207,7 +208,7 @@ def meta_train(
     return MetaTrainResult(
         meta_params=state.meta_params if validation is None else state.best_meta_params,
         last_meta_params=state.meta_params,
-        best_score=float(state.best_score),
+        best_score=score if (score := float(state.best_score)) < NO_SCORE else math.inf,
         best_update=int(state.best_update),
         num_meta_updates=update,
         num_skipped=int(faults.skipped),

@@ -30,6 +30,7 @@ CASES = {
     "lstm-blocks": lstm((4,), block_size=24),  # the matrix in two blocks
     "lstm-bounded": lstm((4,), output_scale=1.0, max_update=0.01),
     "lstm-skip": lstm((4,), nonfinite="skip", block_size=24),
+    "lstm-hold": lstm((4,), hold_zeros=True, block_size=24),
     "partition": partition({"matrix": lstm((4,), identity()), "vector": lstm((4,))}, by_rank),
 }
 
