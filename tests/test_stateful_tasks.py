@@ -222,7 +222,7 @@ def test_data_may_stay_on_the_host():
     losses = l2ljax.evaluate(task, optax.sgd(0.0), KEY, num_tasks=2, num_steps=2)
     expected = [np.mean(images[np.random.default_rng(n).integers(0, 1000, 4)] ** 2) for n in asked]
     np.testing.assert_allclose(np.sort(losses.ravel()), np.sort(expected), rtol=1e-5)
-    with pytest.raises(TypeError, match="let batch call a loader by jax.pure_callback"):
+    with pytest.raises(TypeError, match=r"let batch call a loader by jax\.pure_callback"):
         l2ljax.evaluate(
             dataclasses.replace(task, data=iter(images)),
             optax.sgd(0.0),

@@ -68,6 +68,9 @@ def scale_by_lstm(
     `l2ljax.optimizers.state_shardings` makes the tree of shardings that `optax.tree.map_params`,
     which knows no axes in front, makes for Adam.
 
+    Each parameter is a network of its own in the compiled program: where there are many small ones,
+    not sharded, `optax.flatten` around the transform compiles faster.
+
     A gradient that is not finite concerns its own coordinate and no other. By default it makes that
     coordinate's update and state NaN, and `optax.apply_if_finite` around the transform skips such
     steps for all coordinates; `nonfinite="skip"` skips them for that coordinate alone.
