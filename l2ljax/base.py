@@ -97,7 +97,7 @@ def _instance_as_batch(data: PyTree, instance: Instance, key: Key) -> Batch:
 class Task:
     """A distribution over optimizees [p(f)].
 
-    A task is a pytree: its leaves are the arrays in `data`, its four functions are static. Pass it
+    A task is a pytree: its leaves are the arrays in `data`, its functions are static. Pass it
     to a jitted function as an argument, and a data set is never baked into the program.
 
     Attributes:
@@ -106,6 +106,28 @@ class Task:
         sample: (data, key) -> instance, one draw f ~ p(f). Default: the empty tuple.
         batch: (data, instance, key) -> what one inner step sees. Default: the instance.
         data: arrays shared by all instances, never copied by vmap. Default: the empty tuple.
+        init_state: (instance, key) -> a pytree of arrays that the loss changes from step to step
+            and no optimizer trains, such as the running averages of a normalisation. The key is
+            that of `init`. Default: none.
+
+    **State.** With `init_state`, `loss` is `(params, (batch, state)) -> (scalar, next state)`. The
+    state travels inside the optimizee's `instance` (as a `Running`), so that whatever carries
+    optimizees carries it, and functions that wrap one of a task's functions need not know of it.
+    For the gradient of an inner step, and for the meta-gradient, it is a constant (except under
+    `second_derivatives=True`, which differentiates through it too). The recorded backward pass does
+    not serve such tasks; "auto" takes the scan.
+
+    **Data that do not fit the device.** `data` may be empty and `batch` call the host: with
+    `load(number) -> NumPy arrays`,
+
+        batch=lambda data, instance, key: jax.pure_callback(
+            load, jax.ShapeDtypeStruct((128, 784), jnp.float32),
+            jax.random.bits(key), vmap_method="sequential",
+        )
+
+    reads a minibatch for each inner step while the device runs. `load` must give the same arrays
+    for the same number (JAX may call it more than once), so it draws from the number it is given:
+    `np.random.default_rng(int(number))`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -126,6 +148,21 @@ class Task:
         default=_instance_as_batch, metadata={"static": True}
     )
     data: PyTree = ()
+    init_state: Callable[[Instance, Key], PyTree] | None = dataclasses.field(
+        default=None, metadata={"static": True}
+    )
+
+
+class Running(NamedTuple):
+    """The instance of a running optimizee whose task has state, see `Task`.
+
+    Attributes:
+        instance: the draw f ~ p(f), as `Task.sample` made it.
+        state: what `Task.init_state` made and `Task.loss` last returned.
+    """
+
+    instance: Instance
+    state: PyTree
 
     def __repr__(self) -> str:
         """Its functions' names, and the shapes of its data."""

@@ -10,17 +10,20 @@ import jax
 import jax.numpy as jnp
 
 from l2ljax.base import LearnedOptimizer, PyTree, Task
+from l2ljax.words import dtype_of, kind_of, path_name, short
+from l2ljax.words import shorten as shorten  # as `short`, where it is looked for
 
 LARGEST_INT = 2**31 - 1
 """Counters on a device are int32."""
 
+NONE_INSTEAD = (
+    "differentiate and optimize a tree with None in its place, such as the first of "
+    "equinox.partition(params, equinox.is_inexact_array)"
+)
+"""What to do with a leaf that has no derivative: gradients of integers are of no use to Optax."""
+
 MOST_LAYERS = 64
 """Of any network: each is traced and compiled by itself."""
-
-
-def path_name(path: tuple) -> str:
-    """A leaf's key path as a person writes it: `params/kernel_0`; the root is `(root)`."""
-    return jax.tree_util.keystr(path, simple=True, separator="/") or "(root)"
 
 
 def check_positive_int(
@@ -122,7 +125,7 @@ def check_kind(name: str, value: Any, *kinds: type) -> None:
 
 
 def check_task(value: Any) -> None:
-    """Refuses what is no `Task`.
+    """Refuses what is no `Task`, and one whose data are not all arrays.
 
     Raises:
         TypeError: with what was given.
@@ -131,6 +134,14 @@ def check_task(value: Any) -> None:
         raise TypeError(
             f"task must be an l2ljax.Task, such as l2ljax.tasks.quadratic(), got {short(value)}."
         )
+    leaves = jax.tree_util.tree_leaves_with_path(value.data, lambda n: hasattr(n, "__next__"))
+    for path, leaf in leaves:
+        dtype = dtype_of(leaf)
+        if dtype is None or getattr(dtype, "kind", "f") in "OSUMm":
+            raise TypeError(
+                f"task.data must hold arrays of numbers alone, got {short(leaf)} at "
+                f"{path_name(path)}; let batch call a loader by jax.pure_callback instead."
+            )
 
 
 def check_optimizer(name: str, value: Any) -> None:
@@ -210,43 +221,24 @@ def check_float_dtype(name: str, value: Any) -> None:
         )
 
 
-def short(value: Any, length: int = 80) -> str:
-    """`repr(value)` for a sentence: on one line, cut where it gets long.
-
-    Example:
-        >>> short("x" * 200, length=10)
-        "'xxxxxx..."
-    """
-    try:
-        text = " ".join(repr(value).split())
-    except (ValueError, RecursionError):  # an integer of thousands of digits has no repr
-        text = f"a {type(value).__name__}"
-    return shorten(text, length)
-
-
-def shorten(text: str, length: int) -> str:
-    """`text`, cut where it gets longer than `length`."""
-    return text if len(text) <= length else text[: length - 3] + "..."
-
-
 def check_real_floating(tree: PyTree, what: str) -> None:
     """Refuses a tree with a leaf that is not of a real floating dtype.
 
     Raises:
-        TypeError: naming the leaf, its dtype and the wrapper that helps.
+        TypeError: naming the leaf, what it is and what helps.
     """
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        dtype = jnp.result_type(leaf) if not hasattr(leaf, "dtype") else leaf.dtype
-        if jnp.issubdtype(dtype, jnp.floating):
+        dtype = dtype_of(leaf)
+        if dtype is not None and jnp.issubdtype(dtype, jnp.floating):
             continue
         remedy = (
             "wrap the transform in optax.contrib.split_real_and_imaginary"
-            if jnp.issubdtype(dtype, jnp.complexfloating)
-            else "leave it out with optax.masked or optax.partition"
+            if dtype is not None and jnp.issubdtype(dtype, jnp.complexfloating)
+            else NONE_INSTEAD
         )
         raise TypeError(
             f"A learned optimizer works on real floating-point leaves, but the {what} "
-            f"{path_name(path)} has dtype {dtype}; {remedy}."
+            f"{path_name(path)} {kind_of(leaf)}; {remedy}."
         )
 
 

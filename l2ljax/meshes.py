@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
+from jax.core import Tracer
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -81,14 +82,16 @@ def moved_onto(mesh: Mesh | None, tree: PyTree) -> PyTree:
     """`tree` with what lies on another mesh on all devices of `mesh`; the rest as it is."""
 
     def move(leaf: Any) -> Any:
-        if isinstance(leaf, jax.core.Tracer) or not isinstance(leaf, jax.Array):
+        if isinstance(leaf, Tracer) or not isinstance(leaf, jax.Array):
             return leaf
         sharding = leaf.sharding
         if not isinstance(sharding, NamedSharding) or sharding.mesh == own:
             return leaf
-        alike = (sharding.mesh.axis_names, *sharding.mesh.devices.flat) == (
-            own.axis_names,
-            *own.devices.flat,
+        other = sharding.mesh  # the same devices, perhaps, with axes of another type
+        alike = (
+            isinstance(other, Mesh)
+            and other.axis_names == own.axis_names
+            and np.array_equal(other.devices, own.devices)
         )
         return jax.device_put(leaf, NamedSharding(own, sharding.spec if alike else P()))
 

@@ -10,12 +10,21 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.ad_checkpoint import checkpoint_name
 
-from l2ljax.base import Batch, Instance, Key, Params, PyTree, Task
-from l2ljax.checks import check_key, check_positive_int, check_task, check_transform, short
+from l2ljax.base import Batch, Instance, Key, Params, PyTree, Running, Task
+from l2ljax.checks import (
+    check_key,
+    check_like,
+    check_positive_int,
+    check_task,
+    check_transform,
+    short,
+)
 from l2ljax.remat import Remat, checkpointed_scan
+from l2ljax.words import dtype_of, kind_of, path_name
 
 
 class OptimizeeState(NamedTuple):
@@ -71,10 +80,41 @@ def final_params(params: Params) -> Params:
 
 
 def sample_optimizee(task: Task, key: Key) -> tuple[Instance, Params]:
-    """Draws `(instance, theta_0)` from `task`: what `init_optimizee` starts from."""
+    """Draws `(instance, theta_0)` from `task`: what `init_optimizee` starts from.
+
+    Raises:
+        TypeError: for a parameter that has no derivative, naming it.
+    """
     sample_key, init_key = jax.random.split(key)
     instance = task.sample(task.data, sample_key)
-    return instance, task.init(instance, init_key)
+    params = task.init(instance, init_key)
+    check_params(params)
+    if task.init_state is not None:
+        instance = Running(instance, task.init_state(instance, init_key))
+    return instance, params
+
+
+def draw_batch(task: Task, instance: Instance, key: Key) -> Batch:
+    """What the loss sees in one inner step; for a task with state, `(batch, state)`."""
+    if task.init_state is None:
+        return task.batch(task.data, instance, key)
+    return task.batch(task.data, instance.instance, key), instance.state
+
+
+def check_params(params: Params) -> None:
+    """Refuses parameters of a task that have no derivative: integers, functions, keys.
+
+    Raises:
+        TypeError: naming the leaf, what it is and what to do.
+    """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        dtype = dtype_of(leaf)
+        if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
+            raise TypeError(
+                "The params that the task's init returns must be floating-point arrays, but "
+                f"{path_name(path)} {kind_of(leaf)}; let init return None there, and put it "
+                "into the instance or, if it never changes, into the function `loss`."
+            )
 
 
 def unroll(
@@ -131,11 +171,14 @@ def unroll(
     tx = optax.with_extra_args_support(tx)
     step_keys = jax.random.split(key, num_steps + 1)
 
+    def at(task_state):  # the instance, which is the same all along but for the task's state
+        return state.instance if task_state is None else state.instance._replace(state=task_state)
+
     def inner_step(carry, step_key):
-        params, opt_state = carry
+        params, opt_state, task_state = carry
         here = params.fast if isinstance(params, optax.LookaheadParams) else params
-        batch = task.batch(task.data, state.instance, step_key)
-        loss, gradients = loss_and_gradients(
+        batch = draw_batch(task, at(task_state), step_key)
+        loss, gradients, task_state = step_of_task(
             task, here, batch, second_derivatives=second_derivatives
         )
         updates, opt_state = tx.update(
@@ -144,22 +187,22 @@ def unroll(
             params,
             value=loss,
             grad=gradients,
-            value_fn=lambda p: task.loss(p, batch),
+            value_fn=lambda p: scalar_loss(task, p, batch),
         )
-        return (optax.apply_updates(params, updates), opt_state), loss
+        return (optax.apply_updates(params, updates), opt_state, task_state), loss
 
-    (params, opt_state), losses = checkpointed_scan(
+    (params, opt_state, task_state), losses = checkpointed_scan(
         inner_step,
-        (state.params, state.opt_state),
+        (state.params, state.opt_state, None if task.init_state is None else state.instance.state),
         step_keys[:num_steps],
         remat=remat,
         # Recomputing a step is cheap but for the optimizee's gradient, small enough to keep.
         policy=jax.checkpoint_policies.save_only_these_names("optimizee"),
     )
-    last_batch = task.batch(task.data, state.instance, step_keys[num_steps])
+    last_batch = draw_batch(task, at(task_state), step_keys[num_steps])
     last_loss = scalar_loss(task, final_params(params), last_batch)
     losses = jnp.append(losses, last_loss)
-    return OptimizeeState(state.instance, params, opt_state), losses
+    return OptimizeeState(at(task_state), params, opt_state), losses
 
 
 def loss_and_gradients(
@@ -171,24 +214,59 @@ def loss_and_gradients(
     derivative: the meta-backward pass needs d f(theta_t) / d theta_t, which is the gradient already
     at hand, and never differentiates the optimizee again.
     """
+    loss, gradients, _ = step_of_task(task, params, batch, second_derivatives=second_derivatives)
+    return loss, gradients
+
+
+def step_of_task(
+    task: Task, params: Params, batch: Batch, *, second_derivatives: bool = False
+) -> tuple[jax.Array, Params, PyTree]:
+    """`loss_and_gradients`, and the task's next state (`None` for a task without)."""
     here = params if second_derivatives else jax.lax.stop_gradient(params)
-    loss, gradients = jax.value_and_grad(lambda p: scalar_loss(task, p, batch))(here)
+    (loss, state), gradients = jax.value_and_grad(
+        lambda p: _loss_and_state(task, p, batch), has_aux=True
+    )(here)
     if second_derivatives:
-        return loss, gradients
-    loss, gradients = checkpoint_name(jax.lax.stop_gradient((loss, gradients)), "optimizee")
-    return _with_gradient(loss, params, gradients), gradients
+        return loss, gradients, state
+    loss, gradients, state = checkpoint_name(
+        jax.lax.stop_gradient((loss, gradients, state)), "optimizee"
+    )
+    return _with_gradient(loss, params, gradients), gradients, state
 
 
 def scalar_loss(task: Task, params: Params, batch: Batch) -> jax.Array:
-    """`task.loss`, refused with a sentence unless it is a real floating scalar."""
-    loss = task.loss(params, batch)
+    """`task.loss` without its state, refused with a sentence unless it is a real floating scalar.
+
+    Raises:
+        ValueError: saying what it is.
+    """
+    return _loss_and_state(task, params, batch)[0]
+
+
+def _loss_and_state(task: Task, params: Params, batch: Batch) -> tuple[jax.Array, PyTree]:
+    loss, state = task.loss(params, batch), None
+    if task.init_state is not None:
+        if not (isinstance(loss, tuple) and len(loss) == 2):
+            raise ValueError(
+                "The loss of a task with init_state must return (loss, next state), got a "
+                f"{type(loss).__name__}; return the state as it is if nothing changes it."
+            )
+        loss, state = loss
+        _, before = batch
+        check_like(before, state, "the state that the task's loss returns", "keep its shapes")
+        state = jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), state, before)
+    if not isinstance(loss, jax.Array | np.ndarray | np.generic | float):
+        raise ValueError(
+            "The task's loss must be a real floating-point scalar, got "
+            f"a {type(loss).__name__}; return the loss alone, such as the first of (loss, metrics)."
+        )
     shape, dtype = jnp.shape(loss), jnp.result_type(loss)
     if shape != () or not jnp.issubdtype(dtype, jnp.floating):
         raise ValueError(
             f"The task's loss must be a real floating-point scalar, got shape {shape} and dtype "
             f"{dtype}; reduce it, for example with jnp.mean."
         )
-    return loss
+    return jnp.asarray(loss), state
 
 
 @jax.custom_jvp

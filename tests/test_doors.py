@@ -18,6 +18,7 @@ from l2ljax.tasks import quadratic
 KEY = jax.random.key(0)
 TASK = quadratic(2)
 LSTM = l2ljax.lstm((2,))
+PHI = LSTM.init(KEY)
 SGD = optax.sgd(0.1)
 STATE = l2ljax.init_optimizee(TASK, SGD, KEY)
 ESTIMATOR = l2ljax.truncated_bptt(TASK, LSTM, num_tasks=2, episode_length=2, unroll_length=2)
@@ -46,6 +47,29 @@ def bptt(task=TASK, optimizer=LSTM, num_tasks=2, episode_length=4, unroll_length
         unroll_length=unroll_length,
         **options,
     )
+
+
+def with_data(data):
+    return l2ljax.Task(init=lambda i, k: jnp.ones(2), loss=lambda p, b: jnp.sum(p**2), data=data)
+
+
+def with_params(step):
+    """A task whose parameters hold another thing than weights."""
+    return l2ljax.Task(
+        init=lambda i, k: {"w": jnp.ones(2), "step": step}, loss=lambda p, b: jnp.sum(p["w"] ** 2)
+    )
+
+
+WITH_AUX = l2ljax.Task(init=lambda i, k: jnp.ones(2), loss=lambda p, b: (jnp.sum(p**2), {"n": p}))
+
+
+def starts(task):
+    l2ljax.truncated_bptt(task, LSTM, num_tasks=2, episode_length=2, unroll_length=2).init(KEY, PHI)
+
+
+def estimates(task):
+    estimator = l2ljax.truncated_bptt(task, LSTM, num_tasks=2, episode_length=2, unroll_length=2)
+    estimator.estimate(PHI, estimator.init(KEY, PHI), KEY)
 
 
 def meta_train(estimator=ESTIMATOR, meta_optimizer=SGD, key=KEY, num_meta_updates=1, **options):
@@ -126,6 +150,14 @@ BAD = [
     (l2ljax.load_optimizer, {"path": Path(__file__).parent}, "no weights file"),
     (l2ljax.partition, {"optimizers": [LSTM], "param_labels": {}}, "partition needs"),
     (l2ljax.partition, {"optimizers": {"a": SGD}, "param_labels": {}}, "member 'a' must be"),
+    (evaluate, {"task": with_data(iter([1]))}, "task.data must hold arrays"),
+    (evaluate, {"task": with_data({"x": 1.0, "name": "mnist"})}, "got 'mnist' at name"),
+    (bptt, {"task": with_data(np.asarray(["a"]))}, "task.data must hold arrays"),
+    (evaluate, {"task": WITH_AUX}, "scalar, got a tuple; return the loss alone"),
+    (estimates, {"task": WITH_AUX}, "scalar, got a tuple; return the loss alone"),
+    (evaluate, {"task": with_params(np.int32(1))}, "step has dtype int32; let init return None"),
+    (evaluate, {"task": with_params(jnp.tanh)}, "step is <"),
+    (starts, {"task": with_params(np.int32(1))}, "step has dtype int32; let init return None"),
     (l2ljax.task_mesh, {"num_tasks": 0}, "num_tasks must be"),
     (l2ljax.task_mesh, {"num_tasks": 2, "num_devices": "all"}, "num_devices must be"),
     (l2ljax.log_sign, {"p": "10"}, "log_sign needs"),
@@ -146,6 +178,18 @@ def test_bad_arguments_are_refused_in_one_sentence(function, arguments, words):
         function(**arguments)
     assert words in str(error.value)
     assert is_sentence(str(error.value)), error.value
+
+
+def test_none_among_a_tasks_params_works():
+    """What the refusal of an integer says: None in its place, the number in the instance."""
+    task = l2ljax.Task(
+        sample=lambda data, key: jnp.int32(3),
+        init=lambda step, key: {"w": jnp.ones(2), "step": None},
+        loss=lambda p, step: step * jnp.sum(p["w"] ** 2),
+    )
+    losses = l2ljax.evaluate(task, optax.sgd(1 / 12), KEY, num_tasks=1, num_steps=1)
+    np.testing.assert_allclose(losses, [[6.0, 1.5]], rtol=1e-6)  # w -> w - 6 w / 12
+    estimates(task)
 
 
 def test_good_arguments_are_not():

@@ -13,6 +13,7 @@ PACKAGE = Path(l2ljax.__file__).parent
 LAYERS = [  # rooms and wings; each imports only from those before it
     "shapes",
     "base",
+    "words",
     "checks",
     "names",
     "plain",

@@ -333,12 +333,15 @@ def truncated_bptt(
     if backward not in ("auto", "recorded", "scan"):
         raise ValueError(f'backward must be "auto", "recorded" or "scan", got {short(backward)}.')
 
-    recordable = optimizer.coordinate_groups is not None and not second_derivatives
+    stateless = task.init_state is None
+    recordable = optimizer.coordinate_groups is not None and stateless and not second_derivatives
     if (backward == "recorded" or coordinate_share < 1) and not recordable:
         reason = (
             "second_derivatives=True makes coordinates influence one another"
             if second_derivatives
             else "this learned optimizer declares no coordinate_groups"
+            if stateless
+            else "this task has state"
         )
         raise ValueError(
             "The recorded backward pass and coordinate_share < 1 need independent coordinates, "

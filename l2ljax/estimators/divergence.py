@@ -32,7 +32,7 @@ def select(condition: jax.Array, yes: PyTree, no: PyTree) -> PyTree:
 def mean_of_finite(values: jax.Array, fine: jax.Array) -> jax.Array:
     """`[num_tasks, ...]` -> `[...]`: the mean over tasks that are `fine`; NaN where none is."""
     kept = keep_tasks(fine, values, jnp.zeros_like(values))
-    return kept.sum(axis=0) / fine.sum()
+    return kept.sum(axis=0) / fine.sum().astype(values.dtype)
 
 
 def diverged_at(losses: jax.Array, fine: jax.Array, position: jax.Array) -> jax.Array:

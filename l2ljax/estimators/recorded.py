@@ -175,7 +175,7 @@ def recorded_meta_gradient(
         by_task = [
             jnp.moveaxis(x.reshape(*x.shape[:-1], keys.shape[0], -1), -2, 0) for x in matrices
         ]
-        fine &= parts.sum(~all_finite(by_task)) == 0
+        fine &= parts.sum((~all_finite(by_task)).astype(jnp.int32)) == 0
     meta_grads = jax.tree.map(jnp.zeros_like, meta_params)
     for i, (group, kept, gradients, after, (_, share_weights)) in enumerate(
         zip(groups, snapshots, recorded, last, samples, strict=True)

@@ -16,7 +16,7 @@ import optax
 from l2ljax.base import Key, LearnedOptimizer, MetaParams, Params, Task
 from l2ljax.checks import check_key, check_positive_int, check_task, check_transform
 from l2ljax.evaluation._programs import program
-from l2ljax.unrolling import final_params, init_optimizee, scalar_loss, unroll
+from l2ljax.unrolling import draw_batch, final_params, init_optimizee, scalar_loss, unroll
 
 Optimizer = optax.GradientTransformation | tuple[LearnedOptimizer, MetaParams]
 """A transformation, or a learned optimizer and its meta-parameters."""
@@ -140,7 +140,7 @@ def rollouts_of(task: Task, tx: optax.GradientTransformation, key: Key, sizes: S
         params = final_params(state.params)
 
         def final_loss(key):
-            batch = task.batch(task.data, state.instance, key)
+            batch = draw_batch(task, state.instance, key)
             return scalar_loss(task, params, batch).astype(jnp.float32)
 
         expected = None

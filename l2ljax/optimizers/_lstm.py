@@ -36,6 +36,7 @@ def lstm(
     max_update: float | None = None,
     nonfinite: NonFinite = "propagate",
     reset_every: int | None = None,
+    hold_zeros: bool = False,
 ) -> LearnedOptimizer:
     """The paper's optimizer: a small LSTM that sees one coordinate's gradient at a time.
 
@@ -52,6 +53,8 @@ def lstm(
         reset_every: the state is zeroed before the first update and every `reset_every` updates
             after; 1: before each. Weights trained on unrolls of that length from a state of zeros
             may diverge beyond it, and not with this. `None`: never.
+        hold_zeros: let coordinates whose gradient is exactly 0 stand still; by default they drift,
+            see `scale_by_lstm`.
 
     Returns:
         a coordinatewise `LearnedOptimizer`; its meta-parameters are flax variables,
@@ -67,7 +70,7 @@ def lstm(
         >>> meta_params["params"]["kernel_0"].shape
         (32, 10)
     """
-    check_update_options(block_size, max_update, nonfinite)
+    check_update_options(block_size, max_update, nonfinite, hold_zeros)
     if reset_every is not None:
         check_positive_int("reset_every", reset_every)
     network = CoordinatewiseLSTM(
@@ -84,6 +87,7 @@ def lstm(
         block_size=block_size,
         max_update=max_update,
         nonfinite=nonfinite,
+        hold_zeros=hold_zeros,
     )
 
     if reset_every is not None:

@@ -51,6 +51,7 @@ def partition(
             f"{'an empty mapping' if optimizers == {} else short(optimizers)}."
         )
     optimizers = dict(optimizers)
+    param_labels = _label_function(param_labels)
     for label, member in optimizers.items():
         check_optimizer(f"partition's member {short(label)}", member)
 
@@ -71,7 +72,7 @@ def partition(
     def coordinate_groups(params: Params) -> tuple[CoordinateGroup, ...]:
         # Optax refuses a label without a member in init; the same refusal, where no init has run.
         optax.partition(dict.fromkeys(optimizers, optax.identity()), param_labels).init(params)
-        labels = param_labels(params) if callable(param_labels) else param_labels
+        labels = param_labels(params)
         label_of_leaf = jax.tree.leaves(
             jax.tree.map(lambda label, sub: jax.tree.map(lambda _: label, sub), labels, params)
         )
@@ -91,6 +92,12 @@ def partition(
 
     coordinatewise = all(member.coordinate_groups is not None for member in optimizers.values())
     return LearnedOptimizer(init, transform, coordinate_groups if coordinatewise else None)
+
+
+def _label_function(labels: PyTree | Callable[[Params], PyTree]) -> Callable[[Params], PyTree]:
+    """params -> labels. A tree of labels may have a `__call__`: a module of Equinox is a tree."""
+    is_leaf = jax.tree_util.all_leaves([labels])
+    return labels if is_leaf and callable(labels) else lambda params: labels
 
 
 def _on_member(transform: Callable[[Any], Any], label: str) -> Callable[[MetaParams], Any]:

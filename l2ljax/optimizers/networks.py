@@ -110,9 +110,8 @@ class CoordinatewiseLSTM(nn.Module):
             check_float_dtype("state_dtype", self.state_dtype)
         super().__post_init__()
 
-    @nn.compact
     def __call__(
-        self, carry: tuple[LSTMCarry, ...], gradient: jax.Array
+        self, carry: tuple[LSTMCarry, ...], gradient: jax.Array | None = None
     ) -> tuple[tuple[LSTMCarry, ...], jax.Array]:
         """One step.
 
@@ -122,7 +121,23 @@ class CoordinatewiseLSTM(nn.Module):
 
         Returns:
             the next carry and the additive update, `[*shape]` of `dtype`.
+
+        Raises:
+            TypeError: outside `apply` and `init`, where `optax.inject_hyperparams` calls it for a
+                schedule.
         """
+        if self.scope is None or gradient is None:
+            raise TypeError(
+                "A CoordinatewiseLSTM runs in network.apply(meta_params, carry, gradient); for "
+                'optax.inject_hyperparams give static_args=("network", "block_size"), or it takes '
+                "the network for a schedule."
+            )
+        return self._step(carry, gradient)
+
+    @nn.compact
+    def _step(
+        self, carry: tuple[LSTMCarry, ...], gradient: jax.Array
+    ) -> tuple[tuple[LSTMCarry, ...], jax.Array]:
         inputs = self.preprocess(jnp.asarray(gradient, self.dtype))
         one = jnp.ones_like(inputs[:1])
         next_carry = []

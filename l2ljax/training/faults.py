@@ -99,10 +99,10 @@ def count_faults(
     streak = jnp.where(good, 0, faults.streak + 1)
     restore = (streak >= limits.max_consecutive_skips) & (faults.restores < limits.max_restores)
     after = Faults(
-        skipped=faults.skipped + ~good,
+        skipped=jnp.where(good, faults.skipped, faults.skipped + 1),
         streak=jnp.where(restore, 0, streak),
         diverged=faults.diverged + diverged.sum(),
-        restores=faults.restores + restore,
+        restores=jnp.where(restore, faults.restores + 1, faults.restores),
         step_scale=jnp.where(restore, faults.step_scale / 2, faults.step_scale),
         first=jnp.where(streak == 1, begin, faults.first),
     )

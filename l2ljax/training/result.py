@@ -1,5 +1,6 @@
 """What a run comes to: made at its end, or read from its directory."""
 
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from l2ljax.shapes import shapes
 from l2ljax.storage import checkpoint
 from l2ljax.storage.seal import named_leaves
 from l2ljax.storage.workdir import read_config, read_metrics
-from l2ljax.training.step import MetaTrainState
+from l2ljax.training.step import NO_SCORE, MetaTrainState
 
 
 class MetaTrainResult(NamedTuple):
@@ -60,6 +61,11 @@ class MetaTrainResult(NamedTuple):
         )
 
 
+def score_or_infinity(score: Any) -> float:
+    """The best score as people read it: infinity where there was none."""
+    return float(score) if float(score) < NO_SCORE else math.inf
+
+
 def result_of(
     state: MetaTrainState,
     *,
@@ -81,7 +87,7 @@ def result_of(
     return MetaTrainResult(
         meta_params=state.best_meta_params if validated else state.meta_params,
         last_meta_params=state.meta_params,
-        best_score=float(state.best_score),
+        best_score=score_or_infinity(state.best_score),
         best_update=int(state.best_update),
         num_meta_updates=update,
         num_skipped=int(state.faults.skipped),
@@ -139,12 +145,12 @@ def load_run(workdir: str | Path, optimizer: LearnedOptimizer | None = None) -> 
         optimizer = optimizers.build(specification)
     leaves = found.leaves
     fingerprint = found.extra.get("run", {})
-    validated = fingerprint.get("validation") is not None or bool(np.isfinite(leaves["best_score"]))
+    validated = fingerprint.get("validation") is not None or bool(leaves["best_score"] < NO_SCORE)
     name = "best_meta_params" if validated else "meta_params"
     return MetaTrainResult(
         meta_params=_part(leaves, name, optimizer, workdir),
         last_meta_params=_part(leaves, "meta_params", optimizer, workdir),
-        best_score=float(leaves["best_score"]),
+        best_score=score_or_infinity(leaves["best_score"]),
         best_update=int(leaves["best_update"]),
         num_meta_updates=int(leaves["update"]),
         num_skipped=int(leaves["faults/skipped"]),

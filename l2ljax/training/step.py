@@ -23,6 +23,9 @@ from l2ljax.training.meta_optimizers import restart, update_by
 from l2ljax.training.records import check_metrics
 from l2ljax.training.validation import Validation
 
+NO_SCORE = float(jnp.finfo(jnp.float32).max)
+"""Where no validation has succeeded yet. An infinity would set off `jax_debug_infs`."""
+
 
 class MetaTrainState(NamedTuple):
     """Everything a run needs to go on.
@@ -34,7 +37,7 @@ class MetaTrainState(NamedTuple):
         opt_state: the meta-optimizer's state.
         estimator_state: the estimator's running episodes.
         best_meta_params, best_score, best_update: the best so far by validation; until one has
-            succeeded, the last meta-parameters that gave a finite meta-gradient, and infinity.
+            succeeded, the last meta-parameters that gave a finite meta-gradient, and `NO_SCORE`.
         faults: what was not finite.
     """
 
@@ -66,7 +69,7 @@ def init_state(
         meta_params,
         meta_optimizer.init(meta_params),
         meta_params,
-        jnp.full([], jnp.inf, jnp.float32),
+        jnp.full([], NO_SCORE, jnp.float32),
         jnp.zeros([], jnp.int32),
         no_faults(),
     )
@@ -113,7 +116,9 @@ def meta_step(
 
     finite = is_finite((meta_loss, meta_grads))
     good = finite & is_finite(meta_params) & ~given_up(state.faults, limits)
-    best = select(finite & jnp.isinf(state.best_score), state.meta_params, state.best_meta_params)
+    best = select(
+        finite & (state.best_score >= NO_SCORE), state.meta_params, state.best_meta_params
+    )
     diverged_at = metrics.get("diverged_at", jnp.full(1, -1, jnp.int32))
     faults, back = count_faults(state.faults, good, diverged_at, state.update + 1, limits)
     meta_params = select(good, meta_params, select(back, best, state.meta_params))

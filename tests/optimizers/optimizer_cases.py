@@ -46,6 +46,7 @@ CASES = {
     "hyperparameters-network": hyperparameters(
         optax.rmsprop, {"learning_rate": log(1e-2)}, "network", spread=0.1
     ),
+    "lstm-hold": lstm((4,), hold_zeros=True, block_size=24),
     "partition": partition({"matrix": lstm((4,), identity()), "vector": lstm((4,))}, by_rank),
     "rnnprop": rnnprop((4,)),
     "rnnprop-constant": rnnprop((4, 3), bias_correction="constant", b1=0.9, block_size=24),

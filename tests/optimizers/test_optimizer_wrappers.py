@@ -3,6 +3,7 @@
 What a wrapper must give follows from its definition and the bare transformation's updates.
 """
 
+import equinox as eqx
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -45,12 +46,21 @@ def test_masked_passes_the_gradients_of_the_others(optimizer, mask):
 
 
 @every_optimizer
-def test_integer_leaves_can_be_masked_out(optimizer):
-    """The way out that the refusal of an integer leaf names."""
-    tx = optax.masked(fresh(optimizer), {"w": True, "step": False})
-    gradient = {"w": draw(1).vector, "step": jnp.int32(7)}
-    updates, _ = tx.update(gradient, tx.init(gradient))
-    assert_close(updates, {"w": bare(optimizer, GRADIENTS)[0][0].vector, "step": jnp.int32(7)})
+def test_none_can_stand_for_what_has_no_derivative(optimizer):
+    """The way out that the refusal of integers and functions names, by equinox and by hand."""
+    tx = fresh(optimizer)
+    model = {"w": draw(0).vector, "step": jnp.int32(7), "activation": jnp.tanh}
+    for leaf, kind in (("step", "has dtype int32"), ("activation", "is <")):
+        with pytest.raises(TypeError, match=f"{leaf} {kind}.*None in its place.*equinox.partition"):
+            tx.init({"w": model["w"], leaf: model[leaf]})
+    trained, rest = eqx.partition(model, eqx.is_inexact_array)
+    assert rest["step"] == 7
+    gradient = jax.grad(lambda p: jnp.sum(p["w"] * draw(1).vector))(trained)
+    updates, _ = tx.update(gradient, tx.init(trained))
+    expected = bare(optimizer, GRADIENTS)[0][0].vector
+    assert_close(updates, {"w": expected, "step": None, "activation": None})
+    whole = eqx.combine(optax.apply_updates(trained, updates), rest)
+    assert_close(whole["w"], draw(0).vector + expected)
 
 
 @every_optimizer

@@ -1,5 +1,8 @@
 """`partition`: members that share nothing, as one learned optimizer."""
 
+from typing import Any
+
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -148,3 +151,25 @@ def test_a_partition_of_nothing_is_refused():
     """A partition has members."""
     with pytest.raises(ValueError, match="at least one learned optimizer"):
         partition({}, LABELS)
+
+
+def test_labels_may_be_a_tree_that_can_be_called():
+    """A module of Equinox with labels for leaves: its `__call__` is its own affair."""
+
+    class Net(eqx.Module):
+        a: Any
+        b: Any
+
+        def __call__(self, x):
+            return x * self.a + self.b
+
+    net = Net(jnp.ones(3), jnp.ones(2))
+    members = {"x": lstm((3,)), "y": lstm((2,))}
+    optimizer = partition(members, Net("x", "y"))
+    assert [group.leaves for group in optimizer.coordinate_groups(net)] == [(0,), (1,)]
+    meta_params = optimizer.init(jax.random.key(0))
+    tx = optimizer.transform(meta_params)
+    updates, _ = tx.update(net, tx.init(net))
+    for label, leaf, gradient in (("x", updates.a, net.a), ("y", updates.b, net.b)):
+        alone = members[label].transform(meta_params[label])
+        np.testing.assert_allclose(leaf, alone.update(gradient, alone.init(gradient))[0], rtol=1e-6)

@@ -309,6 +309,41 @@ def test_skipping_keeps_the_meta_gradient_finite():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), sick, alone)
 
 
+@pytest.mark.parametrize("nonfinite", ["propagate", "skip"])
+def test_a_coordinate_without_gradient_can_be_held(nonfinite):
+    """It stands still and its state waits; by default a network with an offset moves it on."""
+    drifting = bounded_linear(-1.0, offset=2.0)
+    assert drifting.update(jnp.zeros(1), drifting.init(jnp.zeros(1)))[0] == 0.5
+    tx = add_lstm(meta_params_of(NETWORK), NETWORK, nonfinite=nonfinite, hold_zeros=True)
+    seen, alone = tx.init(jnp.zeros(2)), tx.init(jnp.zeros(1))
+    update = jax.jit(tx.update)
+    for gradient in (0.5, 0.0, -2.0, 0.0):
+        updates, seen = update(jnp.float32([gradient, 0.0]), seen)
+        assert updates[1] == 0
+        if gradient:
+            expected, alone = update(jnp.float32([gradient]), alone)
+            np.testing.assert_allclose(updates[0], expected[0], rtol=1e-5)
+        else:
+            assert updates[0] == 0
+    for both, one in zip(jax.tree.leaves(seen.carry), jax.tree.leaves(alone.carry), strict=True):
+        np.testing.assert_allclose(both[:, :1], one, rtol=1e-5)
+        assert not both[:, 1].any()
+
+
+def test_a_network_taken_for_a_schedule_says_what_to_do_and_that_works():
+    """`optax.inject_hyperparams` calls what can be called, unless it is told not to."""
+    arguments = (linear_meta_params(-1.0, 0.0), LINEAR)
+    wrong = optax.inject_hyperparams(scale_by_lstm)(*arguments, max_update=0.5)
+    with pytest.raises(TypeError, match=r'give static_args=\("network", "block_size"\)'):
+        wrong.init(jnp.zeros(1))
+    make = optax.inject_hyperparams(scale_by_lstm, static_args=("network", "block_size"))
+    tx = make(*arguments, max_update=0.5)
+    state = tx.init(jnp.zeros(1))
+    assert jax.jit(tx.update)(jnp.float32([8.0]), state)[0] == 0.5
+    state = optax.tree.set(state, max_update=jnp.float32(0.25))
+    assert jax.jit(tx.update)(jnp.float32([8.0]), state)[0] == 0.25
+
+
 def test_apply_if_finite_skips_the_whole_step():
     """The default composes with Optax's own answer: no update, and a state without NaN."""
     tx = optax.apply_if_finite(TX, max_consecutive_errors=5)
@@ -336,6 +371,7 @@ def test_apply_if_finite_skips_the_whole_step():
         ({"max_update": jnp.ones(2)}, "max_update must be"),
         ({"nonfinite": "zero"}, "nonfinite must be one of"),
         ({"nonfinite": None}, "nonfinite must be one of"),
+        ({"hold_zeros": 1}, "hold_zeros must be True or False, got 1"),
         ({"block_size": 2.0}, "block_size must be"),
     ],
 )

@@ -1,0 +1,75 @@
+"""JAX's strict modes find the user's promotions and infinities: the library has none of its own."""
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+import l2ljax
+from l2ljax.tasks.data import Images
+
+OPTIMIZER = l2ljax.lstm((2,))
+META_PARAMS = OPTIMIZER.init(jax.random.key(0))
+
+
+def small_mlp():
+    """Any pictures."""
+    rng = np.random.default_rng(0)
+    images = Images(rng.integers(0, 256, (8, 2, 2, 1), np.uint8), np.arange(8) % 2)
+    return l2ljax.tasks.mlp(images, hidden_sizes=(2,), batch_size=4)
+
+
+TASKS = {"quadratic": l2ljax.tasks.quadratic(2), "mlp": small_mlp()}
+MODES = {
+    "strict promotion": lambda: jax.numpy_dtype_promotion("strict"),
+    "debug_infs": lambda: jax.debug_infs(True),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("name", "backward"),
+    [
+        ("quadratic", "recorded"),
+        pytest.param("mlp", "recorded", marks=pytest.mark.slow),
+        pytest.param("mlp", "scan", marks=pytest.mark.slow),
+    ],
+)
+def test_meta_training_and_evaluation_work(name, backward, mode):
+    """Two windows and a validation, and what comes of them on fresh optimizees."""
+    with MODES[mode]():
+        estimator = l2ljax.truncated_bptt(
+            TASKS[name],
+            OPTIMIZER,
+            num_tasks=2,
+            episode_length=4,
+            unroll_length=2,
+            backward=backward,
+            coordinate_share=0.5 if backward == "recorded" else 1.0,
+        )
+        validation = l2ljax.Validation(
+            task=TASKS[name], optimizer=OPTIMIZER, key=jax.random.key(1), num_tasks=2, num_steps=2
+        )
+        result = l2ljax.meta_train(
+            estimator,
+            optax.sgd(1e-3),  # the powers of a count in Adam promote
+            META_PARAMS,
+            jax.random.key(2),
+            num_meta_updates=2,
+            validation=validation,
+        )
+        tx = OPTIMIZER.transform(result.meta_params)
+        losses = l2ljax.evaluate(TASKS[name], tx, jax.random.key(3), num_tasks=2, num_steps=2)
+    assert np.isfinite(losses).all()
+    assert np.isfinite(result.best_score)
+
+
+def test_no_score_yet_is_still_reported_as_infinite():
+    """Though the state of a run holds a number in its place."""
+    estimator = l2ljax.truncated_bptt(
+        TASKS["quadratic"], OPTIMIZER, num_tasks=2, episode_length=2, unroll_length=2
+    )
+    result = l2ljax.meta_train(
+        estimator, optax.sgd(0.1), META_PARAMS, jax.random.key(0), num_meta_updates=1
+    )
+    assert result.best_score == np.inf
