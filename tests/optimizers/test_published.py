@@ -135,7 +135,7 @@ def test_arrays_that_do_not_fit_are_refused_by_name(kind):
     given = FAKES[kind]
     for name, value in given.items():
         without = {k: v for k, v in given.items() if k != name}
-        with pytest.raises(ValueError, match=f"lack the array {name} |{name} is no array"):
+        with pytest.raises(ValueError, match=f"lack the array {name} "):
             from_published(kind, without)
         with pytest.raises(ValueError, match=r"must have"):
             from_published(kind, given | {name: value[None]})
