@@ -126,8 +126,8 @@ def update_factored_moments(
     square = gradient * gradient + 1e-30
     axes = factored_axes(gradient.shape)
     if axes is None:
-        # a new array: the old state may be donated
-        unused = jnp.zeros_like(moments.column)
+        # a new array made of the old one: the old state may be donated
+        unused = jnp.copy(moments.column)
         return FactoredMoments(update_moments(moments.row, square, decays), unused)
     d1, d0 = axes
     return FactoredMoments(
