@@ -115,7 +115,7 @@ def _l2l(arrays: Arrays, **options: Any) -> tuple[LearnedOptimizer, MetaParams]:
         params[f"bias_{i}"] = _forget_second(arrays[f"lstm_{i + 1}.b_gates"])
     params["readout"] = arrays["linear.w"][:, 0]
     params["readout_bias"] = arrays["linear.b"][0]
-    given = {
+    given: dict[str, Any] = {
         "hidden_sizes": tuple(sizes),
         "preprocess": log_and_sign(5.0) if inputs == 2 else identity(),
         "output_scale": 0.01 if inputs == 2 else 1.0,
@@ -181,7 +181,7 @@ def _celo2(arrays: Arrays, **options: Any) -> tuple[LearnedOptimizer, MetaParams
         "kernel_2": arrays["output.weight"],
         "bias_2": arrays["output.bias"],
     }
-    given = {"hidden_sizes": (width, width_2)}
+    given: dict[str, Any] = {"hidden_sizes": (width, width_2)}
     check_arguments("published weights 'celo2'", celo2, given | options)
     return celo2(**(given | options)), {"params": _on_device(params)}
 
