@@ -39,9 +39,9 @@ LINES = ("row", "column", "row_rsqrt", "column_rsqrt")
 class Decays(NamedTuple):
     """Decays of the moments, `[number]` each."""
 
-    momentum: jax.typing.ArrayLike
-    second_moment: jax.typing.ArrayLike
-    factored: jax.typing.ArrayLike
+    momentum: Any
+    second_moment: Any
+    factored: Any
 
 
 class MomentsState(NamedTuple):
