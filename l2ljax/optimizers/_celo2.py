@@ -58,6 +58,9 @@ VECTOR_GROUPS = {name: GROUPS[name] for name in list(GROUPS)[:9]}
 
 DECAYS = Decays((0.9, 0.99, 0.999), (0.95,), (0.9, 0.99, 0.999))
 
+CLIP = 1000.0
+"""Largest size of a gradient's entry."""
+
 Vectors = Literal["adam", "network"]
 """What serves vectors and scalars, see `celo2`."""
 
@@ -207,6 +210,7 @@ def _celo2(
             root_eps=1e-8,
             eps=1e-9,
             vector_eps=0.0,
+            clip=CLIP,
         )
         step = apply_network(
             network, gradient, param, moments, axes, lambda outputs: outputs[0], block_size
@@ -215,7 +219,7 @@ def _celo2(
             step = newton_schulz(step)
         return rate * rms_normalized(step, axes, 1e-9)
 
-    return scale_by_rule(rule, DECAYS, "scale_by_celo2", clip=1000.0)
+    return scale_by_rule(rule, DECAYS, "scale_by_celo2", CLIP)
 
 
 def _adam(count: jax.Array, moments: MomentsState) -> jax.Array:

@@ -216,7 +216,8 @@ def scale_by_rnnprop(
         second = b2 * second + (1 - b2) * gradient * gradient
         scale = jax.lax.rsqrt(second * correct_v + eps)
         inputs = jnp.stack([momentum * correct_m * scale, gradient * scale])
-        carry, output = network.apply(meta_params, carry, inputs)  # pyright: ignore
+        stepped: Any = network.apply(meta_params, carry, inputs)
+        carry, output = stepped
         return (momentum, second, carry), jnp.asarray(output_scale, dtype) * jnp.tanh(output)
 
     def update(

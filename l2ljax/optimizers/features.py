@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec as P
 
 
 class FactoredMoments(NamedTuple):
@@ -125,8 +126,8 @@ def update_factored_moments(
     square = gradient * gradient + 1e-30
     axes = factored_axes(gradient.shape)
     if axes is None:
-        # a new array: the old state may be donated
-        unused = jnp.zeros_like(moments.column)
+        # a new array made of the old one: the old state may be donated
+        unused = jnp.copy(moments.column)
         return FactoredMoments(update_moments(moments.row, square, decays), unused)
     d1, d0 = axes
     return FactoredMoments(
@@ -224,7 +225,8 @@ def newton_schulz(
     """Singular values near 1, singular vectors as they are: x -> about U V^T.
 
     x / ||x||_F, then `num_iterations` times a x + (b A + c A^2) x with A = x x^T. The last two axes
-    are the matrix; others are a batch. A matrix with more rows than columns is transposed for it.
+    are the matrix; others are a batch. A matrix with more rows than columns is transposed for it,
+    and one that is sharded explicitly is gathered for it and split again.
 
     Args:
         x: `[..., rows, columns]` float32.
@@ -237,6 +239,11 @@ def newton_schulz(
         True
     """
     a, b, c = coefficients
+    sharding = jax.typeof(x).sharding
+    spec = [*sharding.spec, *[None] * x.ndim][: x.ndim]
+    is_split = spec[-2:] != [None, None]  # explicitly; else the compiler decides
+    if is_split:
+        x = jax.sharding.reshard(x, P(*spec[:-2], None, None))
     is_tall = x.shape[-2] > x.shape[-1]
     x = jnp.swapaxes(x, -1, -2) if is_tall else x
     x = x / (jnp.sqrt(jnp.sum(x * x, axis=(-2, -1), keepdims=True)) + 1e-8)
@@ -247,7 +254,8 @@ def newton_schulz(
 
     # A loop, not unrolled: the program stays small for trees of many matrices.
     x = jax.lax.fori_loop(0, num_iterations, iterate, x)
-    return jnp.swapaxes(x, -1, -2) if is_tall else x
+    x = jnp.swapaxes(x, -1, -2) if is_tall else x
+    return jax.sharding.reshard(x, P(*spec)) if is_split else x
 
 
 def _reduce_axes(zeros: jax.Array, axes: tuple[int, ...]) -> jax.Array:

@@ -95,7 +95,7 @@ def from_published(
 
 def _l2l(arrays: Arrays, **options: Any) -> tuple[LearnedOptimizer, MetaParams]:
     """DeepMind's LSTM: gates i, j, f, o of [x, h] W + b, the forget gate with + 1."""
-    num_layers = _count(arrays, "lstm_{}.w_gates", first=1)
+    num_layers = _count(arrays, "lstm_{}.", first=1)
     sizes = [_rows(arrays, f"lstm_{i + 1}.w_gates", axis=1) // 4 for i in range(num_layers)]
     inputs = _rows(arrays, "lstm_1.w_gates", axis=0) - sizes[0]
     if inputs not in (1, 2):
@@ -115,7 +115,7 @@ def _l2l(arrays: Arrays, **options: Any) -> tuple[LearnedOptimizer, MetaParams]:
         params[f"bias_{i}"] = _forget_second(arrays[f"lstm_{i + 1}.b_gates"])
     params["readout"] = arrays["linear.w"][:, 0]
     params["readout_bias"] = arrays["linear.b"][0]
-    given = {
+    given: dict[str, Any] = {
         "hidden_sizes": tuple(sizes),
         "preprocess": log_and_sign(5.0) if inputs == 2 else identity(),
         "output_scale": 0.01 if inputs == 2 else 1.0,
@@ -128,7 +128,7 @@ def _l2l(arrays: Arrays, **options: Any) -> tuple[LearnedOptimizer, MetaParams]:
 def _rnnprop(arrays: Arrays, **options: Any) -> tuple[LearnedOptimizer, MetaParams]:
     """Huang et al.'s: Keras cells, gates i, f, c, o, the forget gate's offset inside the bias."""
     name = "network.recurrent.{}.{}"
-    num_layers = _count(arrays, "network.recurrent.{}.kernel", first=0)
+    num_layers = _count(arrays, "network.recurrent.{}.", first=0)
     sizes = [_rows(arrays, name.format(i, "kernel"), axis=1) // 4 for i in range(num_layers)]
     expected: dict[str, tuple[int, ...]] = {}
     for i, (size, fan_in) in enumerate(zip(sizes, [2, *sizes], strict=False)):
@@ -181,7 +181,7 @@ def _celo2(arrays: Arrays, **options: Any) -> tuple[LearnedOptimizer, MetaParams
         "kernel_2": arrays["output.weight"],
         "bias_2": arrays["output.bias"],
     }
-    given = {"hidden_sizes": (width, width_2)}
+    given: dict[str, Any] = {"hidden_sizes": (width, width_2)}
     check_arguments("published weights 'celo2'", celo2, given | options)
     return celo2(**(given | options)), {"params": _on_device(params)}
 
@@ -241,14 +241,12 @@ def _flat(arrays: Mapping[str, Any], prefix: str = "") -> Arrays:
     return flat
 
 
-def _count(arrays: Arrays, pattern: str, first: int) -> int:
-    """How many layers there are; at least one, so that a missing first one is named later."""
+def _count(arrays: Arrays, prefix: str, first: int) -> int:
+    """How many layers have an array; at least one, so that a missing first one is named later."""
     number = 0
-    while pattern.format(first + number) in arrays:
+    while any(name.startswith(prefix.format(first + number)) for name in arrays):
         number += 1
-    if not number:
-        _refuse_missing(arrays, pattern.format(first))
-    return number
+    return max(1, number)
 
 
 def _rows(arrays: Arrays, name: str, axis: int) -> int:

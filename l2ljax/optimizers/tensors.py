@@ -39,9 +39,9 @@ LINES = ("row", "column", "row_rsqrt", "column_rsqrt")
 class Decays(NamedTuple):
     """Decays of the moments, `[number]` each."""
 
-    momentum: jax.typing.ArrayLike
-    second_moment: jax.typing.ArrayLike
-    factored: jax.typing.ArrayLike
+    momentum: Any
+    second_moment: Any
+    factored: Any
 
 
 class MomentsState(NamedTuple):
@@ -72,6 +72,7 @@ class Network(NamedTuple):
         eps: added to mean squares.
         vector_eps: for the factored momentum of a vector.
         constant: `[number]`, further inputs of the first layer that all coordinates share.
+        clip: largest size of a gradient's entry; `None`: no bound.
     """
 
     params: Mapping[str, Any]
@@ -80,6 +81,7 @@ class Network(NamedTuple):
     eps: float
     vector_eps: float
     constant: Any = None
+    clip: float | None = None
 
 
 Rule = Callable[[jax.Array, jax.Array, jax.Array, Any], jax.Array]
@@ -95,7 +97,7 @@ def scale_by_rule(
         rule: sees the moments after this gradient.
         decays: of the moments.
         name: of the transformation, for its refusals.
-        clip: largest size of a gradient's entry; `None`: no bound.
+        clip: largest size of a gradient's entry in the moments; `None`: no bound.
     """
     numbers = [np.shape(d)[0] for d in decays]
 
@@ -142,16 +144,13 @@ def scale_by_rule(
     def one(count, gradient, param, momentum, second_moment, row, column):
         if not gradient.size:
             return gradient, momentum, second_moment, row, column
-        dtype = gradient.dtype
-        if clip is not None:
-            gradient = jnp.clip(gradient, -clip, clip)
-        g = gradient.astype(jnp.float32)
+        g = _clipped(gradient.astype(jnp.float32), clip)
         momentum = update_moments(momentum, g, decays.momentum)
         second_moment = update_moments(second_moment, g * g, decays.second_moment)
         lines = update_factored_moments(FactoredMoments(row, column), g, decays.factored)
         moments = MomentsState(count, momentum, second_moment, *lines)
         step = rule(count, gradient, param, moments)
-        return (step.astype(dtype), *moments[1:])
+        return (step.astype(gradient.dtype), *moments[1:])
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -252,7 +251,8 @@ def _coordinate_features(
     block: Mapping[str, jax.Array], network: Network, is_vector: bool
 ) -> dict[str, jax.Array]:
     """Features `[number, *block]` by the name of their group."""
-    gradient = block["gradient"].astype(jnp.float32)[None]
+    # here and not before, or the loop over blocks would read it from a copy of the whole gradient
+    gradient = _clipped(block["gradient"].astype(jnp.float32)[None], network.clip)
     momentum, second_moment = block["momentum"], block["second_moment"]
     one_over_root = jax.lax.rsqrt(second_moment + network.root_eps)
     scale = block["row_scale"] * block["column_scale"]
@@ -273,6 +273,10 @@ def _coordinate_features(
         features |= _line_features(row, row)
         features["factored_momentum"] = momentum * jax.lax.rsqrt(row + network.vector_eps)
     return features
+
+
+def _clipped(x: jax.Array, clip: float | None) -> jax.Array:
+    return x if clip is None else jnp.clip(x, -clip, clip)
 
 
 def _line_features(row: jax.Array, column: jax.Array) -> dict[str, jax.Array]:

@@ -135,7 +135,7 @@ def test_arrays_that_do_not_fit_are_refused_by_name(kind):
     given = FAKES[kind]
     for name, value in given.items():
         without = {k: v for k, v in given.items() if k != name}
-        with pytest.raises(ValueError, match=f"lack the array {name} |{name} is no array"):
+        with pytest.raises(ValueError, match=f"lack the array {name} "):
             from_published(kind, without)
         with pytest.raises(ValueError, match=r"must have"):
             from_published(kind, given | {name: value[None]})
@@ -209,3 +209,48 @@ def test_names_with_slashes_are_the_same_names(name):
     _, from_reference = from_published("l2l", weights(name))
     _, from_file = from_published("l2l", arrays(DM_LSTMS[name]))
     jax.tree.map(np.testing.assert_array_equal, from_reference, from_file)
+
+
+def deepminds_quadratics(dim=10, batch=128):
+    """The mean of 128 functions ||W x - y||^2, each with its own x: W, y ~ U[0, 1), x ~ .01 N."""
+
+    def sample(data, key):
+        del data
+        matrix_key, target_key = jax.random.split(key)
+        matrix = jax.random.uniform(matrix_key, (batch, dim, dim))
+        return matrix, jax.random.uniform(target_key, (batch, dim))
+
+    def init(instance, key):
+        del instance
+        return 0.01 * jax.random.normal(key, (batch, dim))
+
+    def loss(params, instance):
+        matrix, target = instance
+        difference = jnp.einsum("bij,bj->bi", matrix, params) - target
+        return jnp.mean(jnp.sum(difference**2, axis=1))
+
+    return l2ljax.Task(sample=sample, init=init, loss=loss)
+
+
+@needs_zoo
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("reset_every", "rows"),
+    [
+        (1, {10: 0.5515, 20: 0.4316, 50: 0.2949, 100: 0.2194}),
+        (20, {10: 0.3313, 20: 0.1826, 50: 0.1214, 100: 0.0866}),
+    ],
+)
+def test_aml_quadratic_reproduces_its_authors_curve(reset_every, rows):
+    """Mean of 32 draws of 128 functions within 5 % of NumPy's rows for the official rule.
+
+    With a reset at each step these are the authors' own curve (0.5516, 0.4298, 0.2904, 0.2143).
+    """
+    path = ZOO / "aml-quadratic-cw.npz"
+    optimizer, meta_params = load_published("l2l", path, reset_every=reset_every)
+    task, tx = deepminds_quadratics(), optimizer.transform(meta_params)
+    losses = l2ljax.evaluate(task, tx, jax.random.key(0), num_tasks=32, num_steps=100)
+    mean = np.mean(losses, axis=0)
+    print({step: round(float(mean[step]), 4) for step in rows})
+    for step, expected in rows.items():
+        np.testing.assert_allclose(mean[step], expected, rtol=0.05)
