@@ -102,13 +102,17 @@ def test_state_is_stable_in_a_scan_and_equals_a_loop(optimizer):
     dtypes = {str(leaf.dtype) for leaf in jax.tree.leaves(state)}
     assert dtypes == {"float32", "int32"}
     looped = []
-    update = jax.jit(lambda g, s: tx.update(g, s, params, value=LOSS))
-    for gradient in gradients:
-        updates, state = update(gradient, state)
+    update = jax.jit(lambda g, v, s: tx.update(g, s, params, value=v))
+    # Of equal losses the features would be differences of rounding.
+    losses = jnp.array([2.0, 1.5, 1.8])
+    for gradient, loss in zip(gradients, losses, strict=True):
+        updates, state = update(gradient, loss, state)
         looped.append(updates)
     assert int(state.count) == 3
     last, scanned = jax.lax.scan(
-        lambda s, g: update(g, s)[::-1], tx.init(params), jax.tree.map(stack, *gradients)
+        lambda s, seen: update(*seen, s)[::-1],
+        tx.init(params),
+        (jax.tree.map(stack, *gradients), losses),
     )
     assert_close(scanned, jax.tree.map(stack, *looped), rtol=1e-4, atol=1e-7)
     assert_close(last, state, rtol=1e-4, atol=1e-6)
