@@ -87,7 +87,7 @@ def guard(
     max_ratio: float = 10.0,
     decay: float = 0.9,
     tolerance: float = 3.0,
-    hold: int = 1000,
+    hold: int = 10_000,
     go_back: bool = True,
 ) -> optax.GradientTransformationExtraArgs:
     """Uses `learned`'s updates while they pass three tests, `fallback`'s while one fails.

@@ -53,12 +53,12 @@ def test_an_optimizer_that_turns_bad_ends_as_the_fallback_alone_on_quadratics(fa
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_an_optimizer_that_turns_bad_ends_as_the_fallback_alone_on_digits(fault):
-    """Within 10 % after 2,000 steps, when the loss falls no longer by a per cent a step."""
+    """Within 10 % after 1,000 steps, when the loss falls no longer by a per cent a step."""
     digits = l2ljax.load_dataset("digits", "train")
     task = l2ljax.tasks.mlp(digits, (16,), activation="relu", batch_size=64)
     fallback = optax.adam(3e-3)
     tx = l2ljax.guard(turning(FAULTS[fault], optax.adam(3e-3)), fallback)
-    assert final_losses(task, tx, 2000) < 1.1 * final_losses(task, fallback, 2000)
+    assert final_losses(task, tx, 1000) < 1.1 * final_losses(task, fallback, 1000)
 
 
 def test_a_good_optimizer_is_left_alone():
