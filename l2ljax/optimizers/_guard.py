@@ -86,8 +86,8 @@ def guard(
     *,
     max_ratio: float = 10.0,
     decay: float = 0.9,
-    tolerance: float = 1.5,
-    hold: int = 1000,
+    tolerance: float = 3.0,
+    hold: int = 10_000,
     go_back: bool = True,
 ) -> optax.GradientTransformationExtraArgs:
     """Uses `learned`'s updates while they pass three tests, `fallback`'s while one fails.
@@ -106,11 +106,11 @@ def guard(
        Then the learned optimizer tries again, with B starting from A as it is. The test begins
        after 1 / (1 - `decay`) losses, and after two.
 
-    What is certain (docs/guard.md has the short proofs), with every gradient finite: updates are
-    finite; none is longer than `max_ratio` times the fallback's, but for those that go back to
-    parameters that were there before; in T steps there are at most 1 + log2(1 + T / hold)
-    failures by the loss; the average never exceeds its least value since the take-over by more
-    than `tolerance` * D at a step that the learned optimizer keeps control of.
+    What is certain (docs/guard.md has the proofs): updates are finite while parameters are; none is
+    longer than max(1, `max_ratio`) times the fallback's where that is finite, but for those that go
+    back to parameters that were there before; in T steps there are at most 1 + log2(1 + T / hold)
+    failures by the loss; A never exceeds B by more than `tolerance` * D at a step that the learned
+    optimizer keeps control of.
 
     Args:
         learned: complete and additive, as `optimizer.transform(meta_params)` is.
@@ -134,14 +134,14 @@ def guard(
 
     Example:
         >>> uphill = optax.sgd(-0.01)
-        >>> tx = guard(uphill, optax.sgd(0.1), hold=10)
+        >>> tx = guard(uphill, optax.sgd(0.1))
         >>> x, state = jnp.array([1.0]), tx.init(jnp.array([1.0]))
-        >>> for _ in range(60):
+        >>> for _ in range(100):
         ...     loss, gradient = jax.value_and_grad(lambda x: x[0] ** 2)(x)
         ...     updates, state = tx.update(gradient, state, x, value=loss)
         ...     x = optax.apply_updates(x, updates)
         >>> bool(x[0] < 0.1), int(state.counts.loss)
-        (True, 3)
+        (True, 1)
     """
     check_transform("learned", learned)
     check_transform("fallback", fallback)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from l2ljax.base import Key, PyTree
 from l2ljax.optimizers.features import (
@@ -23,10 +24,10 @@ from l2ljax.optimizers.features import (
     zero_moments,
 )
 
-DECAYS = (0.9, 0.99, 0.999)
+DECAYS = np.array([0.9, 0.99, 0.999], np.float32)
 """Of the first moments and of the factored second moments."""
 
-RMS_DECAYS = (0.999,)
+RMS_DECAYS = np.array([0.999], np.float32)
 
 NUM_FEATURES = 30
 
