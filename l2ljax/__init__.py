@@ -13,7 +13,7 @@ from l2ljax.bundled import (
     pretrained_names,
     save_optimizer,
 )
-from l2ljax.estimators import truncated_bptt
+from l2ljax.estimators import es, full_es, gpes, mixture, nres, pes, truncated_bptt
 from l2ljax.evaluation.rollouts import BASELINES, LEARNING_RATES, compare, evaluate, tune
 from l2ljax.optimizers import lstm, partition
 from l2ljax.optimizers.networks import CoordinatewiseLSTM, LSTMCarry
@@ -47,8 +47,11 @@ __all__ = [
     "Task",
     "Validation",
     "compare",
+    "es",
     "estimators",
     "evaluate",
+    "full_es",
+    "gpes",
     "identity",
     "init_optimizee",
     "load_dataset",
@@ -57,8 +60,11 @@ __all__ = [
     "log_sign",
     "lstm",
     "meta_train",
+    "mixture",
+    "nres",
     "optimizers",
     "partition",
+    "pes",
     "pretrained_metadata",
     "pretrained_names",
     "save_optimizer",

@@ -215,8 +215,10 @@ def meta_train(
     )
 
 
-def _plain(value: jax.Array) -> Any:
+def _plain(value: Any) -> Any:
     """A JSON value: floats to 7 digits (all that float32 has), null for what is not finite."""
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
     array = np.asarray(value)
     if not np.issubdtype(array.dtype, np.floating):
         return array.tolist()
