@@ -98,7 +98,7 @@ def diverging(everywhere):
     """Infinite where x > 3, or wherever x > 0."""
     return Task(
         init=TASK.init,
-        loss=lambda x, batch: jnp.where((x > (0.0 if everywhere else 1.7)), jnp.inf, x),
+        loss=lambda x, batch: jnp.where(x > (0.0 if everywhere else 3.0), jnp.inf, x),
     )
 
 
