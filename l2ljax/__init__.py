@@ -13,7 +13,7 @@ from l2ljax.bundled import (
     pretrained_names,
     save_optimizer,
 )
-from l2ljax.estimators import truncated_bptt
+from l2ljax.estimators import es, full_es, gpes, mixture, nres, pes, truncated_bptt
 from l2ljax.evaluation import BASELINES, LEARNING_RATES, compare, evaluate, tune
 from l2ljax.optimizers import (
     GuardState,
@@ -74,8 +74,11 @@ __all__ = [
     "celo2",
     "celo_adam",
     "compare",
+    "es",
     "estimators",
     "evaluate",
+    "full_es",
+    "gpes",
     "guard",
     "hyperparameters",
     "identity",
@@ -91,8 +94,11 @@ __all__ = [
     "logit",
     "lstm",
     "meta_train",
+    "mixture",
+    "nres",
     "optimizers",
     "partition",
+    "pes",
     "pretrained_metadata",
     "pretrained_names",
     "rnnprop",

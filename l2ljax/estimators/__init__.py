@@ -6,6 +6,7 @@ from l2ljax.base import GradientEstimator
 from l2ljax.estimators._es import es
 from l2ljax.estimators._full_es import full_es
 from l2ljax.estimators._gpes import gpes
+from l2ljax.estimators._mixture import mixture
 from l2ljax.estimators._nres import nres
 from l2ljax.estimators._pes import pes
 from l2ljax.estimators._truncated_bptt import truncated_bptt
@@ -14,10 +15,11 @@ BUILDERS: dict[str, Callable[..., GradientEstimator]] = {
     "es": es,
     "full_es": full_es,
     "gpes": gpes,
+    "mixture": mixture,
     "nres": nres,
     "pes": pes,
     "truncated_bptt": truncated_bptt,
 }
 """Name in configs -> builder. A new estimator adds its line here."""
 
-__all__ = ["BUILDERS", "es", "full_es", "gpes", "nres", "pes", "truncated_bptt"]
+__all__ = ["BUILDERS", "es", "full_es", "gpes", "mixture", "nres", "pes", "truncated_bptt"]
