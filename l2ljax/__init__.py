@@ -14,6 +14,7 @@ from l2ljax.bundled import (
     save_optimizer,
 )
 from l2ljax.estimators import es, full_es, gpes, mixture, nres, pes, truncated_bptt
+from l2ljax.estimators.checking import check_learned_optimizer
 from l2ljax.evaluation import BASELINES, LEARNING_RATES, compare, evaluate, tune
 from l2ljax.optimizers import (
     GuardState,
@@ -33,6 +34,7 @@ from l2ljax.optimizers import (
     scale_by_velo,
     small_fc,
     velo,
+    wrap,
 )
 from l2ljax.optimizers.networks import CoordinatewiseLSTM, LSTMCarry
 from l2ljax.optimizers.preprocess import identity, log_and_sign, log_sign
@@ -73,6 +75,7 @@ __all__ = [
     "celo",
     "celo2",
     "celo_adam",
+    "check_learned_optimizer",
     "compare",
     "es",
     "estimators",
@@ -115,4 +118,5 @@ __all__ = [
     "tune",
     "unroll",
     "velo",
+    "wrap",
 ]

@@ -38,7 +38,16 @@ class CoordinateGroup(NamedTuple):
     transform: Callable[[MetaParams], optax.GradientTransformationExtraArgs]
 
 
-class LearnedOptimizer(NamedTuple):
+class _Fields(NamedTuple):
+    """The fields of a `LearnedOptimizer`."""
+
+    init: Callable[[Key], MetaParams]
+    transform: Callable[[MetaParams], optax.GradientTransformation]
+    coordinate_groups: Callable[[Params], tuple[CoordinateGroup, ...]] | None = None
+    specification: Mapping[str, Any] | None = None
+
+
+class LearnedOptimizer(_Fields):
     """A function from meta-parameters to an Optax transformation [g, with parameters phi].
 
     Attributes:
@@ -46,7 +55,8 @@ class LearnedOptimizer(NamedTuple):
         transform: meta-parameters -> an Optax transformation. Its updates are additive:
             `params + updates`, with no further sign or learning rate.
         coordinate_groups: for an optimizer that treats coordinates alone, the groups of parameters
-            that share one rule, as a function of `params` (only its structure is read). `None`
+            that share one rule, as a function of one optimizee's `params` (of which paths, shapes
+            and dtypes may be read). Every leaf must be in exactly one group. `None`
             says that coordinates may influence one another; gradient estimators then make no use of
             their independence.
         specification: plain data that rebuilds it, `{"name": ..., argument: ...}`, as weights files
@@ -69,10 +79,17 @@ class LearnedOptimizer(NamedTuple):
         [-0.1, -0.1, -0.1]
     """
 
-    init: Callable[[Key], MetaParams]
-    transform: Callable[[MetaParams], optax.GradientTransformation]
-    coordinate_groups: Callable[[Params], tuple[CoordinateGroup, ...]] | None = None
-    specification: Mapping[str, Any] | None = None
+    __slots__ = ()
+
+    def _replace(self, **changes: Any) -> "LearnedOptimizer":
+        """As NamedTuples have it; groups go with the transform that they were made for.
+
+        Where `transform` is replaced and `coordinate_groups` is not, the result has none: the old
+        ones know nothing of the new rule. `l2ljax.wrap` keeps them where that is right.
+        """
+        if "transform" in changes:
+            changes.setdefault("coordinate_groups", None)
+        return super()._replace(**changes)
 
     def __repr__(self) -> str:
         """Its specification, or the names of its functions."""

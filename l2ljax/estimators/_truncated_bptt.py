@@ -25,11 +25,13 @@ from l2ljax.checks import (
     short,
 )
 from l2ljax.estimators.divergence import all_finite, diverged_at, keep_tasks, mean_of_finite, select
-from l2ljax.estimators.recorded import (
+from l2ljax.estimators.groups import (
+    coordinate_groups,
     group_state_specs,
     init_group_states,
-    recorded_meta_gradient,
+    is_recordable,
 )
+from l2ljax.estimators.recorded import Options, Window, recorded_meta_gradient
 from l2ljax.meshes import in_own_mesh
 from l2ljax.parallel import (
     COORDINATES,
@@ -154,16 +156,14 @@ class TruncatedBPTT(GradientEstimator):
                 task,
                 self.optimizer,
                 meta_params,
-                optimizees,
-                run_keys,
-                weights,
-                restart=start,
-                coordinate_share=self.coordinate_share,
-                share_keys=share_keys,
-                chunk_size=self.chunk_size,
-                remat=self.remat,
-                record_dtype=self.record_dtype,
-                parts=coordinate_parts(self.mesh),
+                Window(optimizees, run_keys, share_keys, weights, start),
+                Options(
+                    self.coordinate_share,
+                    self.chunk_size,
+                    self.remat,
+                    self.record_dtype,
+                    coordinate_parts(self.mesh),
+                ),
             )
         else:
             meta_grads, optimizees, losses, fine = self._scan_meta_gradient(
@@ -335,6 +335,7 @@ def truncated_bptt(
 
     stateless = task.init_state is None
     recordable = optimizer.coordinate_groups is not None and stateless and not second_derivatives
+    follows = recordable and _rule_follows(task, optimizer, strict=backward == "recorded")
     if (backward == "recorded" or coordinate_share < 1) and not recordable:
         reason = (
             "second_derivatives=True makes coordinates influence one another"
@@ -347,12 +348,14 @@ def truncated_bptt(
             "The recorded backward pass and coordinate_share < 1 need independent coordinates, "
             f'but {reason}; use backward="scan" and coordinate_share=1.'
         )
+    if coordinate_share < 1 and not follows:
+        _rule_follows(task, optimizer, strict=True)
     if backward == "scan" and coordinate_share < 1:
         raise ValueError(
             f'coordinate_share={coordinate_share} needs backward="recorded", got backward="scan".'
         )
     if backward == "auto":
-        backward = "recorded" if recordable else "scan"
+        backward = "recorded" if follows else "scan"
     if backward == "scan" and mesh is not None and COORDINATES in mesh.shape:
         raise ValueError(
             f"A mesh with the axis {COORDINATES!r} needs the recorded backward pass, "
@@ -374,6 +377,23 @@ def truncated_bptt(
         mesh=mesh,
         shard_data=shard_data,
     )
+
+
+def _rule_follows(task: Task, optimizer: LearnedOptimizer, *, strict: bool) -> bool:
+    """Whether the optimizer's groups fit the task's parameters and can be recorded.
+
+    Raises:
+        ValueError: if its groups do not serve each parameter once; with `strict`, also where the
+            rule is one that cannot be recorded.
+    """
+    keys = jax.random.split(jax.random.key(0), 1)
+    try:
+        _, params = jax.eval_shape(sample_batch, task, keys)
+    except Exception:  # the task's own fault, which is told where it is drawn from
+        return True
+    if strict:
+        coordinate_groups(optimizer, params)
+    return is_recordable(optimizer, params)
 
 
 def step_weights(weights: Weights | None, episode_length: int) -> tuple[float, ...]:

@@ -150,7 +150,9 @@ def vjp_over_chunks(
         gradients: `[num_steps, num_coordinates]`, what the updates were made from.
         cotangents: makes A, the updates' cotangents, `[num_steps, size of a chunk]`, from a
             function that cuts a chunk out of arrays `[..., num_coordinates]`.
-        visit: bool `[num_coordinates]`; the others add 0, whatever their numbers: they may be NaN.
+        visit: bool `[num_tasks]`, of the tasks whose coordinates lie side by side; the others add
+            0, whatever their numbers. In their place stand those of a task that is visited, since a
+            rule may have no finite derivative at any number made up for them.
         segment_length, chunk_size, remat: see `Plan`.
     """
     num_steps, num_coordinates = gradients.shape
@@ -159,6 +161,8 @@ def vjp_over_chunks(
     num_segments = -(-num_steps // segment_length)
     missing = num_segments * segment_length - num_steps
     tx = group.transform(meta_params)
+    each = num_coordinates // visit.shape[0]
+    stand_in = jnp.where(visit, jnp.arange(visit.shape[0]), jnp.argmax(visit))
 
     def in_segments(chunk):
         # Steps are added to the last segment whose cotangents are 0: they change nothing.
@@ -191,15 +195,20 @@ def vjp_over_chunks(
         # The last chunk ends where the coordinates do, and leaves out those it shares with the one
         # before.
         first = jnp.minimum(index * size, num_coordinates - size)
-        is_new = first + jnp.arange(size) >= index * size
-        visited = jax.lax.dynamic_slice_in_dim(visit, first, size)
+        here = first + jnp.arange(size)
+        visited = visit[here // each]
+        is_new = here >= index * size
 
         def cut(leaf):
-            leaf = jax.lax.dynamic_slice_in_dim(leaf, first, size, axis=-1)
-            return jnp.where(visited, leaf, jnp.zeros_like(leaf))
+            return jax.lax.cond(
+                visited.all(),
+                lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, first, size, axis=-1),
+                lambda leaf: jnp.take(leaf, stand_in[here // each] * each + here % each, axis=-1),
+                leaf,
+            )
 
         states = optax.tree.map_params(tx, cut, snapshots)
-        outer = jnp.where(is_new, cotangents(cut), 0)
+        outer = jnp.where(is_new & visited, cotangents(cut), 0)
         # Gradients may be held in fewer bits than the cotangents of the updates need.
         chunk = cut(gradients).astype(jnp.promote_types(gradients.dtype, outer.dtype))
         segments = (states, in_segments(chunk), in_segments(outer))

@@ -11,68 +11,97 @@ of the later gradients as cotangents. It is exact, needs no second pass through 
 over chunks of coordinates that fit the cache, and can visit a random share of the coordinates.
 """
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import PartitionSpec as P
 
-from l2ljax.base import CoordinateGroup, Key, LearnedOptimizer, MetaParams, Params, PyTree, Task
-from l2ljax.estimators.chunks import plan_chunks, scan_with_snapshots, vjp_over_chunks
+from l2ljax.base import CoordinateGroup, Key, LearnedOptimizer, MetaParams, PyTree, Task
+from l2ljax.estimators.chunks import Plan, plan_chunks, scan_with_snapshots, vjp_over_chunks
 from l2ljax.estimators.divergence import all_finite
-from l2ljax.parallel import ONE_PART, TASKS, Parts
+from l2ljax.estimators.groups import (
+    coordinate_groups,
+    from_matrices,
+    init_group_states,
+    to_matrices,
+)
+from l2ljax.estimators.sampling import sample_coordinates, take_coordinates
+from l2ljax.parallel import ONE_PART, Parts
 from l2ljax.remat import Remat
 from l2ljax.unrolling import OptimizeeState, loss_and_gradients
 
 
-def init_group_states(
-    optimizer: LearnedOptimizer, meta_params: MetaParams, params: Params
-) -> tuple[PyTree, ...]:
-    """Fresh optimizer states, one a coordinate group, for params with leading `[num_tasks]`."""
-    groups = coordinate_groups(optimizer, params)
-    return tuple(
-        group.transform(meta_params).init(matrix)
-        for group, matrix in zip(groups, to_matrices(groups, params), strict=True)
-    )
+class Options(NamedTuple):
+    """How the backward pass goes.
 
-
-def group_state_specs(
-    optimizer: LearnedOptimizer, meta_params: MetaParams, params: Params
-) -> tuple[PyTree, ...]:
-    """How `init_group_states` splits over devices: the task axis of coordinates' state, no other.
-
-    `params` may be shapes. What is no coordinate's is the same for all tasks.
+    Attributes:
+        coordinate_share: share of the coordinates that it visits.
+        chunk_size: coordinates that it handles at once, or `None`.
+        remat: what it keeps over a chunk, see `l2ljax.remat`, or "auto"; both are chosen by
+            `plan_chunks` where they are left open.
+        record_dtype: of the recorded gradients; `None`: their own.
+        parts: of the coordinates, where several devices run the same optimizees.
     """
-    groups = coordinate_groups(optimizer, params)
-    states = jax.eval_shape(lambda m, p: init_group_states(optimizer, m, p), meta_params, params)
-    return tuple(
-        optax.tree.map_params(
-            group.transform(meta_params),
-            lambda leaf: P(*[None] * (leaf.ndim - 2), TASKS),
-            state,
-            transform_non_params=lambda leaf: P(),
-        )
-        for group, state in zip(groups, states, strict=True)
-    )
+
+    coordinate_share: float = 1.0
+    chunk_size: int | None = None
+    remat: Remat | Literal["auto"] = "auto"
+    record_dtype: jax.typing.DTypeLike | None = None
+    parts: Parts = ONE_PART
+
+
+WHOLE = Options()
+
+
+class Window(NamedTuple):
+    """What a window starts from.
+
+    Attributes:
+        optimizees: leaves `[num_tasks, ...]`; `opt_state` as `init_group_states` makes it.
+        keys: `[num_tasks]`, for the minibatches.
+        share_keys: `[num_tasks]`, for the choice of the coordinates that are visited.
+        weights: `[num_steps]`, w_t of the window's steps.
+        restart: bool scalar; start from fresh optimizer states instead of the given ones.
+    """
+
+    optimizees: OptimizeeState
+    keys: Key
+    share_keys: Key
+    weights: jax.Array
+    restart: jax.Array
+
+
+class Recording(NamedTuple):
+    """What the rollout leaves for the backward pass; lists have an entry a coordinate group.
+
+    Attributes:
+        params: [theta_T], leaves `[num_tasks, ...]`.
+        states: after the window, whole.
+        losses: float32 `[num_tasks, num_steps + 1]`.
+        gradients: `[num_steps, num_tasks * visited]`, what the updates were made from.
+        last: `[num_tasks * visited]`, at the final parameters.
+        snapshots: states of the visited coordinates at the start of each segment of steps.
+        share_weights: inverse probabilities of the visited coordinates, `[num_tasks, visited]`.
+        plan: of the backward pass.
+    """
+
+    params: PyTree
+    states: tuple[PyTree, ...]
+    losses: jax.Array
+    gradients: list[jax.Array]
+    last: list[jax.Array]
+    snapshots: list[PyTree]
+    share_weights: list[jax.Array]
+    plan: Plan
 
 
 def recorded_meta_gradient(
     task: Task,
     optimizer: LearnedOptimizer,
     meta_params: MetaParams,
-    optimizees: OptimizeeState,
-    keys: Key,
-    weights: jax.Array,
-    *,
-    restart: jax.Array,
-    coordinate_share: float,
-    share_keys: Key,
-    chunk_size: int | None,
-    remat: Remat | Literal["auto"],
-    record_dtype: jax.typing.DTypeLike | None = None,
-    parts: Parts = ONE_PART,
+    window: Window,
+    options: Options = WHOLE,
 ) -> tuple[MetaParams, OptimizeeState, jax.Array, jax.Array]:
     """One window's meta-gradient for a batch of optimizees.
 
@@ -80,17 +109,8 @@ def recorded_meta_gradient(
         task: the optimizees' task.
         optimizer: a learned optimizer with `coordinate_groups`.
         meta_params: its meta-parameters.
-        optimizees: leaves `[num_tasks, ...]`; `opt_state` as `init_group_states` makes it.
-        keys: `[num_tasks]`, for the minibatches.
-        weights: `[num_steps]`, w_t of the window's steps.
-        restart: bool scalar; start from fresh optimizer states instead of the given ones.
-        coordinate_share: share of the coordinates that the backward pass visits.
-        share_keys: `[num_tasks]`, for the choice of those.
-        chunk_size: coordinates that the backward pass handles at once, or `None`.
-        remat: what the backward pass over a chunk keeps, see `l2ljax.remat`, or "auto"; both are
-            chosen by `plan_chunks` where they are left open.
-        record_dtype: of the recorded gradients; `None`: their own.
-        parts: of the coordinates, where several devices run the same optimizees.
+        window: what it starts from.
+        options: how the backward pass goes.
 
     Returns:
         the meta-gradient of the mean over tasks of sum_t w_t f(theta_t), to which diverged tasks
@@ -98,31 +118,39 @@ def recorded_meta_gradient(
         diverged; float32 losses `[num_tasks, num_steps + 1]`; and bool `[num_tasks]`, which tasks
         did not diverge.
     """
-    num_steps = weights.shape[0]
-    groups = coordinate_groups(optimizer, optimizees.params)
-    transforms = [group.transform(meta_params) for group in groups]
-    widths = [matrix.shape[1] for matrix in to_matrices(groups, optimizees.params)]
-    fresh = init_group_states(optimizer, meta_params, optimizees.params)
-    start_states = jax.tree.map(lambda a, b: jnp.where(restart, a, b), fresh, optimizees.opt_state)
-    start_states = tuple(
-        optax.tree.map_params(tx, parts.own, state)
-        for tx, state in zip(transforms, start_states, strict=True)
+    groups = coordinate_groups(optimizer, window.optimizees.params)
+    fresh = init_group_states(optimizer, meta_params, window.optimizees.params)
+    recording = _record(task, groups, meta_params, window, fresh, options)
+    fine = _which_are_fine(recording, options.parts)
+    meta_grads, fine = _pull_back(groups, meta_params, window, recording, fine, options.parts)
+    states = tuple(
+        _keep_states(group.transform(meta_params), fine, state, new)
+        for group, state, new in zip(groups, recording.states, fresh, strict=True)
     )
-    samples = [
-        sample_coordinates(
-            jax.vmap(lambda k, i=i: parts.own_key(jax.random.fold_in(k, i)))(share_keys),
-            parts.size(width),
-            coordinate_share,
-        )
-        for i, width in enumerate(widths)
-    ]
+    optimizees = OptimizeeState(window.optimizees.instance, recording.params, states)
+    return options.parts.sum(meta_grads), optimizees, recording.losses, fine
 
-    def own_gradients(gradients: Params) -> list[jax.Array]:
-        return [parts.own(matrix) for matrix in to_matrices(groups, gradients)]
+
+def _record(
+    task: Task,
+    groups: tuple[CoordinateGroup, ...],
+    meta_params: MetaParams,
+    window: Window,
+    fresh: tuple[PyTree, ...],
+    options: Options,
+) -> Recording:
+    """Runs the window forward and keeps what the backward pass needs."""
+    parts, num_steps = options.parts, window.weights.shape[0]
+    transforms = [group.transform(meta_params) for group in groups]
+    widths = [matrix.shape[1] for matrix in to_matrices(groups, window.optimizees.params)]
+    starts = _start_states(transforms, fresh, window, parts)
+    samples = _samples(window.share_keys, widths, options)
 
     def record(matrices: list[jax.Array]) -> list[jax.Array]:
         return [
-            take_coordinates(matrix, chosen).reshape(-1).astype(record_dtype or matrix.dtype)
+            take_coordinates(matrix, chosen)
+            .reshape(-1)
+            .astype(options.record_dtype or matrix.dtype)
             for matrix, (chosen, _) in zip(matrices, samples, strict=True)
         ]
 
@@ -131,12 +159,12 @@ def recorded_meta_gradient(
             batch = task.batch(task.data, instance, key)
             return loss_and_gradients(task, params, batch)
 
-        return jax.vmap(one)(optimizees.instance, params, keys)
+        losses, gradients = jax.vmap(one)(window.optimizees.instance, params, keys)
+        return losses, gradients, [parts.own(matrix) for matrix in to_matrices(groups, gradients)]
 
     def inner_step(carry, keys):
         params, states = carry
-        losses, gradients = loss_and_grads(params, keys)
-        matrices = own_gradients(gradients)
+        losses, gradients, matrices = loss_and_grads(params, keys)
         stepped = [
             tx.update(matrix, state)
             for tx, matrix, state in zip(transforms, matrices, states, strict=True)
@@ -144,8 +172,6 @@ def recorded_meta_gradient(
         updates = [parts.gather(update) for update, _ in stepped]
         params = optax.apply_updates(params, from_matrices(groups, updates, like=gradients))
         return (params, tuple(state for _, state in stepped)), (losses, record(matrices))
-
-    step_keys = jax.vmap(lambda k: jax.random.split(k, num_steps + 1), out_axes=1)(keys)
 
     def of_chosen(carry):
         return tuple(
@@ -157,59 +183,137 @@ def recorded_meta_gradient(
             for tx, state, (chosen, _) in zip(transforms, carry[1], samples, strict=True)
         )
 
-    visited = jax.eval_shape(of_chosen, (None, start_states))
-    plan = plan_chunks(visited, num_steps, chunk_size, remat, parts.number)
-    (params, states), (losses, recorded), snapshots = scan_with_snapshots(
+    step_keys = jax.vmap(lambda k: jax.random.split(k, num_steps + 1), out_axes=1)(window.keys)
+    visited = jax.eval_shape(of_chosen, (None, starts))
+    plan = plan_chunks(visited, num_steps, options.chunk_size, options.remat, parts.number)
+    (params, states), (losses, gradients), snapshots = scan_with_snapshots(
         inner_step,
-        (optimizees.params, start_states),
+        (window.optimizees.params, starts),
         step_keys[:-1],
         plan.segment_length,
         of_chosen,
     )
-    last_losses, last_gradients = loss_and_grads(params, step_keys[-1])
-    losses = jnp.concatenate([losses, last_losses[None]]).astype(jnp.float32).T
-
-    last = record(own_gradients(last_gradients))
-    fine = all_finite(losses)
-    for matrices in zip(recorded, last, strict=True):
-        by_task = [
-            jnp.moveaxis(x.reshape(*x.shape[:-1], keys.shape[0], -1), -2, 0) for x in matrices
-        ]
-        fine &= parts.sum((~all_finite(by_task)).astype(jnp.int32)) == 0
-    meta_grads = jax.tree.map(jnp.zeros_like, meta_params)
-    for i, (group, kept, gradients, after, (_, share_weights)) in enumerate(
-        zip(groups, snapshots, recorded, last, samples, strict=True)
-    ):
-        share_weights = share_weights.reshape(-1) / keys.shape[0]
-
-        def cotangents(cut, gradients=gradients, after=after, share_weights=share_weights):
-            later = jnp.concatenate([cut(gradients)[1:], cut(after)[None]]) * weights[:, None]
-            return jax.lax.cumsum(later, axis=0, reverse=True) * cut(share_weights)
-
-        group_grads = vjp_over_chunks(
-            group,
-            meta_params,
-            kept,
-            restart,
-            gradients,
-            cotangents,
-            visit=jnp.repeat(fine, gradients.shape[1] // keys.shape[0]),
-            segment_length=plan.segment_length,
-            chunk_size=plan.chunk_sizes[i],
-            remat=plan.remats[i],
-        )
-        meta_grads = jax.tree.map(jnp.add, meta_grads, group_grads)
+    last_losses, _, last = loss_and_grads(params, step_keys[-1])
     # Whole states between windows: then a run may go on with another number of parts.
-    states = tuple(
+    whole = tuple(
         optax.tree.map_params(tx, lambda leaf, n=width: parts.gather(leaf)[..., :n], state)
         for tx, state, width in zip(transforms, states, widths, strict=True)
     )
-    states = tuple(
-        _keep_states(tx, fine, state, new)
-        for tx, state, new in zip(transforms, states, fresh, strict=True)
+    losses = jnp.concatenate([losses, last_losses[None]]).astype(jnp.float32).T
+    weights = [weights for _, weights in samples]
+    return Recording(params, whole, losses, gradients, record(last), list(snapshots), weights, plan)
+
+
+def _start_states(transforms, fresh, window: Window, parts: Parts) -> tuple[PyTree, ...]:
+    """This device's part of the states before the window's first step."""
+    states = jax.tree.map(
+        lambda a, b: jnp.where(window.restart, a, b), fresh, window.optimizees.opt_state
     )
-    optimizees = OptimizeeState(optimizees.instance, params, states)
-    return parts.sum(meta_grads), optimizees, losses, fine
+    return tuple(
+        optax.tree.map_params(tx, parts.own, state)
+        for tx, state in zip(transforms, states, strict=True)
+    )
+
+
+def _samples(share_keys: Key, widths: list[int], options: Options) -> list[Any]:
+    """For each group: positions that are visited (`None` for all), and their weights."""
+    parts = options.parts
+    return [
+        sample_coordinates(
+            jax.vmap(lambda k, i=i: parts.own_key(jax.random.fold_in(k, i)))(share_keys),
+            parts.size(width),
+            options.coordinate_share,
+        )
+        for i, width in enumerate(widths)
+    ]
+
+
+def _which_are_fine(recording: Recording, parts: Parts) -> jax.Array:
+    """Bool `[num_tasks]`: tasks whose losses, parameters and cotangents are finite.
+
+    A gradient that is not finite makes the cotangents of all earlier updates of its coordinate so.
+    That is no harm where those updates are constants: where the gradients before it were not finite
+    either, and the rule did not hand that on to the parameters (`nonfinite="skip"`).
+    """
+    num_tasks = recording.losses.shape[0]
+    fine = all_finite((recording.losses, recording.params))
+    for gradients, last in zip(recording.gradients, recording.last, strict=True):
+        finite = jnp.isfinite(jnp.concatenate([gradients, last[None]]))
+        bad_later = jax.lax.cummax((~finite[1:]).astype(jnp.int8), axis=0, reverse=True) > 0
+        harmed = (finite[:-1] & bad_later).any(axis=0)
+        fine &= parts.sum(harmed.reshape(num_tasks, -1).any(axis=1).astype(jnp.int32)) == 0
+    return fine
+
+
+def _pull_back(
+    groups: tuple[CoordinateGroup, ...],
+    meta_params: MetaParams,
+    window: Window,
+    recording: Recording,
+    fine: jax.Array,
+    parts: Parts,
+) -> tuple[MetaParams, jax.Array]:
+    """The sum of the fine tasks' meta-gradients, and which tasks those are.
+
+    Where the sum is not finite although all its numbers are (a derivative at a singular point), the
+    tasks are visited one by one, and those to blame left out, as step-by-step differentiation does.
+    Devices that share coordinates leave that out: the whole sum is then not finite.
+    """
+    num_tasks = fine.shape[0]
+    zeros = jax.tree.map(jnp.zeros_like, meta_params)
+
+    def of_tasks(visit):
+        total = zeros
+        for i, group in enumerate(groups):
+            grads = _of_group(group, i, meta_params, window, recording, visit)
+            total = jax.tree.map(jnp.add, total, grads)
+        return total
+
+    if parts.number > 1:
+        return of_tasks(fine), fine
+
+    def another(state):
+        task, _, _, stop = state
+        return (task < num_tasks) & ~stop
+
+    def visit(state):
+        task, total, fine, _ = state
+        every, one = task < 0, jnp.arange(num_tasks) == task
+        grads = of_tasks(jnp.where(every, fine, one & fine))
+        good = jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(grads)]).all()
+        total = jax.tree.map(lambda t, g: jnp.where(good, t + g, t), total, grads)
+        return task + 1, total, fine & (every | good | ~one), every & good
+
+    start = (jnp.full([], -1, jnp.int32), zeros, fine, jnp.zeros([], bool))
+    if not jax.tree.leaves(meta_params):
+        return zeros, fine
+    _, total, fine, _ = jax.lax.while_loop(another, visit, start)
+    return total, fine
+
+
+def _of_group(group, i, meta_params, window, recording, visit):
+    """One group's part of the meta-gradient, from the tasks in `visit`, bool `[num_tasks]`."""
+    gradients, after, num_tasks = recording.gradients[i], recording.last[i], visit.shape[0]
+    share_weights = recording.share_weights[i].reshape(-1) / num_tasks
+
+    def cotangents(cut):
+        later = jnp.concatenate([cut(gradients)[1:], cut(after)[None]]) * window.weights[:, None]
+        sums = jax.lax.cumsum(later, axis=0, reverse=True) * cut(share_weights)
+        # Not finite only where the update is a constant, see `_which_are_fine`.
+        return jnp.where(jnp.isfinite(sums), sums, 0)
+
+    return vjp_over_chunks(
+        group,
+        meta_params,
+        recording.snapshots[i],
+        window.restart,
+        gradients,
+        cotangents,
+        visit=visit,
+        segment_length=recording.plan.segment_length,
+        chunk_size=recording.plan.chunk_sizes[i],
+        remat=recording.plan.remats[i],
+    )
 
 
 def _keep_states(
@@ -224,65 +328,3 @@ def _keep_states(
         return jnp.where(fine[:, None], state, new) if of_coordinate else state
 
     return jax.tree.map(keep, of_coordinates, states, fresh)
-
-
-def sample_coordinates(
-    keys: Key, num_coordinates: int, share: float
-) -> tuple[jax.Array | None, jax.Array]:
-    """A stratified sample for each task: one coordinate from each of `round(share * n)` strata.
-
-    Strata are runs of neighbours, so every layer is visited in proportion.
-
-    Returns:
-        the chosen positions, int32 `[num_tasks, k]` (`None` when all are), and their float32
-        weights `[num_tasks, k]`, the inverse probabilities that make the sum over the sample
-        unbiased (1 when all are chosen).
-    """
-    count = max(1, round(share * num_coordinates))
-    if count >= num_coordinates:
-        return None, jnp.ones((keys.shape[0], num_coordinates), jnp.float32)
-    edges = jnp.asarray([i * num_coordinates // count for i in range(count + 1)], jnp.int32)
-    sizes = jnp.diff(edges)
-
-    def draw(key):
-        return edges[:-1] + jax.random.randint(key, (count,), 0, sizes)
-
-    return jax.vmap(draw)(keys), jnp.tile(sizes.astype(jnp.float32), (keys.shape[0], 1))
-
-
-def take_coordinates(leaf: jax.Array, chosen: jax.Array | None) -> jax.Array:
-    """`[..., num_tasks, n]` -> `[..., num_tasks, k]`, at positions `chosen` `[num_tasks, k]`."""
-    if chosen is None:
-        return leaf
-    return jnp.take_along_axis(leaf, jnp.expand_dims(chosen, range(leaf.ndim - 2)), axis=-1)
-
-
-def coordinate_groups(optimizer: LearnedOptimizer, params: Params) -> tuple[CoordinateGroup, ...]:
-    """The optimizer's groups for `params`, refused with a sentence if it declares none."""
-    if optimizer.coordinate_groups is None:
-        raise ValueError("The recorded backward pass needs an optimizer with coordinate_groups.")
-    return optimizer.coordinate_groups(params)
-
-
-def to_matrices(groups: tuple[CoordinateGroup, ...], tree: PyTree) -> list[jax.Array]:
-    """Leaves `[num_tasks, *shape]` -> one `[num_tasks, coordinates]` a group, dtypes promoted."""
-    leaves = jax.tree.leaves(tree)
-    return [
-        jnp.concatenate([leaves[i].reshape(leaves[i].shape[0], -1) for i in group.leaves], axis=1)
-        for group in groups
-    ]
-
-
-def from_matrices(
-    groups: tuple[CoordinateGroup, ...], matrices: Sequence[Any], like: PyTree
-) -> PyTree:
-    """The inverse of `to_matrices`; each leaf takes the shape and dtype of its like."""
-    leaves, treedef = jax.tree.flatten(like)
-    for group, matrix in zip(groups, matrices, strict=True):
-        offset = 0
-        for i in group.leaves:
-            width = leaves[i][0].size
-            piece = jax.lax.slice_in_dim(matrix, offset, offset + width, axis=1)
-            leaves[i] = piece.reshape(leaves[i].shape).astype(leaves[i].dtype)
-            offset += width
-    return treedef.unflatten(leaves)

@@ -16,6 +16,7 @@ from l2ljax.optimizers._partition import partition
 from l2ljax.optimizers._rnnprop import rnnprop, scale_by_rnnprop
 from l2ljax.optimizers._small_fc import scale_by_small_fc, small_fc
 from l2ljax.optimizers._velo import scale_by_velo, velo
+from l2ljax.optimizers._wrap import wrap
 from l2ljax.optimizers.labels import LABELS, conv_fc_labels, named_partition
 from l2ljax.optimizers.networks import CoordinatewiseLSTM
 from l2ljax.optimizers.parametrised import Parametrised, log, logit
@@ -36,6 +37,7 @@ BUILDERS: dict[str, Callable[..., LearnedOptimizer]] = {
     "rnnprop": rnnprop,
     "small_fc": small_fc,
     "velo": velo,
+    "wrap": wrap,
 }
 """Name in configs and weight files -> builder. A new learned optimizer adds its line here."""
 
@@ -180,4 +182,5 @@ __all__ = [
     "small_fc",
     "state_shardings",
     "velo",
+    "wrap",
 ]

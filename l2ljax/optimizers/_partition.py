@@ -76,18 +76,25 @@ def partition(
         label_of_leaf = jax.tree.leaves(
             jax.tree.map(lambda label, sub: jax.tree.map(lambda _: label, sub), labels, params)
         )
-        leaves = jax.tree.leaves(params)
+        leaves, treedef = jax.tree.flatten(params)
         groups = []
         for label, member in optimizers.items():
             mine = [i for i, other in enumerate(label_of_leaf) if other == label]
             assert member.coordinate_groups is not None
-            for group in member.coordinate_groups([leaves[i] for i in mine]):
-                groups.append(
-                    CoordinateGroup(
-                        leaves=tuple(mine[i] for i in group.leaves),
-                        transform=_on_member(group.transform, label),
-                    )
+            # What `optax.partition` hands the member: the same tree, without the others' leaves.
+            masked = treedef.unflatten(
+                [
+                    leaf if other == label else optax.MaskedNode()
+                    for leaf, other in zip(leaves, label_of_leaf, strict=True)
+                ]
+            )
+            groups += [
+                CoordinateGroup(
+                    leaves=tuple(mine[i] for i in group.leaves),
+                    transform=_on_member(group.transform, label),
                 )
+                for group in member.coordinate_groups(masked)
+            ]
         return tuple(group for group in groups if group.leaves)
 
     coordinatewise = all(member.coordinate_groups is not None for member in optimizers.values())

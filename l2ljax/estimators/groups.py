@@ -1,0 +1,212 @@
+"""Coordinate groups as estimators use them: those of one optimizee, checked, and their matrices.
+
+A group's parameters of a batch of optimizees lie side by side in one matrix
+`[num_tasks, coordinates]`, which the group's transformation sees as a single parameter.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import PartitionSpec as P
+
+from l2ljax.base import CoordinateGroup, LearnedOptimizer, MetaParams, Params, PyTree
+from l2ljax.checks import path_name, shorten
+from l2ljax.parallel import TASKS
+
+RANDOM = ("random_bits", "threefry2x32", "random_wrap", "random_split", "random_fold_in", "rng_")
+"""How JAX's primitives that draw random numbers begin."""
+
+
+def coordinate_groups(optimizer: LearnedOptimizer, params: Params) -> tuple[CoordinateGroup, ...]:
+    """The optimizer's groups of a batch of optimizees, those without coordinates left out.
+
+    The optimizer is asked about the parameters of a single one, as its transformation meets them.
+
+    Args:
+        optimizer: with `coordinate_groups`.
+        params: leaves `[num_tasks, ...]`, arrays or shapes.
+
+    Raises:
+        ValueError: if it declares no groups, a leaf is in none or in several, or a group's rule is
+            one that no backward pass over recorded gradients can follow.
+    """
+    if optimizer.coordinate_groups is None:
+        raise ValueError("The recorded backward pass needs an optimizer with coordinate_groups.")
+    one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), params)
+    found: list[tuple[CoordinateGroup, ...]] = []
+
+    def ask(params):
+        # Abstract arrays, as under jit: labels may depend on paths and shapes, never on numbers.
+        found.append(tuple(optimizer.coordinate_groups(params)))  # pyright: ignore
+        return ()
+
+    jax.eval_shape(ask, one)
+    _check_cover(found[0], one)
+    meta_params = jax.eval_shape(optimizer.init, jax.random.key(0))
+    sizes = [leaf.size for leaf in jax.tree.leaves(one)]
+    groups = tuple(group for group in found[0] if sum(sizes[i] for i in group.leaves))
+    for group in groups:
+        _check_rule(group, meta_params)
+    return groups
+
+
+def is_recordable(optimizer: LearnedOptimizer, params: Params) -> bool:
+    """Whether the recorded backward pass can follow its rule: groups, and nothing random in them.
+
+    Raises:
+        ValueError: if its groups do not serve each leaf once.
+    """
+    if optimizer.coordinate_groups is None:
+        return False
+    try:
+        coordinate_groups(optimizer, params)
+    except RuleError:
+        return False
+    return True
+
+
+class RuleError(ValueError):
+    """A rule that differs between a whole parameter and a chunk of its coordinates."""
+
+
+def _check_cover(groups: Sequence[CoordinateGroup], params: Params) -> None:
+    served = [i for group in groups for i in group.leaves]
+    for i, (path, _) in enumerate(jax.tree_util.tree_leaves_with_path(params)):
+        if (count := served.count(i)) != 1:
+            raise ValueError(
+                f"coordinate_groups must serve each parameter once, but {path_name(path)} is in "
+                f"{count} groups; put it in exactly one (a frozen one in a group of its own, with "
+                "optax.set_to_zero()), or leave coordinate_groups out."
+            )
+
+
+def _check_rule(group: CoordinateGroup, meta_params: MetaParams) -> None:
+    """Refuses a group whose rule cannot be run over chunks of coordinates alone."""
+
+    def run(meta_params, gradient):
+        tx = group.transform(meta_params)
+        return tx.update(gradient, tx.init(gradient))
+
+    gradient = jax.ShapeDtypeStruct((2, 3), jnp.float32)
+    try:
+        program = jax.make_jaxpr(run)(meta_params, gradient)
+    except Exception as error:
+        reason = shorten(" ".join(f"{type(error).__name__}: {error}".split()), 200)
+        raise RuleError(
+            "A rule with coordinate_groups is given gradients alone by the recorded backward pass, "
+            f'and failed on them ({reason}); use backward="scan", or leave coordinate_groups out.'
+        ) from error
+    if names := sorted(_primitives(program.jaxpr, RANDOM)):
+        raise RuleError(
+            f"A rule with coordinate_groups draws random numbers ({names[0]}), which would be "
+            'others for chunks of its coordinates; use backward="scan", or leave coordinate_groups '
+            "out."
+        )
+    _check_state(group, meta_params)
+
+
+def _check_state(group: CoordinateGroup, meta_params: MetaParams) -> None:
+    """Refuses state of coordinates that `optax.tree.map_params` does not find."""
+
+    def shapes(width):
+        def init(meta_params, gradient):
+            return group.transform(meta_params).init(gradient)
+
+        gradient = jax.ShapeDtypeStruct((2, width), jnp.float32)
+        return jax.tree.leaves(jax.eval_shape(init, meta_params, gradient))
+
+    def found(meta_params, gradient):
+        tx = group.transform(meta_params)
+        marks = optax.tree.map_params(
+            tx, lambda _: True, tx.init(gradient), transform_non_params=lambda _: False
+        )
+        kept.extend(jax.tree.leaves(marks))
+        return ()
+
+    kept: list[bool] = []
+    jax.eval_shape(found, meta_params, jax.ShapeDtypeStruct((2, 3), jnp.float32))
+    for is_found, three, five in zip(kept, shapes(3), shapes(5), strict=True):
+        of_coordinates = three.shape != five.shape
+        if of_coordinates != is_found or (is_found and three.shape[-2:] != (2, 3)):
+            raise RuleError(
+                f"A rule with coordinate_groups has state of shape {three.shape} for a parameter "
+                "of shape (2, 3): state of coordinates must be made by jax.tree.map over the "
+                "parameters and have their axes last, and no other state may have them; make it "
+                'so, or use backward="scan".'
+            )
+
+
+def _primitives(jaxpr: Any, beginnings: tuple[str, ...]) -> set[str]:
+    """Names of the primitives in a program, at any depth, that begin so."""
+    found = set()
+    for equation in jaxpr.eqns:
+        if equation.primitive.name.startswith(beginnings):
+            found.add(equation.primitive.name)
+        for value in jax.tree.leaves(
+            list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")
+        ):
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                found |= _primitives(inner, beginnings)
+    return found
+
+
+def init_group_states(
+    optimizer: LearnedOptimizer, meta_params: MetaParams, params: Params
+) -> tuple[PyTree, ...]:
+    """Fresh optimizer states, one a coordinate group, for params with leading `[num_tasks]`."""
+    groups = coordinate_groups(optimizer, params)
+    return tuple(
+        group.transform(meta_params).init(matrix)
+        for group, matrix in zip(groups, to_matrices(groups, params), strict=True)
+    )
+
+
+def group_state_specs(
+    optimizer: LearnedOptimizer, meta_params: MetaParams, params: Params
+) -> tuple[PyTree, ...]:
+    """How `init_group_states` splits over devices: the task axis of coordinates' state, no other.
+
+    `params` may be shapes. What is no coordinate's is the same for all tasks.
+    """
+    groups = coordinate_groups(optimizer, params)
+    states = jax.eval_shape(lambda m, p: init_group_states(optimizer, m, p), meta_params, params)
+    return tuple(
+        optax.tree.map_params(
+            group.transform(meta_params),
+            lambda leaf: P(*[None] * (leaf.ndim - 2), TASKS),
+            state,
+            transform_non_params=lambda leaf: P(),
+        )
+        for group, state in zip(groups, states, strict=True)
+    )
+
+
+def to_matrices(groups: tuple[CoordinateGroup, ...], tree: PyTree) -> list[jax.Array]:
+    """Leaves `[num_tasks, *shape]` -> one `[num_tasks, coordinates]` a group, dtypes promoted."""
+    leaves = jax.tree.leaves(tree)
+
+    def matrix(group: CoordinateGroup) -> jax.Array:
+        mine = [leaves[i].reshape(leaves[i].shape[0], -1) for i in group.leaves]
+        dtype = jnp.result_type(*(x.dtype for x in mine))
+        return jnp.concatenate([x.astype(dtype) for x in mine], axis=1)
+
+    return [matrix(group) for group in groups]
+
+
+def from_matrices(
+    groups: tuple[CoordinateGroup, ...], matrices: Sequence[Any], like: PyTree
+) -> PyTree:
+    """The inverse of `to_matrices`; each leaf takes the shape and dtype of its like."""
+    leaves, treedef = jax.tree.flatten(like)
+    for group, matrix in zip(groups, matrices, strict=True):
+        offset = 0
+        for i in group.leaves:
+            width = leaves[i][0].size
+            piece = jax.lax.slice_in_dim(matrix, offset, offset + width, axis=1)
+            leaves[i] = piece.reshape(leaves[i].shape).astype(leaves[i].dtype)
+            offset += width
+    return treedef.unflatten(leaves)
