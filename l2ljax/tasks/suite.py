@@ -61,6 +61,9 @@ class Tasks(Mapping[str, Task]):
             raise KeyError(name)
         return _built(name)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._names  # without building it
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 

@@ -91,7 +91,10 @@ class _Digests:
 def _constant(value: Any) -> str:
     if np.ndim(value) == 0 and not hasattr(value, "dtype"):
         return repr(value)
-    return repr(seal(on_host(value)))
+    array = on_host(value)
+    if array.dtype.hasobject or not array.dtype.itemsize:  # Python objects, or tangents of integers
+        return f"{array.dtype}{array.shape}"
+    return repr(seal(array))
 
 
 def _sha(lines: Iterable[str]) -> str:

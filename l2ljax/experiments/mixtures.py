@@ -1,0 +1,75 @@
+"""What the recommended optimizers are meta-trained with: PES over the tasks of the suite."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from l2ljax.base import GradientEstimator, LearnedOptimizer
+from l2ljax.checks import check_number, short
+from l2ljax.estimators import mixture, pes
+from l2ljax.tasks import suite
+from l2ljax.tasks.transforms import random_scale
+
+SOLVED = 1e-4
+"""Added to losses before their logarithm: below it there is little left to learn from."""
+
+
+def suite_mixture(
+    optimizer: LearnedOptimizer,
+    num_tasks: int = 2,
+    unroll_length: int = 50,
+    shortest: int = 100,
+    longest: int = 2000,
+    num_perturbations: int = 4,
+    sigma: float = 0.02,
+    scale: float = 10.0,
+    tasks: Sequence[str] | None = None,
+) -> GradientEstimator:
+    """Persistent evolution strategies over training tasks of the suite, each in random units.
+
+    The meta-loss is the mean over a window of log(f + 1e-4), so that a task counts by the factors
+    it gains and not by its scale; lengths of episodes are drawn log-uniform, so that no horizon is
+    learned; all parameters of an optimizee are measured in a unit from 1 / scale to scale.
+
+    Args:
+        optimizer: what is trained.
+        num_tasks: optimizees of a task side by side.
+        unroll_length: inner steps in a window.
+        shortest, longest: bounds of the episodes' lengths.
+        num_perturbations: antithetic pairs of each optimizee.
+        sigma: their standard deviation.
+        scale: largest unit, at least 1.
+        tasks: names of training tasks; default: all.
+
+    Raises:
+        ValueError: for a name that is no training task, and whatever `pes` refuses.
+    """
+    train = suite.tasks("train")
+    names = list(train if tasks is None else tasks)
+    if unknown := [name for name in names if name not in train]:
+        raise ValueError(
+            f"tasks must be training tasks of the suite, got {short(unknown)}; there are "
+            f"{', '.join(train)}."
+        )
+    check_number("scale", scale, above=0)
+    members = {
+        name: pes(
+            random_scale(train[name], 1 / scale, scale),
+            optimizer,
+            num_tasks=num_tasks,
+            episode_length=(shortest, longest),
+            unroll_length=unroll_length,
+            num_perturbations=num_perturbations,
+            sigma=sigma,
+            reduction="mean",
+            loss_transform=log_of_unsolved,
+        )
+        for name in names
+    }
+    return mixture(members)
+
+
+def log_of_unsolved(losses: jax.Array) -> jax.Array:
+    """log(f + 1e-4) of losses f >= 0, NaN where f is."""
+    return jnp.log(losses + SOLVED)

@@ -1,0 +1,115 @@
+"""The board: cells that resume, rates that are tuned, tables from known ratios."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from l2ljax import Task
+from l2ljax.experiments import board, board_page
+from l2ljax.experiments.contestants import HAND_MADE, Contestant
+from l2ljax.tasks.suite import Entry
+
+PARABOLA = Task(
+    init=lambda _, key: jax.random.normal(key, (3,)), loss=lambda theta, _: jnp.sum(theta**2)
+)
+ENTRY = Entry("held_out", lambda: PARABOLA)
+SGD = Contestant("tuned", lambda rate, num_steps: optax.sgd(rate), (0.01, 0.5, 1.5))
+CELL = board.Cell("parabola", "sgd", 10, num_tasks=3)
+
+
+def test_a_cell_finds_the_rate_that_solves_a_parabola_in_one_step():
+    """theta - 0.5 * 2 theta = 0; 0.01 leaves 0.98^20 after ten steps."""
+    found = board.run_cell(CELL, PARABOLA, ENTRY, SGD)
+    assert found["learning_rate"] == 0.5
+    assert found["final_loss"] == [0.0] * 3
+    assert (found["diverged"], found["rate_at_edge"]) == (0, False)
+    slow = board.run_cell(CELL, PARABOLA, ENTRY, SGD, rates=(0.01,))
+    np.testing.assert_allclose(slow["expected_loss"], np.array(slow["start"]) * 0.98**20, rtol=1e-4)
+
+
+def test_what_ends_above_its_start_has_diverged():
+    found = board.run_cell(CELL, PARABOLA, ENTRY, SGD, rates=(1.5,))
+    assert found["diverged"] == 3
+
+
+def test_all_optimizers_meet_the_same_optimizees():
+    other = dataclasses.replace(CELL, optimizer="adam")
+    starts = [
+        board.run_cell(cell, PARABOLA, ENTRY, maker)["start"]
+        for cell, maker in ((CELL, SGD), (other, HAND_MADE["adam-1e-3"]))
+    ]
+    assert starts[0] == starts[1]
+
+
+def test_a_board_goes_on_where_it_was_cut(tmp_path):
+    """A cell that is there is not run again, whatever it holds."""
+    said = []
+    run = lambda cells: board.run_board(  # noqa: E731
+        cells, {"parabola": ENTRY}, {"sgd": SGD}, tmp_path, say=said.append
+    )
+    run([CELL])
+    CELL.path(tmp_path).write_text(CELL.path(tmp_path).read_text().replace("0.5", "0.25"))
+    run([CELL, dataclasses.replace(CELL, num_steps=20)])
+    assert len(said) == 2
+    cells = board_page.read_cells(tmp_path)
+    assert cells[10, "parabola", "sgd"]["learning_rate"] == 0.25
+    assert cells[20, "parabola", "sgd"]["learning_rate"] == 0.5
+
+
+def cell(task, optimizer, group, final):
+    return {
+        "task": task,
+        "optimizer": optimizer,
+        "group": group,
+        "num_steps": 100,
+        "start": [1.0] * 4,
+        "final_loss": final,
+        "diverged": sum(x is None for x in final),
+        "curve": {
+            "steps": [1.0, 10.0],
+            "median": [1.0, 0.5],
+            "low": [1.0, 0.5],
+            "high": [1.0, 0.5],
+        },
+    }
+
+
+CELLS = {
+    (100, c["task"], c["optimizer"]): c
+    for c in (
+        cell("rosenbrock", "adam", "tuned", [0.1] * 4),
+        cell("rosenbrock", "ours", "learned", [0.05] * 4),
+        cell("poisson", "adam", "tuned", [0.2] * 4),
+        cell("poisson", "ours", "learned", [0.4, 0.4, 0.4, None]),
+        cell("quadratic", "adam", "tuned", [0.2] * 4),
+    )
+}
+
+
+def test_rows_are_ratios_to_tuned_adam():
+    """Ratios 0.5 x 4 and 2, 2, 2, 100: the middle half of the eight is 0.5, 0.5, 2, 2."""
+    ours, adam = sorted(board_page.rows(CELLS, 100, "held_out"), key=lambda r: r["optimizer"])[::-1]
+    assert ours["iqm"] == pytest.approx(1.25)
+    assert (ours["won"], ours["tasks"], ours["diverged"]) == (1, 2, 1)
+    assert (adam["iqm"], adam["won"]) == (1.0, 2)
+
+
+def test_tables_and_pictures(tmp_path):
+    page = board_page.page(CELLS)
+    assert "held-out tasks, untuned" in page
+    assert "| ours | 2 | 1.250 |" in page
+    assert all(path.stat().st_size > 5_000 for path in board_page.draw(CELLS, tmp_path))
+
+
+@pytest.mark.parametrize("name", sorted(HAND_MADE))
+def test_every_hand_made_contestant_lowers_a_parabola(name):
+    contestant = HAND_MADE[name]
+    rates = (contestant.rates[0],) if name == "optlist-best-of-10" else contestant.rates[6:9:2]
+    one = dataclasses.replace(CELL, optimizer=name, num_steps=30)
+    found = board.run_cell(one, PARABOLA, ENTRY, contestant, rates=rates)
+    assert json.loads(json.dumps(found))["diverged"] == 0
