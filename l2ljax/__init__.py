@@ -9,8 +9,10 @@ from l2ljax.base import CoordinateGroup, GradientEstimator, LearnedOptimizer, Ta
 from l2ljax.bundled import (
     load_optimizer,
     load_pretrained,
+    pretrained,
     pretrained_metadata,
     pretrained_names,
+    pretrained_table,
     save_optimizer,
 )
 from l2ljax.estimators import es, full_es, gpes, mixture, nres, pes, truncated_bptt
@@ -102,8 +104,10 @@ __all__ = [
     "optimizers",
     "partition",
     "pes",
+    "pretrained",
     "pretrained_metadata",
     "pretrained_names",
+    "pretrained_table",
     "rnnprop",
     "save_optimizer",
     "scale_by_celo",

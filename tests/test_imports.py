@@ -11,15 +11,10 @@ import l2ljax
 
 PACKAGE = Path(l2ljax.__file__).parent
 LAYERS = [  # rooms and wings; each imports only from those before it
-    "shapes",
-    "base",
     "words",
+    "base",
     "checks",
-    "names",
-    "plain",
     "specification",
-    "remat",
-    "meshes",
     "parallel",
     "unrolling",
     "optimizers",

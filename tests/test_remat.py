@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from l2ljax.remat import checkpointed_scan, segment_length, steps_kept
+from l2ljax.unrolling.remat import checkpointed_scan, segment_length, steps_kept
 
 
 def step(carry, x):

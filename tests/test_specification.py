@@ -16,12 +16,11 @@ import optax
 import pytest
 
 import l2ljax
-from l2ljax import names
 from l2ljax.base import LearnedOptimizer
 from l2ljax.bundled import load_optimizer, save_optimizer
 from l2ljax.optimizers import build, network_of
-from l2ljax.plain import Specification, as_plain, specification_of
-from l2ljax.specification import call_with, specified
+from l2ljax.specification import call_with, names, specified
+from l2ljax.specification.plain import Specification, as_plain, specification_of
 
 KEY = jax.random.key(0)
 OWN = """

@@ -32,7 +32,6 @@ from l2ljax.estimators.groups import (
     is_recordable,
 )
 from l2ljax.estimators.recorded import Options, Window, recorded_meta_gradient
-from l2ljax.meshes import in_own_mesh
 from l2ljax.parallel import (
     COORDINATES,
     SPLIT,
@@ -44,8 +43,9 @@ from l2ljax.parallel import (
     over_tasks,
     place_data,
 )
-from l2ljax.remat import Remat, check_remat
+from l2ljax.parallel.meshes import in_own_mesh
 from l2ljax.unrolling import OptimizeeState, sample_optimizee, unroll
+from l2ljax.unrolling.remat import Remat, check_remat
 
 Weights = Sequence[float] | np.ndarray | jax.Array | Callable[[np.ndarray], Sequence[float]]
 

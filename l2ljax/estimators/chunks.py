@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from l2ljax.base import CoordinateGroup, MetaParams, PyTree
-from l2ljax.remat import Remat, checkpointed_scan, steps_kept
+from l2ljax.unrolling.remat import Remat, checkpointed_scan, steps_kept
 
 SNAPSHOT_BYTES = 20 * 2**20
 """States that the rollout may keep, on all devices that share its coordinates together."""
@@ -42,7 +42,8 @@ class Plan(NamedTuple):
     Attributes:
         segment_length: inner steps between two snapshots.
         chunk_sizes: coordinates at once, for each coordinate group.
-        remats: what the backward pass over a segment keeps, for each group, see `l2ljax.remat`.
+        remats: what the backward pass over a segment keeps, for each group, see
+            `l2ljax.unrolling.remat`.
     """
 
     segment_length: int

@@ -28,8 +28,8 @@ from l2ljax.estimators.groups import (
 )
 from l2ljax.estimators.sampling import sample_coordinates, take_coordinates
 from l2ljax.parallel import ONE_PART, Parts
-from l2ljax.remat import Remat
 from l2ljax.unrolling import OptimizeeState, loss_and_gradients
+from l2ljax.unrolling.remat import Remat
 
 
 class Options(NamedTuple):
@@ -38,8 +38,8 @@ class Options(NamedTuple):
     Attributes:
         coordinate_share: share of the coordinates that it visits.
         chunk_size: coordinates that it handles at once, or `None`.
-        remat: what it keeps over a chunk, see `l2ljax.remat`, or "auto"; both are chosen by
-            `plan_chunks` where they are left open.
+        remat: what it keeps over a chunk, see `l2ljax.unrolling.remat`, or "auto"; both are chosen
+            by `plan_chunks` where they are left open.
         record_dtype: of the recorded gradients; `None`: their own.
         parts: of the coordinates, where several devices run the same optimizees.
     """

@@ -20,7 +20,7 @@ from l2ljax.evaluation._rollouts import (
     run,
 )
 from l2ljax.evaluation.tuning import BASELINES, LEARNING_RATES, MakeTransform, Tuning, search
-from l2ljax.shapes import shapes
+from l2ljax.words import shapes
 
 
 class Curve(NamedTuple):

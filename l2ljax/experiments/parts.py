@@ -11,8 +11,8 @@ from l2ljax.base import GradientEstimator, LearnedOptimizer, Task
 from l2ljax.checks import check_kind, short
 from l2ljax.experiments.fields import WEIGHTS
 from l2ljax.experiments.meta_optimizers import META_OPTIMIZERS, check_free, takes
-from l2ljax.names import find, name_in_file, name_of_builder
 from l2ljax.specification import call_with, check_arguments, check_mapping, find_builder
+from l2ljax.specification.names import find, name_in_file, name_of_builder
 from l2ljax.tasks.data import Images, load_dataset
 
 Builders = Mapping[str, Callable[..., Any]]

@@ -23,8 +23,8 @@ from l2ljax.optimizers.parametrised import Parametrised, log, logit
 from l2ljax.optimizers.preprocess import identity, log_and_sign, log_sign
 from l2ljax.optimizers.published import KINDS, from_published, load_published
 from l2ljax.optimizers.sharding import state_shardings
-from l2ljax.plain import Specification, specification_of
 from l2ljax.specification import call_with, check_mapping
+from l2ljax.specification.plain import Specification, specification_of
 
 BUILDERS: dict[str, Callable[..., LearnedOptimizer]] = {
     "celo": celo,

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Mapping
 
 import jax
+import jax.numpy as jnp
 
 from l2ljax.base import LearnedOptimizer, Params, PyTree
 from l2ljax.checks import path_name, short
-from l2ljax.names import find
 from l2ljax.optimizers._partition import partition
 from l2ljax.optimizers.plain_labels import named
+from l2ljax.specification.names import find
 
 CONV_FC = {"conv": "conv", "fc": "fc", "dense": "fc"}
 
@@ -36,8 +37,33 @@ def conv_fc_labels(params: Params) -> PyTree:
     return jax.tree_util.tree_map_with_path(lambda path, _: _conv_or_fc(path_name(path)), params)
 
 
+@named("conv_fc_or_rank")
+def conv_fc_or_rank_labels(params: Params) -> PyTree:
+    """Labels "conv" and "fc" by the parameters' names where those tell, else by their axes.
+
+    Where a key on the path of any leaf tells nothing, as in trees of nnx and Equinox, leaves of
+    more than two axes are "conv" and all others "fc".
+
+    Args:
+        params: any tree of arrays.
+
+    Returns:
+        a tree of strings like `params`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> conv_fc_or_rank_labels({"layers": [jnp.ones((3, 3, 1, 4)), jnp.ones(4)]})
+        {'layers': ['conv', 'fc']}
+    """
+    try:
+        return conv_fc_labels(params)
+    except ValueError:
+        return jax.tree.map(lambda leaf: "conv" if jnp.ndim(leaf) > 2 else "fc", params)
+
+
 LABELS: dict[str, Callable[[Params], PyTree]] = {
     "conv_fc": conv_fc_labels,
+    "conv_fc_or_rank": conv_fc_or_rank_labels,
 }
 """Name in configs and weight files -> label function. A new one adds its line here."""
 

@@ -5,8 +5,8 @@ from typing import Any, TypeVar
 
 from l2ljax.base import PyTree
 from l2ljax.checks import short
-from l2ljax.names import NotPlainError
-from l2ljax.plain import as_plain
+from l2ljax.specification.names import NotPlainError
+from l2ljax.specification.plain import as_plain
 
 Labels = TypeVar("Labels", bound=Callable[..., PyTree])
 

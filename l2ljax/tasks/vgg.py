@@ -21,7 +21,7 @@ from l2ljax.checks import check_choice
 from l2ljax.tasks.features import Extractor
 from l2ljax.tasks.layers import convolve, max_pool
 
-BUNDLED = Path(__file__).parents[1] / "weights" / "features" / "cifar10.safetensors"
+BUNDLED = Path(__file__).parents[1] / "bundled" / "weights" / "features" / "cifar10.safetensors"
 
 
 class Layout(NamedTuple):

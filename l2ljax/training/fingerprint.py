@@ -6,6 +6,7 @@ saved, and over which devices the tasks are spread.
 """
 
 import dataclasses
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -141,8 +142,12 @@ def describe(value: Any) -> Any:
         return told if len(repr(told)) <= LONG else DIGEST + seal_json(told)
     if isinstance(value, type | np.dtype):
         return str(np.dtype(value)) if isinstance(value, np.dtype) else value.__qualname__
-    leaves = {name: DIGEST + _sum(leaf) for name, leaf in named_leaves(value).items()}
-    return {"class": type(value).__qualname__} | ({} if leaves.keys() == {"(root)"} else leaves)
+    leaves = named_leaves(value)
+    if leaves.keys() == {"(root)"}:  # an object of which nothing is known but what it says
+        said = re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+        return {"class": type(value).__qualname__, "repr": said[:LONG]}
+    told = {name: describe(leaf) for name, leaf in leaves.items() if not _is_function(leaf)}
+    return {"class": type(value).__qualname__} | told
 
 
 def _is_function(value: Any) -> bool:

@@ -15,8 +15,8 @@ import optax
 
 from l2ljax.base import GradientEstimator, Key, MetaParams
 from l2ljax.checks import check_key, check_kind, check_transform, short
-from l2ljax.meshes import moved_onto, outside_other_meshes
 from l2ljax.parallel import any_process
+from l2ljax.parallel.meshes import moved_onto, outside_other_meshes
 from l2ljax.training.faults import DivergenceError, check_limits, given_up, why_given_up
 from l2ljax.training.progress import progress_bar
 from l2ljax.training.records import plain, training_record

@@ -17,8 +17,8 @@ from l2ljax.checks import (
     is_number,
     short,
 )
-from l2ljax.meshes import in_own_mesh
 from l2ljax.parallel import SPLIT, WHOLE, check_mesh, mean_over_tasks, over_tasks
+from l2ljax.parallel.meshes import in_own_mesh
 from l2ljax.unrolling import init_optimizee, unroll
 
 PURPOSE = 0x76616C69  # "vali"

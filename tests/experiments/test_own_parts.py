@@ -16,7 +16,7 @@ from l2ljax.evaluation import report
 from l2ljax.experiments import comparison, experiment
 from l2ljax.experiments.meta_optimizers import build_meta_optimizer
 from l2ljax.experiments.parts import with_own_names
-from l2ljax.names import find
+from l2ljax.specification.names import find
 
 OWN = """
 import dataclasses

@@ -23,7 +23,7 @@ from l2ljax.checks import (
     check_transform,
     short,
 )
-from l2ljax.remat import Remat, checkpointed_scan
+from l2ljax.unrolling.remat import Remat, checkpointed_scan
 from l2ljax.words import dtype_of, kind_of, path_name
 
 

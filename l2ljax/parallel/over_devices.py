@@ -18,7 +18,7 @@ from jax.sharding import PartitionSpec as P
 
 from l2ljax.base import Key, PyTree
 from l2ljax.checks import check_positive_int, short
-from l2ljax.meshes import COORDINATES, TASKS, auto, outside_other_meshes
+from l2ljax.parallel.meshes import COORDINATES, TASKS, auto, outside_other_meshes
 
 SPLIT, WHOLE = P(TASKS), P()
 """What a device gets of an array in `over_tasks`: its part of the leading axis, or all of it."""

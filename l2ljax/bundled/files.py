@@ -20,7 +20,7 @@ import safetensors.numpy
 from l2ljax.base import LearnedOptimizer, MetaParams
 from l2ljax.checks import check_like, check_optimizer, check_path, path_name, short, shorten
 from l2ljax.optimizers import build
-from l2ljax.plain import specification_of
+from l2ljax.specification.plain import specification_of
 from l2ljax.storage.seal import seal_tensors
 from l2ljax.storage.workdir import write_atomically
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from l2ljax.checks import short
-from l2ljax.names import NotPlainError, name_of
+from l2ljax.specification.names import NotPlainError, name_of
 
 
 class Specification(Mapping[str, Any]):

@@ -2,10 +2,10 @@
 
 A specification is a dict of JSON values: a `name`, and the arguments of the builder so called. The
 name is one from a list of builders, or `"module:attribute"` or `"file.py:attribute"` of a user's
-own (`l2ljax.names`). A builder decorated with `specified` gives each of its values the
-specification that rebuilds it, so that configurations and weights files need not be told a second
-time. It is also the way across processes: the functions in a learned optimizer or a task cannot be
-pickled, as Optax's cannot; send `optimizer.specification`, and `l2ljax.optimizers.build` it there.
+own (`l2ljax.specification.names`). A builder decorated with `specified` gives each of its values
+the specification that rebuilds it, so that configurations and weights files need not be told a
+second time. It is also the way across processes: the functions in a learned optimizer or a task
+cannot be pickled, as Optax's cannot; send `optimizer.specification` and `l2ljax.optimizers.build` it.
 """
 
 import functools
@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 import jax
 
 from l2ljax.checks import short, shorten
-from l2ljax.names import NotPlainError, find, is_library_code, name_of_builder
-from l2ljax.plain import Specification, as_plain
+from l2ljax.specification.names import NotPlainError, find, is_library_code, name_of_builder
+from l2ljax.specification.plain import Specification, as_plain
 
 Builder = TypeVar("Builder", bound=Callable[..., Any])
 Encode = Callable[[Any, list[Any]], Any]

@@ -1,0 +1,190 @@
+"""From the name of a bundled optimizer to a complete Optax transformation, and what each is for."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from rich.box import SIMPLE
+from rich.table import Table
+
+from l2ljax.base import LearnedOptimizer, MetaParams, Params, PyTree
+from l2ljax.bundled.files import load_optimizer, pretrained_names, weights_path
+from l2ljax.checks import check_number, check_transform, short
+from l2ljax.optimizers import build
+from l2ljax.optimizers import guard as guard_
+
+
+def pretrained(
+    name: str | Path,
+    *,
+    learning_rate: float | optax.Schedule = 1.0,
+    weight_decay: float = 0.0,
+    labels: PyTree | Callable[[Params], PyTree] | None = None,
+    guard: bool | optax.GradientTransformation | None = None,
+    **options: Any,
+) -> optax.GradientTransformationExtraArgs:
+    """A bundled learned optimizer, ready for a training loop: one line, as `optax.adamw(...)` is.
+
+    It is `optax.chain(rule, optax.add_decayed_weights(weight_decay),
+    optax.scale_by_learning_rate(learning_rate))`, AdamW's order (Loshchilov & Hutter 2019), where
+    the rule already knows its step size: a learning rate of 1 is what it was trained with.
+
+    Args:
+        name: one of `pretrained_names()`, or a `.safetensors` file of `l2ljax.save_optimizer`.
+        learning_rate: a factor on all updates, or a schedule of it.
+        weight_decay: share of each parameter that is taken off in each step, times the learning
+            rate; needs `params` in `update`. 0 adds nothing to the chain.
+        labels: of a partition, such as the two LSTMs of "lstm-cifar10": a tree of its labels, or a
+            function params -> labels. Default: by the parameters' names where those tell (keys that
+            begin with "conv", "fc" or "dense"), else by rank: "conv" above two axes.
+        guard: `True` to fall back on Adam at 1e-3 where the learned rule is in trouble, or another
+            additive transformation to fall back on; see `l2ljax.guard`.
+        **options: arguments of the rule's builder to change, such as `nonfinite="skip"`,
+            `max_update=0.1` or `num_steps=1000`.
+
+    Returns:
+        a complete and additive transformation: `optax.apply_updates(params, updates)`.
+
+    Raises:
+        ValueError: for a name that is not there, an option that the rule does not have, labels for
+            a rule without members, or a number out of range.
+
+    Example:
+        >>> tx = pretrained("lstm-mnist", learning_rate=0.5, weight_decay=1e-4)
+        >>> params = {"w": jnp.ones((3, 2))}
+        >>> updates, state = tx.update(params, tx.init(params), params)
+        >>> updates["w"].shape
+        (3, 2)
+    """
+    if not callable(learning_rate):
+        check_number("learning_rate", learning_rate)
+    check_number("weight_decay", weight_decay, what="a number of at least 0")
+    if weight_decay < 0:
+        raise ValueError(f"weight_decay must be at least 0, got {short(weight_decay)}.")
+    optimizer, meta_params = _rule(name, labels, options)
+    complete = _complete(optimizer, meta_params, learning_rate, weight_decay)
+    if guard is None or guard is False:
+        return complete
+    fallback = optax.adam(1e-3) if guard is True else guard
+    check_transform("guard", fallback)
+    return guard_(complete, fallback)
+
+
+def _rule(name: Any, labels: Any, options: dict[str, Any]) -> tuple[LearnedOptimizer, MetaParams]:
+    _, meta_params, metadata = load_optimizer(weights_path(name))
+    specification = dict(metadata["optimizer"])
+    if specification["name"] == "partition":
+        specification["labels"] = labels if labels is not None else "conv_fc_or_rank"
+    elif labels is not None:
+        raise ValueError(
+            f"{short(str(name))} has one rule for all parameters and takes no labels; leave labels "
+            "out, or combine transformations with optax.partition."
+        )
+    return build(specification | options), meta_params
+
+
+def _complete(
+    optimizer: LearnedOptimizer,
+    meta_params: MetaParams,
+    learning_rate: float | optax.Schedule,
+    weight_decay: float,
+) -> optax.GradientTransformationExtraArgs:
+    rule = optax.chain(optimizer.transform(meta_params), optax.scale(-1.0))  # Optax's sign
+    decay = [optax.add_decayed_weights(weight_decay)] if weight_decay else []
+    return optax.chain(rule, *decay, optax.scale_by_learning_rate(learning_rate))
+
+
+WHERE_THEY_FAIL = {
+    "lstm-cifar10": "behind NAG from about step 200; needs labels by layer",
+    "lstm-cifar10-single": "behind NAG from about step 200",
+    "lstm-cifar10-sub2": "behind NAG beyond 100 steps; trained on eight classes",
+    "lstm-cifar10-sub5": "behind NAG beyond 100 steps; trained on five classes",
+    "lstm-mnist": "behind NAG from step 200; ReLU networks, other scales of the loss",
+    "lstm-neural-art": "behind Adam at 128 x 128 unless gradients are scaled by 4",
+    "lstm-quadratic": "anything but quadratics",
+    "lstm-quadratic-all": "anything but quadratics",
+    "lstm-quadratic-last": "behind Adam already on quadratics: a lesson, not a tool",
+}
+"""Measured: docs/results.md, docs/robustness.md."""
+
+
+class PretrainedTable:
+    """What `pretrained_table` returns: prints as a table, on a terminal and in a notebook.
+
+    Attributes:
+        rows: one dict a bundled optimizer: `name`, `rule`, `trained_on`, `steps`, `weights`
+            (numbers), `state_bytes` (a parameter) and `fails`.
+    """
+
+    HEADINGS = ("name", "rule", "trained on", "steps", "weights", "state B/param", "where it fails")
+
+    def __init__(self, rows: list[dict[str, Any]]):
+        self.rows = rows
+
+    def __rich__(self) -> Table:
+        table = Table(*self.HEADINGS, box=SIMPLE, pad_edge=False)
+        for row in self.rows:
+            table.add_row(*(str(value) for value in row.values()))
+        return table
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        console = Console(width=120, color_system=None)
+        with console.capture() as captured:
+            console.print(self)
+        return captured.get()
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        def line(tag: str, values: Any) -> str:
+            return "<tr>" + "".join(f"<{tag}>{escape(str(v))}</{tag}>" for v in values) + "</tr>"
+
+        body = [line("td", row.values()) for row in self.rows]
+        return "<table>" + "".join([line("th", self.HEADINGS), *body]) + "</table>"
+
+
+def pretrained_table() -> PretrainedTable:
+    """What each bundled optimizer is for, what it costs, and where it fails.
+
+    Example:
+        >>> table = pretrained_table()
+        >>> [row["state_bytes"] for row in table.rows if row["name"] == "lstm-mnist"]
+        [320]
+    """
+    rows = []
+    for name in pretrained_names():
+        optimizer, meta_params, metadata = load_optimizer(weights_path(name))
+        config = metadata.get("config", {})
+        rows.append(
+            {
+                "name": name,
+                "rule": metadata["optimizer"]["name"],
+                "trained_on": _task(config.get("task", {})),
+                "steps": config.get("episode_length", "-"),
+                "weights": sum(leaf.size for leaf in jax.tree.leaves(meta_params)),
+                "state_bytes": _state_bytes(optimizer, meta_params),
+                "fails": metadata.get("fails", WHERE_THEY_FAIL.get(name, "-")),
+            }
+        )
+    return PretrainedTable(rows)
+
+
+def _task(specification: dict[str, Any]) -> str:
+    data = specification.get("dataset", {})
+    of = f" of {data['name']}" if isinstance(data, dict) and "name" in data else ""
+    return f"{specification.get('name', '-')}{of}"
+
+
+def _state_bytes(optimizer: LearnedOptimizer, meta_params: MetaParams) -> int:
+    """Bytes of state for each parameter of a large matrix."""
+    params = {"dense": jnp.zeros((256, 256), jnp.float32)}
+    state = jax.eval_shape(lambda p: optimizer.transform(meta_params).init(p), params)
+    total = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    return round(total / 256**2)
