@@ -14,3 +14,10 @@ jax.config.update("jax_disable_most_optimizations", True)
 with pytest.MonkeyPatch.context() as patch:
     patch.setenv("XLA_FLAGS", flags())
     jax.devices()  # now the flags are read, once for the process
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _programs_go_with_their_module():
+    """Thousands of compiled programs are more than Linux lets a process map (65,530 areas)."""
+    yield
+    jax.clear_caches()

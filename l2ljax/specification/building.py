@@ -5,7 +5,7 @@ name is one from a list of builders, or `"module:attribute"` or `"file.py:attrib
 own (`l2ljax.specification.names`). A builder decorated with `specified` gives each of its values
 the specification that rebuilds it, so that configurations and weights files need not be told a
 second time. It is also the way across processes: the functions in a learned optimizer or a task
-cannot be pickled, as Optax's cannot; send `optimizer.specification` and `l2ljax.optimizers.build` it.
+cannot be pickled, as Optax's cannot; send `optimizer.specification` and build it.
 """
 
 import functools
