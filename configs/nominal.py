@@ -12,7 +12,7 @@ from l2ljax.experiments.experiment import DEFAULTS
 def get_config() -> ml_collections.ConfigDict:
     """The configuration; every field is a flag, `--config.num_meta_updates=100`."""
     config = ml_collections.ConfigDict(DEFAULTS)
-    config.num_meta_updates = 14_000
+    config.num_meta_updates = 8_000
     config.num_tasks = 2
     config.episode_length = 1000
     config.unroll_length = 50
@@ -22,11 +22,11 @@ def get_config() -> ml_collections.ConfigDict:
         "hidden_sizes": (48,),
         "batch_size": 64,
     }
-    config.optimizer = {"name": "nominal"}
+    config.optimizer = {"name": "nominal", "hidden_sizes": (8,)}
     config.estimator = {
         "name": "l2ljax.experiments.mixtures:suite_mixture",
-        "num_perturbations": 4,
-        "sigma": 0.02,
+        "num_perturbations": 8,
+        "sigma": 0.05,
         "tasks": (
             "quadratic",
             "valley-noisy",
@@ -41,7 +41,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.checkpoint_every = 1000
     config.meta_optimizer = {
         "name": "adam",
-        "learning_rate": 2e-3,
+        "learning_rate": 1.5e-3,
         "clip_norm": 1.0,
         "schedule": "cosine",
         "restarts": (),

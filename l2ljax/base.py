@@ -35,7 +35,7 @@ class CoordinateGroup(NamedTuple):
     """
 
     leaves: tuple[int, ...]
-    transform: Callable[[MetaParams], optax.GradientTransformationExtraArgs]
+    transform: Callable[[MetaParams], optax.GradientTransformation]
 
 
 class _Fields(NamedTuple):
@@ -81,7 +81,7 @@ class LearnedOptimizer(_Fields):
 
     __slots__ = ()
 
-    def _replace(self, **changes: Any) -> "LearnedOptimizer":
+    def _replace(self, **changes: Any) -> "LearnedOptimizer":  # pyright: ignore
         """As NamedTuples have it; groups go with the transform that they were made for.
 
         Where `transform` is replaced and `coordinate_groups` is not, the result has none: the old
@@ -169,6 +169,16 @@ class Task:
         default=None, metadata={"static": True}
     )
 
+    def __repr__(self) -> str:
+        """Its functions' names, and the shapes of its data."""
+        functions = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.metadata.get("static")
+        }
+        named = [f"{n}={function_name(f) if callable(f) else f!r}" for n, f in functions.items()]
+        return f"Task({', '.join(named)}, data={shapes(self.data)})"
+
 
 class Running(NamedTuple):
     """The instance of a running optimizee whose task has state, see `Task`.
@@ -180,16 +190,6 @@ class Running(NamedTuple):
 
     instance: Instance
     state: PyTree
-
-    def __repr__(self) -> str:
-        """Its functions' names, and the shapes of its data."""
-        functions = {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)
-            if field.metadata.get("static")
-        }
-        named = [f"{n}={function_name(f) if callable(f) else f!r}" for n, f in functions.items()]
-        return f"Task({', '.join(named)}, data={shapes(self.data)})"
 
 
 class GradientEstimator(abc.ABC):

@@ -19,7 +19,7 @@ import optax
 from absl import app, flags
 
 import l2ljax
-from l2ljax.evaluation.statistics import bootstrap_ci95
+from l2ljax.evaluation.statistics import mean_ci95
 from l2ljax.training.step import init_state, meta_step
 
 MINUTES = flags.DEFINE_float("minutes", 9.0, "Meta-training time, compilation included.")
@@ -73,11 +73,11 @@ def main(argv: list[str]) -> None:
 
     summary = {"num_meta_updates": num_updates, "rates": rates, "final_loss": {}, "difference": {}}
     for name, losses in results.items():
-        low, high = bootstrap_ci95(losses)
+        low, high = mean_ci95(losses)
         summary["final_loss"][name] = [float(losses.mean()), float(low), float(high)]
     for name in rates:
         pairs = results["learned"] - results[name]
-        low, high = bootstrap_ci95(pairs)
+        low, high = mean_ci95(pairs)
         summary["difference"][name] = [float(pairs.mean()), float(low), float(high)]
     summary["meta_params"] = jax.tree.map(lambda x: np.asarray(x).tolist(), meta_params)
     print(json.dumps(summary, indent=1))

@@ -35,13 +35,13 @@ def task_ratios(cells: Cells, num_steps: int, optimizer: str, split: str) -> dic
         ours = cells.get((num_steps, name, optimizer))
         reference = cells.get((num_steps, name, REFERENCE))
         if entry.split == split and ours is not None and reference is not None:
-            numbers = [
-                np.array([np.nan if x is None else x for x in cell["final_loss"]], np.float64)
-                for cell in (ours, reference)
-            ]
             start = np.array(ours["start"], np.float64)
-            found[name] = ratios(*numbers, start, entry.floor)
+            found[name] = ratios(_final(ours), _final(reference), start, entry.floor)
     return found
+
+
+def _final(cell: Mapping[str, Any]) -> np.ndarray:
+    return np.array([np.nan if x is None else x for x in cell["final_loss"]], np.float64)
 
 
 def rows(cells: Cells, num_steps: int, split: str) -> list[dict[str, Any]]:

@@ -188,7 +188,7 @@ def _module_of_file(place: str) -> Any:
     for module in list(sys.modules.values()):  # the running script, or one that is there already
         file = getattr(module, "__dict__", {}).get("__file__")
         same_name = isinstance(file, str) and os.path.basename(file) == path.name
-        if same_name and Path(file).resolve() == path:
+        if same_name and Path(str(file)).resolve() == path:
             return module
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")

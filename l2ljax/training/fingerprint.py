@@ -182,15 +182,17 @@ def _on_one_device(value: Any) -> Any:
     if isinstance(value, Mesh):
         return None
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        old = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
+        fields: Any = dataclasses.fields(value)
+        old = {f.name: getattr(value, f.name) for f in fields if f.init}
         new = {name: _on_one_device(v) for name, v in old.items()}
         changed = {name: v for name, v in new.items() if v is not old[name]}
         return dataclasses.replace(value, **changed) if changed else value
-    if type(value) is dict:
-        new = {name: _on_one_device(v) for name, v in value.items()}
-        return new if any(new[name] is not value[name] for name in new) else value
-    if type(value) in (tuple, list):
-        items = list(value)
+    inside: Any = value
+    if type(inside) is dict:
+        new = {name: _on_one_device(v) for name, v in inside.items()}
+        return new if any(new[name] is not inside[name] for name in new) else value
+    if type(inside) in (tuple, list):
+        items = list(inside)
         new = [_on_one_device(v) for v in items]
         same = all(a is b for a, b in zip(items, new, strict=True))
         return value if same else tuple(new) if type(value) is tuple else new

@@ -83,7 +83,8 @@ def as_function(estimate: Estimate) -> Callable[[MetaParams], Any]:
         (meta_params,), (tangent,) = primals, tangents
         loss, grads = estimate(meta_params)
         slopes = jax.tree.map(lambda g, t: jnp.sum(g * t), grads, tangent)
-        return loss, sum(jax.tree.leaves(slopes), jnp.zeros_like(loss)).astype(loss.dtype)
+        total = jax.tree.reduce(jnp.add, slopes, jnp.zeros_like(loss))
+        return loss, jnp.asarray(total, jnp.result_type(loss))
 
     return meta_loss
 
