@@ -15,13 +15,15 @@ BLOCKS = [
 ]
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=["use", "train"])
+@pytest.mark.parametrize("block", BLOCKS, ids=["use", "train", "estimators"])
 def test_examples_run(block):
     """As they stand, in order, each from an empty namespace."""
     names = {}
     exec(compile(block, "README.md", "exec"), names)
     if "TrainState" in names:
         assert float(names["value"]) < 0.5  # from log(10) = 2.3: the optimizer transfers
-    else:
+    elif "losses" in names:
         assert names["losses"].shape == (64, 21)
         assert bool(jax.numpy.isfinite(names["losses"]).all())
+    else:
+        assert names["result"].num_meta_updates == 4
