@@ -103,3 +103,67 @@ def test_public_names_exist():
         "load_dataset",
     ]
     assert set(promised) <= set(l2ljax.__all__)
+
+
+ROOT = PACKAGE.parent
+LONGEST_FILE, LONGEST_FUNCTION, MOST_ROOMS = 300, 60, 18
+SOURCES = [
+    path
+    for folder in ("l2ljax", "scripts", "configs", "benchmarks", "tests")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+]
+
+
+@pytest.mark.skipif(not (ROOT / "scripts").is_dir(), reason="an installed package alone")
+def test_files_fit_in_a_head():
+    """A file is one idea, 300 lines at most."""
+    long = {str(p.relative_to(ROOT)): len(p.read_text().splitlines()) for p in SOURCES}
+    assert {name: n for name, n in long.items() if n > LONGEST_FILE} == {}
+
+
+def lines_of(function):
+    """Of a function without its docstring."""
+    text = ast.get_docstring(function, clean=False)
+    docstring = text.count("\n") + 1 if text else 0
+    return function.end_lineno - function.lineno + 1 - docstring
+
+
+def test_functions_fit_on_a_page():
+    long = {
+        f"{path.relative_to(PACKAGE)}:{node.name}": lines_of(node)
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef) and lines_of(node) > LONGEST_FUNCTION
+    }
+    assert long == {}
+
+
+def test_a_listing_of_the_package_fits_a_glance():
+    entries = [path for path in PACKAGE.iterdir() if path.name != "__pycache__"]
+    assert len(entries) <= MOST_ROOMS
+
+
+def test_every_wing_says_what_it_is():
+    for wing in (path for path in PACKAGE.iterdir() if (path / "__init__.py").exists()):
+        assert ast.get_docstring(ast.parse((wing / "__init__.py").read_text())), wing.name
+
+
+def test_no_module_bears_the_name_of_a_public_function():
+    """`import l2ljax.evaluation` gives a module, and so does every other path of a module."""
+    for path in FILES:
+        names = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        if names[-1] in ("__init__", "__main__"):
+            continue
+        init = path.parent / "__init__.py"
+        exported = {
+            alias.asname or alias.name
+            for node in ast.walk(ast.parse(init.read_text()))
+            if isinstance(node, ast.ImportFrom) and node.module != ".".join(names[:-1])
+            for alias in node.names
+        }
+        assert names[-1] not in exported, ".".join(names)
+
+
+def test_the_picture_of_the_architecture_is_true():
+    done = subprocess.run([sys.executable, str(ROOT / "scripts" / "architecture.py"), "--check"])
+    assert done.returncode == 0
