@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from l2ljax.evaluation.rollouts import Curve
+from l2ljax.evaluation import Curve
 from test_experiment import TINY
 
 import l2ljax
