@@ -19,7 +19,7 @@ from l2ljax.optimizers._velo import scale_by_velo, velo
 from l2ljax.optimizers._wrap import wrap
 from l2ljax.optimizers.labels import LABELS, conv_fc_labels, named_partition
 from l2ljax.optimizers.networks import CoordinatewiseLSTM
-from l2ljax.optimizers.parametrised import Parametrised, log, logit
+from l2ljax.optimizers.parametrised import Parametrised, log, logit, plain
 from l2ljax.optimizers.preprocess import identity, log_and_sign, log_sign
 from l2ljax.optimizers.published import KINDS, from_published, load_published
 from l2ljax.optimizers.sharding import state_shardings
@@ -42,6 +42,9 @@ BUILDERS: dict[str, Callable[..., LearnedOptimizer]] = {
 """Name in configs and weight files -> builder. A new learned optimizer adds its line here."""
 
 PREPROCESS = {"identity": identity, "log_and_sign": log_and_sign, "log_sign": log_sign}
+
+SCALES = {"log": log, "logit": logit, "plain": plain}
+"""What a hyperparameter's `specification` may name."""
 
 
 def build(specification: Mapping[str, Any]) -> LearnedOptimizer:
@@ -98,6 +101,8 @@ def _with_parts(argument: str, value: Any) -> Any:
             isinstance(value.get("name"), str) and value["name"] in PREPROCESS
         ):
             return call_with(PREPROCESS, value, "preprocess")
+        if isinstance(value.get("name"), str) and value["name"] in SCALES:
+            return call_with(SCALES, value, "hyperparameter")
         if "name" in value:
             return _build(value)
         if set(value) == {"function"}:

@@ -24,15 +24,13 @@ from l2ljax.checks import (
 )
 from l2ljax.optimizers.features import newton_schulz, rms_normalized
 from l2ljax.optimizers.signs import negated
-from l2ljax.optimizers.tensors import (
+from l2ljax.optimizers.tensor_network import (
     DEFAULT_BLOCK_SIZE,
-    Decays,
-    MomentsState,
     Network,
     apply_network,
     init_layers,
-    scale_by_rule,
 )
+from l2ljax.optimizers.tensors import Decays, MomentsState, scale_by_rule
 from l2ljax.specification import specified
 
 GROUPS = {

@@ -6,6 +6,7 @@ the learned one's update is used while three tests pass, the other's while one f
 no further loss is evaluated: the losses that training computes anyway are averaged.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +21,7 @@ from l2ljax.checks import (
     check_transform,
     short,
 )
+from l2ljax.optimizers.loss_watch import LossWatch, add_if, fresh_watch, watch_loss
 
 
 class GuardCounts(NamedTuple):
@@ -38,26 +40,6 @@ class GuardCounts(NamedTuple):
     loss: jax.Array
     fallback: jax.Array
     skipped: jax.Array
-
-
-class LossWatch(NamedTuple):
-    """What the loss test remembers: float32 scalars, and two int32 ones.
-
-    Attributes:
-        average: of the finite losses so far, exponentially weighted, not corrected for its start.
-        noise: of their absolute differences from step to step, likewise.
-        last: the newest loss.
-        seen: int32, losses so far.
-        best: least corrected average since the learned optimizer took over.
-        hold: int32, steps for which the fallback still has control.
-    """
-
-    average: jax.Array
-    noise: jax.Array
-    last: jax.Array
-    seen: jax.Array
-    best: jax.Array
-    hold: jax.Array
 
 
 class GuardState(NamedTuple):
@@ -145,26 +127,11 @@ def guard(
     """
     check_transform("learned", learned)
     check_transform("fallback", fallback)
-    check_number("max_ratio", max_ratio, above=0)
-    check_number("tolerance", tolerance, above=0)
-    check_positive_int("hold", hold)
-    check_number("decay", decay)
-    if not 0 <= decay < 1:
-        raise ValueError(f"decay must be a number from 0 to below 1, got {short(decay)}.")
+    _check_numbers(max_ratio, decay, tolerance, hold)
     learned = optax.with_extra_args_support(learned)
     fallback = optax.with_extra_args_support(fallback)
 
-    def init(params: PyTree) -> GuardState:
-        check_real_floating(params, "parameter")
-        return GuardState(
-            count=jnp.zeros([], jnp.int32),
-            learned=learned.init(params),
-            fallback=fallback.init(params),
-            counts=GuardCounts(*[jnp.zeros([], jnp.int32) for _ in GuardCounts._fields]),
-            watch=_fresh_watch(),
-            # A copy: a state that shares its buffers with the parameters could not be donated.
-            anchor=jax.tree.map(lambda p: jnp.array(p, copy=True), params) if go_back else (),
-        )
+    init = functools.partial(_init, learned, fallback, go_back)
 
     def update(
         updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any
@@ -176,7 +143,7 @@ def guard(
         finite = _all_finite((ours, learned_state))
         safe_finite = _all_finite((safe, fallback_state))
         small = optax.tree.norm(_as_float32(ours)) <= max_ratio * optax.tree.norm(_as_float32(safe))
-        failed, improved, watch = _watch(
+        failed, improved, watch = watch_loss(
             state.watch, extra_args.get("value"), state.counts.loss, decay, tolerance, hold
         )
 
@@ -187,18 +154,18 @@ def guard(
             anchor = _where(improved, _like(params, anchor), anchor)
             back = jax.tree.map(lambda a, p: a.astype(p.dtype) - p, anchor, _arrays(params))
             chosen = _where(failed, _like(back, updates), chosen)
-        counts = GuardCounts(
-            nonfinite=_add(state.counts.nonfinite, ~finite),
-            norm=_add(state.counts.norm, finite & safe_finite & ~small),
-            loss=_add(state.counts.loss, failed),
-            fallback=_add(state.counts.fallback, ~use_ours & safe_finite),
-            skipped=_add(state.counts.skipped, ~use_ours & ~safe_finite),
+        happened = GuardCounts(
+            nonfinite=~finite,
+            norm=finite & safe_finite & ~small,
+            loss=failed,
+            fallback=~use_ours & safe_finite,
+            skipped=~use_ours & ~safe_finite,
         )
         return chosen, GuardState(
             count=jnp.asarray(optax.safe_increment(state.count)),
             learned=_where(finite, learned_state, state.learned),
             fallback=_where(safe_finite, fallback_state, state.fallback),
-            counts=counts,
+            counts=GuardCounts(*map(add_if, state.counts, happened)),
             watch=watch._replace(hold=jnp.maximum(watch.hold - ~failed, 0)),
             anchor=anchor,
         )
@@ -206,66 +173,26 @@ def guard(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _fresh_watch() -> LossWatch:
-    return LossWatch(
-        average=jnp.zeros([], jnp.float32),
-        noise=jnp.zeros([], jnp.float32),
-        last=jnp.zeros([], jnp.float32),
-        seen=jnp.zeros([], jnp.int32),
-        best=jnp.full([], jnp.inf, jnp.float32),
-        hold=jnp.zeros([], jnp.int32),
+def _init(learned: Any, fallback: Any, go_back: bool, params: PyTree) -> GuardState:
+    check_real_floating(params, "parameter")
+    return GuardState(
+        count=jnp.zeros([], jnp.int32),
+        learned=learned.init(params),
+        fallback=fallback.init(params),
+        counts=GuardCounts(*[jnp.zeros([], jnp.int32) for _ in GuardCounts._fields]),
+        watch=fresh_watch(),
+        # A copy: a state that shares its buffers with the parameters could not be donated.
+        anchor=jax.tree.map(lambda p: jnp.array(p, copy=True), params) if go_back else (),
     )
 
 
-def _watch(
-    watch: LossWatch,
-    value: Any,
-    failures: jax.Array,
-    decay: float,
-    tolerance: float,
-    hold: int,
-) -> tuple[jax.Array, jax.Array, LossWatch]:
-    """Whether the learned optimizer fails now, whether the average is at its best, what is next."""
-    if value is None:
-        return jnp.bool(False), jnp.bool(False), watch
-    value = jnp.asarray(value, jnp.float32)
-    fine = jnp.isfinite(value)
-    value = jnp.where(fine, value, watch.last)
-    in_control = watch.hold == 0
-
-    def corrected(average: jax.Array, number: jax.Array) -> jax.Array:
-        return average / jnp.maximum(1 - decay ** number.astype(jnp.float32), 1 - decay)
-
-    seen = _add(watch.seen, fine)
-    average = jnp.where(fine, decay * watch.average + (1 - decay) * value, watch.average)
-    change = jnp.where(watch.seen > 0, jnp.abs(value - watch.last), 0)
-    noise = jnp.where(
-        fine & (watch.seen > 0), decay * watch.noise + (1 - decay) * change, watch.noise
-    )
-    now = corrected(average, seen)
-    rise = tolerance * corrected(watch.noise, jnp.maximum(watch.seen - 1, 0))
-    warm = watch.seen >= max(2, 1 / (1 - decay))
-    failed = in_control & (~fine | (warm & (now > watch.best + rise)))
-    # While the fallback has control the best is what the learned optimizer will find.
-    improved = fine & ~failed & (~in_control | (now < watch.best))
-    held = hold * 2.0 ** jnp.minimum(failures, 30).astype(jnp.float32)
-    held = jnp.minimum(held, 2.0**30).astype(jnp.int32)
-    return (
-        failed,
-        improved,
-        LossWatch(
-            average=average,
-            noise=noise,
-            last=jnp.where(fine, value, watch.last),
-            seen=seen,
-            best=jnp.where(improved, now, watch.best),
-            hold=jnp.where(failed, held, watch.hold),
-        ),
-    )
-
-
-def _add(count: jax.Array, condition: jax.Array) -> jax.Array:
-    return jnp.where(condition, jnp.asarray(optax.safe_increment(count)), count)
+def _check_numbers(max_ratio: Any, decay: Any, tolerance: Any, hold: Any) -> None:
+    check_number("max_ratio", max_ratio, above=0)
+    check_number("tolerance", tolerance, above=0)
+    check_positive_int("hold", hold)
+    check_number("decay", decay)
+    if not 0 <= decay < 1:
+        raise ValueError(f"decay must be a number from 0 to below 1, got {short(decay)}.")
 
 
 def _where(condition: jax.Array, yes: PyTree, no: PyTree) -> PyTree:

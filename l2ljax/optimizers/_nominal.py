@@ -33,6 +33,7 @@ from l2ljax.checks import (
     check_real_floating,
     check_sizes,
 )
+from l2ljax.optimizers.signs import negated
 from l2ljax.specification import specified
 
 DECAYS = (0.5, 0.9, 0.99)
@@ -115,17 +116,22 @@ def scale_by_nominal(
 
     def init(params: PyTree) -> ScaleByNominalState:
         check_real_floating(params, "parameter")
-        zeros = optax.tree.zeros_like(params, dtype=jnp.float32)
-        return ScaleByNominalState(jnp.zeros([], jnp.int32), (zeros,) * len(DECAYS), zeros)
+        # each with buffers of its own, so that the state can be donated
+        *momenta, second = [
+            optax.tree.zeros_like(params, dtype=jnp.float32) for _ in range(len(DECAYS) + 1)
+        ]
+        return ScaleByNominalState(jnp.zeros([], jnp.int32), tuple(momenta), second)
 
     def update(
         updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, ScaleByNominalState]:
         del extra_args
         if params is None:
-            raise ValueError(
-                "scale_by_nominal reads the parameters: call update(gradients, state, params)."
-            )
+            if jax.tree.leaves(updates):
+                raise ValueError(
+                    "scale_by_nominal reads the parameters: call update(gradients, state, params)."
+                )
+            params = updates
         check_real_floating(updates, "gradient")
         gradients = optax.tree.cast(updates, jnp.float32)
         count = jnp.asarray(optax.safe_increment(state.count))
@@ -240,9 +246,7 @@ def nominal(
         return {"layers": _init_layers(sizes, key)}
 
     def transform(meta_params: MetaParams) -> optax.GradientTransformationExtraArgs:
-        return optax.with_extra_args_support(
-            optax.chain(scale_by_nominal(meta_params, **options._asdict()), optax.scale(-1.0))
-        )
+        return negated(scale_by_nominal(meta_params, **options._asdict()))
 
     return LearnedOptimizer(init, transform)
 

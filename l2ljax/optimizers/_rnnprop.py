@@ -7,7 +7,7 @@ is bounded, so it carries over to other losses and to longer runs than it was tr
 
 import functools
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,31 +21,19 @@ from l2ljax.checks import (
     check_real_floating,
     short,
 )
-from l2ljax.optimizers.blocks import in_blocks
-from l2ljax.optimizers.networks import CoordinatewiseLSTM, LSTMCarry
+from l2ljax.optimizers.leafwise import step_leaves
+from l2ljax.optimizers.networks import CoordinatewiseLSTM
 from l2ljax.optimizers.preprocess import given
+from l2ljax.optimizers.rnnprop_step import (
+    BiasCorrection,
+    ScaleByRNNPropState,
+    corrections_at,
+    init_state,
+    step_coordinates,
+)
 from l2ljax.optimizers.signs import negated
 from l2ljax.optimizers.transform import DEFAULT_BLOCK_SIZE
 from l2ljax.specification import specified
-
-BiasCorrection = bool | Literal["constant"]
-"""What the moments are divided by, see `rnnprop`."""
-
-
-class ScaleByRNNPropState(NamedTuple):
-    """State of `scale_by_rnnprop`.
-
-    Attributes:
-        count: int32 scalar, updates made so far (it stops at the largest int32).
-        momentum: tree like the parameters, float32: the moving average of g.
-        second_moment: likewise, of g^2.
-        carry: one `LSTMCarry` a layer, leaves `[hidden_size, *param.shape]` in the network's dtype.
-    """
-
-    count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
-    momentum: PyTree
-    second_moment: PyTree
-    carry: tuple[LSTMCarry, ...]
 
 
 @specified("rnnprop")
@@ -106,23 +94,25 @@ def rnnprop(
         >>> bool(jnp.allclose(small, large, rtol=1e-3))
         True
     """
-    options: dict[str, Any] = {
-        "hidden_sizes": hidden_sizes,
-        "output_scale": output_scale,
-        "b1": b1,
-        "b2": b2,
-        "bias_correction": bias_correction,
-        "eps": eps,
-        "forget_bias": forget_bias,
-        "dtype": dtype,
-        "state_dtype": state_dtype,
-        "block_size": block_size,
-    }
     _check_options(output_scale, b1, b2, bias_correction, eps, block_size)
     network = _network(hidden_sizes, forget_bias, dtype, state_dtype)
 
+    scale = functools.partial(
+        scale_by_rnnprop,
+        hidden_sizes=hidden_sizes,
+        output_scale=output_scale,
+        b1=b1,
+        b2=b2,
+        bias_correction=bias_correction,
+        eps=eps,
+        forget_bias=forget_bias,
+        dtype=dtype,
+        state_dtype=state_dtype,
+        block_size=block_size,
+    )
+
     def transform(meta_params: MetaParams) -> optax.GradientTransformationExtraArgs:
-        return negated(scale_by_rnnprop(meta_params, **options))
+        return negated(scale(meta_params))
 
     def coordinate_groups(params: Params) -> tuple[CoordinateGroup, ...]:
         everything = tuple(range(len(jax.tree.leaves(params))))
@@ -189,36 +179,13 @@ def scale_by_rnnprop(
         f"they must come from init of rnnprop(hidden_sizes={network.hidden_sizes})",
     )
 
-    def init(params: PyTree) -> ScaleByRNNPropState:
-        check_real_floating(params, "parameter")
-
-        def zeros(param: jax.Array) -> jax.Array:
-            return jnp.zeros_like(param, dtype=jnp.float32)
-
-        def repeated(zero: jax.Array, param: jax.Array) -> jax.Array:
-            like = jnp.zeros_like(param, dtype=zero.dtype)
-            return jnp.broadcast_to(like, (*zero.shape, *like.shape))
-
-        return ScaleByRNNPropState(
-            count=jnp.zeros([], jnp.int32),
-            momentum=jax.tree.map(zeros, params),
-            second_moment=jax.tree.map(zeros, params),
-            carry=jax.tree.map(
-                lambda zero: jax.tree.map(functools.partial(repeated, zero), params),
-                network.initial_carry(),
-            ),
-        )
-
-    def step_coordinates(corrections, state, gradient):
-        (momentum, second, carry), (correct_m, correct_v) = state, corrections
-        gradient = gradient.astype(jnp.float32)
-        momentum = b1 * momentum + (1 - b1) * gradient
-        second = b2 * second + (1 - b2) * gradient * gradient
-        scale = jax.lax.rsqrt(second * correct_v + eps)
-        inputs = jnp.stack([momentum * correct_m * scale, gradient * scale])
-        stepped: Any = network.apply(meta_params, carry, inputs)
-        carry, output = stepped
-        return (momentum, second, carry), jnp.asarray(output_scale, dtype) * jnp.tanh(output)
+    init = functools.partial(init_state, network)
+    step = functools.partial(
+        step_coordinates,
+        functools.partial(network.apply, meta_params),
+        jnp.asarray(output_scale, dtype),
+        (b1, b2, eps),
+    )
 
     def update(
         updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any
@@ -232,28 +199,12 @@ def scale_by_rnnprop(
             "give update() gradients like the parameters that init() was given",
         )
         count = jnp.asarray(optax.safe_increment(state.count))
-        corrections = _corrections(count, b1, b2, bias_correction)
-        gradients, treedef = jax.tree.flatten(updates)
-        inner_def = jax.tree.structure((0, 0, network.initial_carry()))
-        trees = inner_def.flatten_up_to(tuple(state[1:]))
-        columns = [treedef.flatten_up_to(tree) for tree in trees]
-        stepped = [
-            in_blocks(
-                functools.partial(step_coordinates, corrections),
-                inner_def.unflatten(leaves),
-                jnp.asarray(gradient),
-                block_size,
-            )
-            for gradient, *leaves in zip(gradients, *columns, strict=True)
-        ]
-        outputs = [
-            output.astype(jnp.result_type(gradient))
-            for (_, output), gradient in zip(stepped, gradients, strict=True)
-        ]
-        if stepped:
-            leaves = [jax.tree.leaves(inner) for inner, _ in stepped]
-            trees = [treedef.unflatten(column) for column in zip(*leaves, strict=True)]
-        return treedef.unflatten(outputs), ScaleByRNNPropState(count, *inner_def.unflatten(trees))
+        corrections = corrections_at(count, b1, b2, bias_correction)
+        one = (jnp.float32(0), jnp.float32(0), network.initial_carry())
+        outputs, inner = step_leaves(
+            functools.partial(step, corrections), tuple(state[1:]), one, updates, block_size
+        )
+        return outputs, ScaleByRNNPropState(count, *inner)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -273,19 +224,6 @@ def _network(
 
 def _init(network: CoordinatewiseLSTM, key: jax.Array) -> MetaParams:
     return jax.jit(network.init)(key, network.initial_carry(), jnp.zeros(2, network.dtype))
-
-
-def _corrections(
-    count: jax.Array, b1: float, b2: float, bias_correction: BiasCorrection
-) -> tuple[jax.Array | float, jax.Array | float]:
-    """Factors on m and v."""
-    if bias_correction == "constant":
-        return 1 / (1 - b1), 1 / (1 - b2)
-    if not bias_correction:
-        return 1.0, 1.0
-    steps = count.astype(jnp.float32)
-    # 1 - b^t, without the cancellation of float32 where b is near 1
-    return tuple(-1 / jnp.expm1(steps * jnp.log1p(jnp.float32(b - 1))) for b in (b1, b2))  # pyright: ignore
 
 
 def _check_options(

@@ -16,14 +16,13 @@ from l2ljax.base import LearnedOptimizer, MetaParams
 from l2ljax.checks import check_like, check_number, check_positive_int, check_sizes
 from l2ljax.optimizers.features import TIME_SCALES, time_features
 from l2ljax.optimizers.signs import negated
-from l2ljax.optimizers.tensors import (
+from l2ljax.optimizers.tensor_network import (
     DEFAULT_BLOCK_SIZE,
-    Decays,
     Network,
     apply_network,
     init_layers,
-    scale_by_rule,
 )
+from l2ljax.optimizers.tensors import Decays, scale_by_rule
 from l2ljax.specification import specified
 
 GROUPS = {

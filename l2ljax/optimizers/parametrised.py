@@ -78,6 +78,20 @@ def logit(value: float) -> Parametrised:
     return Parametrised("logit", float(value))
 
 
+def plain(value: float) -> Parametrised:
+    """A number that is learned as it is: what a bare number is to `l2ljax.hyperparameters`.
+
+    Raises:
+        ValueError: unless `value` is a finite number.
+
+    Example:
+        >>> plain(0.5).raw
+        0.5
+    """
+    check_number("value of plain", value)
+    return Parametrised("plain", float(value))
+
+
 def as_parametrised(name: str, value: Any) -> Parametrised:
     """`value` if it is one, a plain number as it is, and one from its specification.
 
@@ -87,11 +101,10 @@ def as_parametrised(name: str, value: Any) -> Parametrised:
     if isinstance(value, Parametrised):
         return value
     if is_number(value):
-        return Parametrised("plain", float(value))
+        return plain(value)
     if isinstance(value, Mapping) and set(value) == {"name", "value"}:
         check_choice(f"the scale of {name}", value["name"], KINDS)
-        makers = {"log": log, "logit": logit, "plain": lambda x: as_parametrised(name, x)}
-        return makers[value["name"]](value["value"])
+        return {"log": log, "logit": logit, "plain": plain}[value["name"]](value["value"])
     raise ValueError(
         f"The hyperparameter {name} must be l2ljax.log(x), l2ljax.logit(x) or a number, "
         f"got {short(value)}."

@@ -6,7 +6,7 @@ safetensors, or flax's msgpack.
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,22 @@ import numpy as np
 
 from l2ljax.base import LearnedOptimizer, MetaParams
 from l2ljax.checks import check_path, short
+from l2ljax.optimizers._celo import celo, from_celo_arrays
 from l2ljax.optimizers._celo2 import GROUPS, celo2
+from l2ljax.optimizers._celo_adam import celo_adam, from_celo_adam_arrays
 from l2ljax.optimizers._lstm import lstm
 from l2ljax.optimizers._rnnprop import rnnprop
 from l2ljax.optimizers.preprocess import identity, log_and_sign
+from l2ljax.optimizers.published_arrays import (
+    Arrays,
+    check_arrays,
+    count_layers,
+    flat_arrays,
+    length_of,
+    read_arrays,
+)
+from l2ljax.optimizers.scheduler import NUM_FEATURES
 from l2ljax.specification import check_arguments, check_mapping
-
-Arrays = dict[str, np.ndarray]
-"""The authors' names, with dots between their parts -> float32 arrays."""
 
 
 def load_published(
@@ -49,7 +57,7 @@ def load_published(
     """
     _check_kind(kind)
     check_path("path", path)
-    return from_published(kind, _read(Path(path)), **options)
+    return from_published(kind, read_arrays(Path(path)), **options)
 
 
 def from_published(
@@ -65,6 +73,9 @@ def from_published(
       other arguments of `lstm`. Whether there is preprocessing is read off the arrays' shapes.
     - "rnnprop": Huang et al. (2022) (thetianshuhuang/l2o), `network.recurrent.0.kernel`, ....
       Arguments of `rnnprop`; here b1 = 0.9, b2 = 0.999, constant bias correction.
+    - "celo" and "celo-adam": Celo and Celo-Adam (Moudgil et al. 2025) as their authors save them,
+      `rnn_params.linear_1.w`, ..., `ff_mod_stack.~.w0__0`, .... Arguments of `celo` and
+      `celo_adam`, of which `num_steps`, the length of training, must be given.
     - "celo2": Celo2 as PyLO saves it, `first_layer_weights.0`, ..., `output.bias`. Arguments of
       `celo2`.
 
@@ -90,14 +101,14 @@ def from_published(
     """
     _check_kind(kind)
     check_mapping("arrays", arrays, example='{"linear.w": ...}')
-    return KINDS[kind](_flat(arrays), **options)
+    return KINDS[kind](flat_arrays(arrays), **options)
 
 
 def _l2l(arrays: Arrays, **options: Any) -> tuple[LearnedOptimizer, MetaParams]:
     """DeepMind's LSTM: gates i, j, f, o of [x, h] W + b, the forget gate with + 1."""
-    num_layers = _count(arrays, "lstm_{}.", first=1)
-    sizes = [_rows(arrays, f"lstm_{i + 1}.w_gates", axis=1) // 4 for i in range(num_layers)]
-    inputs = _rows(arrays, "lstm_1.w_gates", axis=0) - sizes[0]
+    num_layers = count_layers(arrays, "lstm_{}.", first=1)
+    sizes = [length_of(arrays, f"lstm_{i + 1}.w_gates", axis=1) // 4 for i in range(num_layers)]
+    inputs = length_of(arrays, "lstm_1.w_gates", axis=0) - sizes[0]
     if inputs not in (1, 2):
         raise ValueError(
             f"lstm_1.w_gates of published l2l weights must have {sizes[0]} rows for the state and "
@@ -109,7 +120,7 @@ def _l2l(arrays: Arrays, **options: Any) -> tuple[LearnedOptimizer, MetaParams]:
         expected[f"lstm_{i + 1}.w_gates"] = (fan_in + size, 4 * size)
         expected[f"lstm_{i + 1}.b_gates"] = (4 * size,)
     expected |= {"linear.w": (sizes[-1], 1), "linear.b": (1,)}
-    _check_arrays("l2l", arrays, expected)
+    check_arrays("l2l", arrays, expected)
     for i in range(num_layers):
         params[f"kernel_{i}"] = _forget_second(arrays[f"lstm_{i + 1}.w_gates"].T)
         params[f"bias_{i}"] = _forget_second(arrays[f"lstm_{i + 1}.b_gates"])
@@ -128,15 +139,15 @@ def _l2l(arrays: Arrays, **options: Any) -> tuple[LearnedOptimizer, MetaParams]:
 def _rnnprop(arrays: Arrays, **options: Any) -> tuple[LearnedOptimizer, MetaParams]:
     """Huang et al.'s: Keras cells, gates i, f, c, o, the forget gate's offset inside the bias."""
     name = "network.recurrent.{}.{}"
-    num_layers = _count(arrays, "network.recurrent.{}.", first=0)
-    sizes = [_rows(arrays, name.format(i, "kernel"), axis=1) // 4 for i in range(num_layers)]
+    num_layers = count_layers(arrays, "network.recurrent.{}.", first=0)
+    sizes = [length_of(arrays, name.format(i, "kernel"), axis=1) // 4 for i in range(num_layers)]
     expected: dict[str, tuple[int, ...]] = {}
     for i, (size, fan_in) in enumerate(zip(sizes, [2, *sizes], strict=False)):
         expected[name.format(i, "kernel")] = (fan_in, 4 * size)
         expected[name.format(i, "recurrent_kernel")] = (size, 4 * size)
         expected[name.format(i, "bias")] = (4 * size,)
     expected |= {"network.delta.kernel": (sizes[-1], 1), "network.delta.bias": (1,)}
-    _check_arrays("rnnprop", arrays, expected)
+    check_arrays("rnnprop", arrays, expected)
     params: dict[str, Any] = {}
     for i in range(num_layers):
         kernels = [arrays[name.format(i, part)] for part in ("kernel", "recurrent_kernel")]
@@ -159,8 +170,8 @@ def _rnnprop(arrays: Arrays, **options: Any) -> tuple[LearnedOptimizer, MetaPara
 
 def _celo2(arrays: Arrays, **options: Any) -> tuple[LearnedOptimizer, MetaParams]:
     """PyLO's: torch's (out, in), the first layer in one piece a group of features."""
-    width = _rows(arrays, "first_layer_bias", axis=0)
-    width_2 = _rows(arrays, "hidden.bias", axis=0)
+    width = length_of(arrays, "first_layer_bias", axis=0)
+    width_2 = length_of(arrays, "hidden.bias", axis=0)
     expected: dict[str, tuple[int, ...]] = {
         f"first_layer_weights.{i}": (width, number) for i, number in enumerate(GROUPS.values())
     }
@@ -171,7 +182,7 @@ def _celo2(arrays: Arrays, **options: Any) -> tuple[LearnedOptimizer, MetaParams
         "output.weight": (3, width_2),
         "output.bias": (3,),
     }
-    _check_arrays("celo2", arrays, expected)
+    check_arrays("celo2", arrays, expected)
     first = [arrays[f"first_layer_weights.{i}"] for i in range(len(GROUPS))]
     params = {
         "kernel_0": np.concatenate(first, axis=1),
@@ -186,7 +197,61 @@ def _celo2(arrays: Arrays, **options: Any) -> tuple[LearnedOptimizer, MetaParams
     return celo2(**(given | options)), {"params": _on_device(params)}
 
 
+def _celo(arrays: Arrays, **options: Any) -> tuple[LearnedOptimizer, MetaParams]:
+    """Celo's: a bank of one network, whose first layer is in one piece a group of features."""
+    scheduler, given = _scheduler_shapes("celo", arrays, options)
+    prefix = "ff_mod_stack.~."
+    width = length_of(arrays, f"{prefix}b0", axis=1)
+    numbers = (1, 1, 1, 3, 1, 3, 1, 3, 1, 3, 3, 3, 3, 3)
+    network: dict[str, tuple[int, ...]] = {
+        f"{prefix}w0__{i}": (1, number, width) for i, number in enumerate(numbers)
+    }
+    layers = {"b0": (width,), "w1": (width, width), "b1": (width,), "w2": (width, 3), "b2": (3,)}
+    network |= {prefix + name: (1, *shape) for name, shape in layers.items()}
+    check_arrays("celo", arrays, scheduler | network, unused=UNUSED_BY_CELO)
+    given = {"width": width} | given
+    check_arguments("published weights 'celo'", celo, given)
+    return celo(**given), from_celo_arrays(arrays)
+
+
+def _celo_adam(arrays: Arrays, **options: Any) -> tuple[LearnedOptimizer, MetaParams]:
+    """Celo-Adam's: Celo's scheduler alone."""
+    scheduler, given = _scheduler_shapes("celo-adam", arrays, options)
+    check_arrays("celo-adam", arrays, scheduler, unused=UNUSED_BY_CELO)
+    check_arguments("published weights 'celo-adam'", celo_adam, given)
+    return celo_adam(**given), from_celo_adam_arrays(arrays)
+
+
+UNUSED_BY_CELO = ("rnn_params.linear.", "rnn_params.rnn_to_controls.")
+"""Layers inside the published files whose outputs the published rule multiplies by nothing."""
+
+
+def _scheduler_shapes(
+    kind: str, arrays: Arrays, options: Mapping[str, Any]
+) -> tuple[dict[str, tuple[int, ...]], dict[str, Any]]:
+    """Shapes of the scheduler's arrays, and the builder's arguments."""
+    if "num_steps" not in options:
+        raise ValueError(
+            f"Published {kind} weights need num_steps, the length of training that their steps are "
+            f'scheduled over: load_published("{kind}", path, num_steps=2000).'
+        )
+    size = length_of(arrays, "lstm_init_state.hidden", axis=1)
+    shapes: dict[str, tuple[int, ...]] = {
+        "lstm_init_state.hidden": (1, size),
+        "lstm_init_state.cell": (1, size),
+        "rnn_params.rnn.linear.w": (2 * size, 4 * size),
+        "rnn_params.rnn.linear.b": (4 * size,),
+        "rnn_params.step_size.w": (size, 1),
+        "rnn_params.step_size.b": (1,),
+    }
+    for name in ("rnn_params.linear_1", "rnn_params.linear_2"):
+        shapes |= {f"{name}.w": (NUM_FEATURES, size), f"{name}.b": (size,)}
+    return shapes, {"hidden_size": size} | options
+
+
 KINDS: dict[str, Callable[..., tuple[LearnedOptimizer, MetaParams]]] = {
+    "celo": _celo,
+    "celo-adam": _celo_adam,
     "celo2": _celo2,
     "l2l": _l2l,
     "rnnprop": _rnnprop,
@@ -200,89 +265,6 @@ def _check_kind(kind: Any) -> None:
             f"kind must be one of {sorted(KINDS)}, the published weights that there is a "
             f"converter for, got {short(kind)}."
         )
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}; give the path of published weights.")
-    try:
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as archive:
-                return {name: archive[name] for name in archive.files}
-        if path.suffix == ".safetensors":
-            from safetensors.numpy import load_file
-
-            return load_file(path)
-        from flax.serialization import msgpack_restore
-
-        restored = msgpack_restore(path.read_bytes())
-    except Exception as error:  # each reader has its own kinds of errors for bytes it cannot read
-        raise ValueError(
-            f"{path} cannot be read ({type(error).__name__}: {short(str(error))}); it must be a "
-            ".npz without objects, a .safetensors, or flax's msgpack. Nothing is unpickled."
-        ) from error
-    if not isinstance(restored, Mapping):
-        raise ValueError(f"{path} holds a {type(restored).__name__}, not a dict of arrays.")
-    return restored
-
-
-def _flat(arrays: Mapping[str, Any], prefix: str = "") -> Arrays:
-    """Nested dicts as one, names with dots, arrays as float32."""
-    flat: Arrays = {}
-    for key, value in arrays.items():
-        name = f"{prefix}{key}".replace("/", ".")
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{name}.")
-            continue
-        array = np.asarray(value)
-        if not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
-            raise ValueError(f"{name} must be an array of real numbers, got {short(value)}.")
-        flat[name] = array.astype(np.float32)
-    return flat
-
-
-def _count(arrays: Arrays, prefix: str, first: int) -> int:
-    """How many layers have an array; at least one, so that a missing first one is named later."""
-    number = 0
-    while any(name.startswith(prefix.format(first + number)) for name in arrays):
-        number += 1
-    return max(1, number)
-
-
-def _rows(arrays: Arrays, name: str, axis: int) -> int:
-    """A length that the others follow from."""
-    if name not in arrays:
-        _refuse_missing(arrays, name)
-    if axis >= arrays[name].ndim or arrays[name].shape[axis] == 0:
-        raise ValueError(
-            f"{name} of published weights must have at least {axis + 1} axes, none of length 0, "
-            f"got the shape {arrays[name].shape}."
-        )
-    return arrays[name].shape[axis]
-
-
-def _check_arrays(kind: str, arrays: Arrays, expected: Mapping[str, Sequence[int]]) -> None:
-    for name, shape in expected.items():
-        if name not in arrays:
-            _refuse_missing(arrays, name)
-        if arrays[name].shape != tuple(shape):
-            raise ValueError(
-                f"{name} of published {kind} weights must have the shape {tuple(shape)}, got "
-                f"{arrays[name].shape}."
-            )
-        if not np.isfinite(arrays[name]).all():
-            raise ValueError(f"{name} of published {kind} weights has a value that is not finite.")
-    for name in arrays:
-        if name not in expected:
-            raise ValueError(
-                f"{name} is no array of published {kind} weights; there are "
-                f"{short(', '.join(expected), 200)}."
-            )
-
-
-def _refuse_missing(arrays: Arrays, name: str) -> None:
-    found = ", ".join(sorted(arrays)[:6]) or "no array at all"
-    raise ValueError(f"The published weights lack the array {name} (there are {short(found)}).")
 
 
 def _forget_second(gates: np.ndarray) -> np.ndarray:

@@ -20,7 +20,8 @@ from l2ljax.checks import (
     check_real_floating,
     short,
 )
-from l2ljax.optimizers.blocks import Step, in_blocks
+from l2ljax.optimizers.blocks import Step
+from l2ljax.optimizers.leafwise import step_leaves
 from l2ljax.optimizers.networks import CoordinatewiseLSTM, LSTMCarry
 from l2ljax.optimizers.sharding import repeated_over
 
@@ -159,6 +160,14 @@ def add_lstm(
         f"they must come from init of a network with hidden_sizes={network.hidden_sizes}",
     )
 
+    step: Any = functools.partial(network.apply, meta_params)
+    if nonfinite == "skip":
+        step = functools.partial(_skipping, step, network.dtype)
+    if hold_zeros:
+        step = functools.partial(_holding, step)
+    if max_update is not None:
+        step = functools.partial(_bounded, step, max_update)
+
     def init(params: PyTree) -> ScaleByLSTMState:
         check_real_floating(params, "parameter")
         return ScaleByLSTMState(
@@ -179,37 +188,10 @@ def add_lstm(
             "the state of scale_by_lstm",
             "give update() gradients like the parameters that init() was given",
         )
-        gradients, treedef = jax.tree.flatten(updates)
-        carry_def = jax.tree.structure(network.initial_carry())
-        carry_trees = carry_def.flatten_up_to(state.carry)
-        # carries[i]: the network's carry for gradients[i]
-        carries = [
-            carry_def.unflatten(leaves)
-            for leaves in zip(*map(jax.tree.leaves, carry_trees), strict=True)
-        ] or [network.initial_carry()] * len(gradients)
-
-        step: Any = functools.partial(network.apply, meta_params)
-        if nonfinite == "skip":
-            step = functools.partial(_skipping, step, network.dtype)
-        if hold_zeros:
-            step = functools.partial(_holding, step)
-        stepped: list[Any] = [
-            in_blocks(step, carry, jnp.asarray(gradient), block_size)
-            for carry, gradient in zip(carries, gradients, strict=True)
-        ]
-        outputs = [
-            # a Python float has no dtype
-            _bounded(output, max_update).astype(jnp.result_type(gradient))
-            for (_, output), gradient in zip(stepped, gradients, strict=True)
-        ]
-        next_leaves = zip(*(jax.tree.leaves(carry) for carry, _ in stepped), strict=True)
-        # Each tree in its own boxes, if any: their names of axes are not the gradients'.
-        next_carry = jax.tree.unflatten(
-            jax.tree.structure(state.carry), [leaf for tree in next_leaves for leaf in tree]
+        outputs, carry = step_leaves(
+            step, state.carry, network.initial_carry(), updates, block_size
         )
-        return treedef.unflatten(outputs), ScaleByLSTMState(
-            count=jnp.asarray(optax.safe_increment(state.count)), carry=next_carry
-        )
+        return outputs, ScaleByLSTMState(jnp.asarray(optax.safe_increment(state.count)), carry)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -234,8 +216,12 @@ def _holding(step: Step, carry: PyTree, gradient: jax.Array) -> tuple[PyTree, ja
     return kept, jnp.where(moves, output, 0)
 
 
-def _bounded(update: jax.Array, max_update: float | jax.Array | None) -> jax.Array:
-    return update if max_update is None else jnp.clip(update, -max_update, max_update)
+def _bounded(
+    step: Step, max_update: float | jax.Array, carry: PyTree, gradient: jax.Array
+) -> tuple[PyTree, jax.Array]:
+    """`step`, whose updates are cut to `max_update`."""
+    carry, update = step(carry, gradient)
+    return carry, jnp.clip(update, -max_update, max_update)
 
 
 def check_update_options(block_size: Any, max_update: Any, nonfinite: Any, hold_zeros: Any) -> None:

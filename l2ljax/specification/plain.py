@@ -47,9 +47,10 @@ class Specification(Mapping[str, Any]):
 
     def describes(self, value: Any) -> bool:
         """Whether `value` is as the builder made it, but for fields that are None by now."""
-        made = self._made or tuple(value)
-        return len(made) == len(value) and all(
-            new is None or new is old for new, old in zip(value, made, strict=True)
+        if not self._made:  # no NamedTuple of a specified builder
+            return True
+        return len(self._made) == len(value) and all(
+            new is None or new is old for new, old in zip(value, self._made, strict=True)
         )
 
     def __getitem__(self, key: str) -> Any:
@@ -131,7 +132,9 @@ def as_plain(value: Any, live: list[Any] | None = None) -> Any:
     if isinstance(value, Mapping):
         readable = all(isinstance(key, str) for key in value)
         if readable and "name" not in value and set(value) != {"function"}:
-            return {key: as_plain(inner, live) for key, inner in value.items()}
+            # `live` in the order of the sorted text, whichever order the entries come in
+            entries = {key: as_plain(value[key], live) for key in sorted(value)}
+            return {key: entries[key] for key in value}
     elif isinstance(value, list | tuple) and type(value) in (list, tuple):
         return [as_plain(inner, live) for inner in value]
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -94,19 +94,7 @@ def image_mlp(
 
     def init(instance: Instance, key: Key) -> Params:
         del instance
-        keys = jax.random.split(key, len(sizes) - 1)
-        layers = []
-        for k, (m, n) in zip(keys, itertools.pairwise(sizes), strict=True):
-            layers.append(
-                {"kernel": init_scale * truncated_kernel(k, (m, n)), "bias": jnp.zeros(n)}
-            )
-        if normalisation is not None:
-            for layer in layers[:-1]:
-                layer |= {
-                    "scale": jnp.ones_like(layer["bias"]),
-                    "offset": jnp.zeros_like(layer["bias"]),
-                }
-        return layers
+        return _init(key, sizes, init_scale, normalised=normalisation is not None)
 
     def batch(data: PyTree, instance: Instance, key: Key) -> KeyedImages:
         images, labels = draw(data, instance, key)
@@ -128,3 +116,18 @@ def image_mlp(
         return cross_entropy(logits, batch.labels)
 
     return Task(init=init, loss=task_loss, batch=batch, data=data)
+
+
+def _init(key: Key, sizes: Sequence[int], init_scale: float, *, normalised: bool) -> Params:
+    """One dict a layer; the last is never normalised."""
+    keys = jax.random.split(key, len(sizes) - 1)
+    layers = []
+    for k, (m, n) in zip(keys, itertools.pairwise(sizes), strict=True):
+        layers.append({"kernel": init_scale * truncated_kernel(k, (m, n)), "bias": jnp.zeros(n)})
+    if normalised:
+        for layer in layers[:-1]:
+            layer |= {
+                "scale": jnp.ones_like(layer["bias"]),
+                "offset": jnp.zeros_like(layer["bias"]),
+            }
+    return layers

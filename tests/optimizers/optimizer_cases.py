@@ -13,11 +13,14 @@ import optax
 import pytest
 
 from l2ljax.optimizers import (
+    celo,
     celo2,
+    celo_adam,
     hyperparameters,
     log,
     logit,
     lstm,
+    nominal,
     partition,
     rnnprop,
     small_fc,
@@ -54,6 +57,9 @@ CASES = {
     "small_fc-blocks": small_fc((4,), block_size=24),
     "celo2": celo2((4, 4), learning_rate=1e-4),  # the iteration makes more of rounding
     "celo2-network": celo2((4,), orthogonalize=False, vectors="network", block_size=24),
+    "nominal": nominal((4,)),
+    "celo": celo(num_steps=100),
+    "celo_adam": celo_adam(num_steps=100),
 }
 
 every_optimizer = pytest.mark.parametrize("optimizer", CASES.values(), ids=CASES.keys())
@@ -91,9 +97,9 @@ def fresh(optimizer):
 
 
 def transformation(optimizer, meta_params):
-    """The optimizer's transformation; of one that is not coordinatewise, with parameters of 1.
+    """The optimizer's transformation; where it is not coordinatewise, parameters and loss are 1.
 
-    The contract's tests pass parameters or none. What a rule makes of them is its own test's.
+    The contract's tests pass them or not. What a rule makes of them is its own test's.
     """
     tx = optimizer.transform(meta_params)
     if optimizer.coordinate_groups is not None:
@@ -101,7 +107,7 @@ def transformation(optimizer, meta_params):
 
     def update(updates, state, params=None, **extra_args):
         params = jax.tree.map(jnp.ones_like, updates)
-        return tx.update(updates, state, params, **extra_args)
+        return tx.update(updates, state, params, **(extra_args | {"value": 1.0}))
 
     return optax.GradientTransformationExtraArgs(tx.init, update)
 

@@ -1,6 +1,7 @@
 """`hyperparameters`: any Optax transformation with its scalars as meta-parameters."""
 
 import functools
+import json
 from pathlib import Path
 
 import jax
@@ -12,8 +13,9 @@ from jax.flatten_util import ravel_pytree
 from optimizer_cases import assert_close, draw, run
 
 import l2ljax
-from l2ljax.optimizers import build, hyperparameters, log, logit
+from l2ljax.optimizers import build, hyperparameters, log, logit, parametrised
 from l2ljax.optimizers.schedules import LOG_HORIZON
+from l2ljax.specification.plain import specification_of
 
 REFERENCE = Path(__file__).parents[3] / "shared/zoo/reference/learnable_adam.npz"
 KEY = jax.random.key(0)
@@ -205,6 +207,46 @@ def test_meta_gradients_are_finite_differences_and_recorded_ones_are_those_of_th
     _, scanned = meta_gradient(optimizer, meta_params, backward="scan")
     _, recorded = meta_gradient(optimizer, meta_params, backward="recorded")
     assert_close(recorded, scanned, rtol=1e-4, atol=1e-5 * float(scale))
+
+
+def own_tx(rate, decay=0.0):
+    """A function of one's own, found by its file's name."""
+    return optax.adamw(rate, weight_decay=decay)
+
+
+@pytest.mark.parametrize(
+    ("make_tx", "start", "options"),
+    [
+        (optax.adamw, {"learning_rate": log(1e-3)}, {}),
+        (optax.adam, {"learning_rate": log(1e-3), "b1": logit(0.9), "eps": 1e-8}, {"spread": 0.1}),
+        (optax.sgd, {"learning_rate": 0.5}, {"schedule": "piecewise", "num_steps": 10}),
+        (own_tx, {"rate": log(1e-3), "decay": parametrised.plain(0.1)}, {"schedule": "network"}),
+        (
+            optax.sgd,
+            {"learning_rate": log(0.1)},
+            {"groups": ("a", "b"), "labels": {"x": "a", "y": "b"}},
+        ),
+    ],
+    ids=["adamw", "adam", "sgd", "own", "groups"],
+)
+def test_plain_data_rebuilds_the_very_same_object(make_tx, start, options):
+    """After a way through JSON, as weights files hold it; a copy that was changed has none."""
+    optimizer = hyperparameters(make_tx, start, **options)
+    specification = specification_of(optimizer)
+    assert specification is not None
+    assert specification["name"] == "hyperparameters"
+    assert build(json.loads(json.dumps(dict(specification)))) is optimizer
+    assert hyperparameters(make_tx, dict(start), **options) is optimizer
+    assert specification_of(optimizer._replace(init=lambda key: 0.0)) is None
+
+
+def test_scales_in_plain_data_are_checked():
+    """As those given to `log` and `logit`."""
+    given = {"name": "hyperparameters", "make_tx": {"function": "optax:sgd"}}
+    with pytest.raises(ValueError, match="value of log must be"):
+        build(given | {"start": {"learning_rate": {"name": "log", "value": -1.0}}})
+    with pytest.raises(ValueError, match=r"hyperparameter 'logit'.* it takes value"):
+        build(given | {"start": {"learning_rate": {"name": "logit", "x": 0.1}}})
 
 
 def test_is_rebuilt_from_its_specification_and_is_the_same_object_for_equal_arguments():

