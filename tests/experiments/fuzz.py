@@ -34,8 +34,9 @@ from mutations import mutate
 from l2ljax.bundled import WEIGHTS, load_optimizer
 from l2ljax.experiments import experiment
 from l2ljax.storage import checkpoint
-from l2ljax.storage.workdir import MetricsLog, claim
+from l2ljax.storage.workdir import claim
 from l2ljax.training import init_state
+from l2ljax.training.history import MetricsLog
 
 jax.config.update("jax_disable_most_optimizations", True)  # compilation is what takes time
 
