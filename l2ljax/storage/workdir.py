@@ -34,8 +34,7 @@ def claim(
         write_atomically(path, json.dumps(config, indent=2) + "\n")
         return
     unset: dict[str, Any] = json.loads(json.dumps(defaults or {}))
-    found = differences({**unset, **read_config(workdir)}, {**unset, **config})
-    if found:
+    if found := list(_differences({**unset, **read_config(workdir)}, {**unset, **config})):
         named = shorten("; ".join(found), 400)
         raise ValueError(
             f"{workdir} holds a run with another configuration (config.json: {named}); "
@@ -106,48 +105,39 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """
     content = content.encode() if isinstance(content, str) else content
     temporary = Path(path).with_name(f".{Path(path).name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise cannot_write(f"{path} cannot be written", error) from error
+    with telling(f"{path} cannot be written"):
+        try:
+            temporary.write_bytes(content)
+            os.replace(temporary, path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
 
 
 def make_directory(directory: Path) -> None:
-    """Makes `directory` where it is not there yet.
-
-    Raises:
-        OSError: if it cannot be made, with the reason.
-    """
-    try:
+    """Makes `directory` where it is not there yet; an OSError tells why it cannot be made."""
+    with telling(f"The directory {directory} cannot be made"):
         directory.mkdir(parents=True, exist_ok=True)
+
+
+@contextlib.contextmanager
+def telling(what: str, *more: str) -> Iterator[None]:
+    """Has an OSError say in one sentence what failed, why, and what to do; its kind stays."""
+    try:
+        yield
     except OSError as error:
-        raise cannot_write(f"The directory {directory} cannot be made", error) from error
+        reason = os.strerror(error.errno) if error.errno else f"{error}"
+        advice = (*more, "make room or give a directory that can be written, and start again")
+        told = type(error)(f"{what} ({reason}); {'; '.join(advice)}.")
+        told.errno = error.errno
+        raise told from error
 
 
-def cannot_write(what: str, error: Exception, *more: str) -> OSError:
-    """An error of `error`'s kind whose sentence says what failed, why, and what to do."""
-    number = getattr(error, "errno", None)
-    kind = type(error) if isinstance(error, OSError) else OSError
-    reason = os.strerror(number) if number else f"{type(error).__name__}: {error}"
-    advice = "; ".join(
-        [*more, "make room or give a directory that can be written, and start again"]
-    )
-    found = kind(f"{what} ({reason}); {advice}.")
-    found.errno = number
-    return found
-
-
-def differences(old: Any, new: Any, name: str = "") -> list[str]:
+def _differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
     if isinstance(old, dict) and isinstance(new, dict):
-        prefix = f"{name}." if name else ""
-        return [
-            line
-            for field in {**old, **new}
-            for line in differences(
-                old.get(field, "(unset)"), new.get(field, "(unset)"), prefix + field
-            )
-        ]
-    return [] if old == new else [f"{name} is {short(old)} there, {short(new)} here"]
+        for field in {**old, **new}:
+            both = (given.get(field, "(unset)") for given in (old, new))
+            yield from _differences(*both, f"{name}.{field}" if name else field)
+    elif old != new:
+        yield f"{name} is {short(old)} there, {short(new)} here"

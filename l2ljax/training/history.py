@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from l2ljax.storage.workdir import cannot_write
+from l2ljax.storage.workdir import telling
 
 
 class MetricsLog:
@@ -47,13 +47,9 @@ class MetricsLog:
         """Writes `record` through to the file."""
         self.recent.append(record)
         del self.recent[: -self.RECENT]
-        if not self._write:
-            return
-        try:
-            with self._path.open("a") as file:
+        if self._write:
+            with telling(f"{self._path} cannot be written"), self._path.open("a") as file:
                 file.write(json.dumps(record) + "\n")
-        except OSError as error:
-            raise cannot_write(f"{self._path} cannot be written", error) from error
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -16,9 +16,11 @@ import safetensors.numpy
 from damage import DAMAGES
 from test_meta_train import train
 
+from l2ljax.parallel import on_host
 from l2ljax.storage import checkpoint
 from l2ljax.storage.checkpoint import DamagedCheckpointError
-from l2ljax.storage.seal import named_leaves, on_host, seal, seal_json
+from l2ljax.storage.seal import seal, seal_json
+from l2ljax.words import named_leaves
 
 
 def make_state(seed):
