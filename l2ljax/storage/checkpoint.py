@@ -39,7 +39,6 @@ DTYPES = {"bool": "BOOL", "bfloat16": "BF16"} | {
 }
 """Names that safetensors has for dtypes; arrays of others are stored as bytes."""
 
-
 Arrays = Iterable[tuple[str, np.ndarray]]
 
 
@@ -222,22 +221,17 @@ def _read(path: Path, where: str) -> tuple[dict[str, np.ndarray], dict[str, Any]
 
 def _read_file(path: Path) -> tuple[dict[str, Any], Arrays]:
     """What is said, and the arrays one after the other, by the order in which it names them."""
-    with path.open("rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        if size > path.stat().st_size:
-            raise ValueError("its header is cut off")
-        header = json.loads(file.read(size))["__metadata__"]
-    content = json.loads(header["content"])
+    whole = memoryview(path.read_bytes())
+    begin = 8 + int.from_bytes(whole[:8], "little")
+    said = json.loads(bytes(whole[8:begin]))["__metadata__"]
+    content = json.loads(said["content"])
 
-    def arrays():
-        with path.open("rb") as file:
-            file.seek(8 + size)
-            for name, (shape, dtype, _) in content["leaves"].items():
-                dtype = jnp.dtype(dtype)
-                data = file.read(math.prod(shape) * dtype.itemsize)
-                yield name, np.frombuffer(data, dtype).reshape(shape)
+    def arrays(end=begin):
+        for name, (shape, dtype, _) in content["leaves"].items():
+            begin, end = end, end + math.prod(shape) * jnp.dtype(dtype).itemsize
+            yield name, np.frombuffer(whole[begin:end], jnp.dtype(dtype)).reshape(shape)
 
-    return {**content, "sha256": header["sha256"]}, arrays()
+    return {**content, "sha256": said["sha256"]}, arrays()
 
 
 def _set_aside(path: Path) -> Path:

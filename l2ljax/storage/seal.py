@@ -12,13 +12,7 @@ import numpy as np
 
 
 class Leaf(NamedTuple):
-    """One array of a tree, as JSON holds it.
-
-    Attributes:
-        shape: of the array; of a random key, of its data.
-        dtype: its name, e.g. "float32".
-        sha256: hexadecimal, of the array's bytes in C order.
-    """
+    """Of an array, or of a random key's data: as JSON holds it; the SHA-256 is of its C order."""
 
     shape: tuple[int, ...]
     dtype: str
