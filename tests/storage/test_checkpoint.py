@@ -157,6 +157,16 @@ for name in state:
     )
 
 
+def test_a_restored_array_is_as_free_as_it_was(tmp_path):
+    """Bound to a device only where it was: else programs would be compiled anew for it."""
+    free = {"key": jax.random.key(3), "x": jnp.ones(2)}
+    for state in (free, jax.device_put(free, jax.devices()[0])):
+        checkpoint.save(tmp_path, 1, state, {})
+        found = checkpoint.place(checkpoint.load(tmp_path), state)
+        for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(state), strict=True):
+            assert a.committed == b.committed
+
+
 def test_without_a_whole_checkpoint_the_run_does_not_start_over(two_checkpoints, tmp_path):
     """It is refused, and nothing is moved."""
     folder = tmp_path / "checkpoints"
