@@ -31,6 +31,22 @@ def path_name(path: tuple) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/") or "(root)"
 
 
+def named_leaves(tree: Any) -> dict[str, Any]:
+    """Name -> leaf; a name that comes twice (`{"a/b": x, "a": {"b": y}}`) gets a prime.
+
+    Example:
+        >>> named_leaves({"w": {"a": 1, "b": 2}})
+        {'w/a': 1, 'w/b': 2}
+    """
+    leaves: dict[str, Any] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        name = path_name(path)
+        while name in leaves:
+            name += "'"
+        leaves[name] = leaf
+    return leaves
+
+
 def dtype_of(leaf: Any) -> Any:
     """The dtype of an array or a number; `None` for anything else."""
     if hasattr(leaf, "dtype"):

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from fuzz import is_sentence
+from tally import is_sentence
 
 import l2ljax
 from l2ljax.tasks import quadratic

@@ -21,7 +21,7 @@ from l2ljax.base import LearnedOptimizer, MetaParams
 from l2ljax.checks import check_like, check_optimizer, check_path, path_name, short, shorten
 from l2ljax.optimizers import build
 from l2ljax.specification.plain import specification_of
-from l2ljax.storage.seal import seal_tensors
+from l2ljax.storage.seal import seal, seal_json
 from l2ljax.storage.workdir import write_atomically
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -112,8 +112,13 @@ def save_optimizer(
         texts = {name: json.dumps(value) for name, value in everything.items()}
     except (TypeError, ValueError) as error:
         raise ValueError(f"metadata must be JSON values by name, got {short(metadata)}.") from error
-    texts[SEAL] = json.dumps(seal_tensors(tensors, texts))
+    texts[SEAL] = json.dumps(_seal(tensors, texts))
     write_atomically(path, safetensors.numpy.save(tensors, metadata=texts))
+
+
+def _seal(tensors: Mapping[str, np.ndarray], texts: Mapping[str, str]) -> str:
+    """One SHA-256 of named arrays and the named texts beside them."""
+    return seal_json([{name: seal(tensor) for name, tensor in tensors.items()}, dict(texts)])
 
 
 def _rebuilt(optimizer: LearnedOptimizer) -> tuple[dict[str, Any], LearnedOptimizer]:
@@ -191,8 +196,8 @@ def _read_sealed(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         raise ValueError(
             f"{path} is damaged or no safetensors file of l2ljax ({reason})."
         ) from error
-    seal = metadata.pop(SEAL, None)
-    if seal is not None and seal != seal_tensors(
+    sealed = metadata.pop(SEAL, None)
+    if sealed is not None and sealed != _seal(
         tensors, {name: text for name, text in texts.items() if name != SEAL}
     ):
         raise ValueError(

@@ -23,21 +23,23 @@ import numpy as np
 
 from l2ljax.base import PyTree
 from l2ljax.checks import shorten
-from l2ljax.parallel import any_process, first_process_first
+from l2ljax.parallel import any_process, first_process_first, is_key, on_host, placed_like
 from l2ljax.storage.orbax import read_orbax
-from l2ljax.storage.seal import is_key, named_leaves, on_host, raw, seal, seal_json
-from l2ljax.storage.workdir import cannot_write, make_directory
+from l2ljax.storage.seal import raw, seal, seal_json
+from l2ljax.storage.workdir import make_directory, telling
+from l2ljax.words import named_leaves
 
 FORMAT = 3
 """Raised when a checkpoint's content changes. 2, of Orbax, is read where Orbax is installed."""
 
 DTYPES = {"bool": "BOOL", "bfloat16": "BF16"} | {
-    f"{name}{bits}": f"{letter}{bits}"
-    for name, letter in {"float": "F", "int": "I", "uint": "U"}.items()
-    for bits in (8, 16, 32, 64)
-    if name != "float" or bits > 8
+    str(np.dtype(code)): f"{kind}{8 * np.dtype(code).itemsize}"
+    for kind, codes in {"F": "efd", "I": "bhiq", "U": "BHIQ"}.items()
+    for code in codes
 }
 """Names that safetensors has for dtypes; arrays of others are stored as bytes."""
+
+Arrays = Iterable[tuple[str, np.ndarray]]
 
 
 class DamagedCheckpointError(ValueError):
@@ -74,27 +76,24 @@ def save(
     Raises:
         OSError: if it cannot be written; those in the directory stay whole.
     """
-    directory, problem = Path(directory), None
-    arrays = ((name, on_host(leaf)) for name, leaf in named_leaves(state).items())
-    shapes = {name: _stored(leaf) for name, leaf in named_leaves(state).items()}
-    if jax.process_index() == 0 and step not in steps(directory):
-        try:
-            make_directory(directory)
-            with (directory / ".writing").open("wb") as file:  # a killed run's is overwritten
-                _write(file, arrays, shapes, extra)
-            os.replace(directory / ".writing", directory / f"{step}.safetensors")
-            for old in list(steps(directory).values())[:-keep]:
-                shutil.rmtree(old) if old.is_dir() else old.unlink()
-        except OSError as error:
-            (directory / ".writing").unlink(missing_ok=True)
-            problem = error
-    for _ in arrays:  # what is left of it: the other processes' part
-        pass
-    if any_process(problem is not None):
-        problem = problem or OSError("in the first process")
-        raise cannot_write(
-            f"Checkpoints cannot be written to {directory}", problem, "those in it are whole"
-        ) from problem
+    directory, leaves, problem = Path(directory), named_leaves(state), None
+    arrays = ((name, on_host(leaf)) for name, leaf in leaves.items())
+    with telling(f"Checkpoints cannot be written to {directory}", "those in it are whole"):
+        if jax.process_index() == 0 and step not in steps(directory):
+            try:
+                make_directory(directory)
+                with (directory / ".writing").open("wb") as file:  # a killed run's is overwritten
+                    _write(file, arrays, {n: _stored(leaf) for n, leaf in leaves.items()}, extra)
+                os.replace(directory / ".writing", directory / f"{step}.safetensors")
+                for old in list(steps(directory).values())[:-keep]:
+                    shutil.rmtree(old) if old.is_dir() else old.unlink()
+            except OSError as error:
+                (directory / ".writing").unlink(missing_ok=True)
+                problem = error
+        for _ in arrays:  # what is left of it: the other processes' part
+            pass
+        if any_process(problem is not None):
+            raise problem or OSError("in the first process")
 
 
 def load(directory: Path, *, repair: bool = False) -> Checkpoint | None:
@@ -112,15 +111,14 @@ def load(directory: Path, *, repair: bool = False) -> Checkpoint | None:
     """
     damaged: dict[Path, DamagedCheckpointError] = {}
     for step, path in reversed(steps(directory).items()):
-        where, found, problem = f"Checkpoint {step} in {directory}", None, None
+        where, found = f"Checkpoint {step} in {directory}", None
         try:
             found = Checkpoint(step, path, *_read(path, where))
         except DamagedCheckpointError as error:
-            problem = error
-        if any_process(problem is not None):
-            damaged[path] = problem or DamagedCheckpointError(
-                f"{where} is damaged, as another process finds"
-            )
+            damaged[path] = error
+        if any_process(found is None):
+            elsewhere = DamagedCheckpointError(f"{where} is damaged, as another process finds")
+            damaged.setdefault(path, elsewhere)
             continue
         for bad, error in damaged.items():
             kept = f"the damaged one is kept in {_set_aside(bad)}" if repair else "it stays there"
@@ -158,10 +156,8 @@ def place(found: Checkpoint, like: PyTree) -> PyTree:
                 f"{there.get(name, 'no array')}, expected {wanted.get(name, 'none')}; resume with "
                 "the arguments that it was started with, or start in a new directory."
             )
-    return jax.tree.unflatten(
-        jax.tree.structure(like),
-        [_put(found.leaves[name], leaf) for name, leaf in leaves.items()],
-    )
+    placed = [placed_like(found.leaves[name], leaf) for name, leaf in leaves.items()]
+    return jax.tree.unflatten(jax.tree.structure(like), placed)
 
 
 def _stored(leaf: Any) -> jax.ShapeDtypeStruct:
@@ -169,27 +165,7 @@ def _stored(leaf: Any) -> jax.ShapeDtypeStruct:
     return jax.eval_shape(jax.random.key_data, leaf) if is_key(leaf) else leaf
 
 
-def _put(array: np.ndarray, like: Any) -> jax.Array:
-    def put(array):
-        sharding = like.sharding
-        if sharding is None or sharding.is_fully_addressable:
-            return jax.device_put(array, sharding, may_alias=False)  # states are donated
-        return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
-
-    if not is_key(like):
-        return put(array)
-    impl = jax.random.key_impl(like)
-    if like.sharding is None or like.sharding.is_fully_addressable:
-        return put(jax.random.wrap_key_data(jnp.asarray(array), impl=impl))
-    return jax.random.wrap_key_data(put(array), impl=impl)
-
-
-def _write(
-    file: BinaryIO,
-    arrays: Iterable[tuple[str, np.ndarray]],
-    shapes: Mapping[str, Any],
-    extra: Mapping[str, Any],
-) -> None:
+def _write(file: BinaryIO, arrays: Arrays, shapes: Mapping[str, Any], extra: Any) -> None:
     """Header and arrays; the header once more, as long, when all checksums are known."""
     unknown = {name: (list(leaf.shape), str(leaf.dtype), "0" * 64) for name, leaf in shapes.items()}
     file.write(_header(unknown, extra))
@@ -203,16 +179,13 @@ def _write(
 
 def _header(leaves: Mapping[str, Any], extra: Mapping[str, Any]) -> bytes:
     content = {"format": FORMAT, "extra": dict(extra), "leaves": leaves}
-    header: dict[str, Any] = {
-        "__metadata__": {"content": json.dumps(content), "sha256": seal_json(content)}
-    }
-    end = 0
+    said = {"content": json.dumps(content), "sha256": seal_json(content)}
+    header, end = {"__metadata__": said}, 0
     for name, (shape, dtype, _) in leaves.items():
         begin, end = end, end + math.prod(shape) * jnp.dtype(dtype).itemsize
-        known = dtype in DTYPES
         header[name] = {
             "dtype": DTYPES.get(dtype, "U8"),
-            "shape": list(shape) if known else [end - begin],
+            "shape": list(shape) if dtype in DTYPES else [end - begin],
             "data_offsets": [begin, end],
         }
     text = json.dumps(header).encode()
@@ -225,14 +198,12 @@ def _read(path: Path, where: str) -> tuple[dict[str, np.ndarray], dict[str, Any]
     try:
         content, arrays = read_orbax(path) if path.is_dir() else _read_file(path)
         sealed = content.pop("sha256", None)
-        unsealed = sealed is None and content.get("format") == 1  # as that format was
-        if not unsealed and sealed != seal_json(content):
+        if sealed != seal_json(content) and (sealed, content.get("format")) != (None, 1):
             raise ValueError("what is said beside the arrays does not match its seal")
         if content["format"] in (FORMAT, 2):
-            found = {}
-            for name, array in arrays:
-                found[name] = array
-                if list(content["leaves"][name]) != json.loads(json.dumps(seal(array))):
+            found = dict(arrays)
+            for name, array in found.items():
+                if content["leaves"][name] != json.loads(json.dumps(seal(array))):
                     raise ValueError(f"the array {name} is not what was saved")
             if missing := content["leaves"].keys() - found:
                 raise ValueError(f"the array {min(missing)} is missing")
@@ -248,36 +219,30 @@ def _read(path: Path, where: str) -> tuple[dict[str, np.ndarray], dict[str, Any]
     )
 
 
-def _read_file(path: Path) -> tuple[dict[str, Any], Iterable[tuple[str, np.ndarray]]]:
+def _read_file(path: Path) -> tuple[dict[str, Any], Arrays]:
     """What is said, and the arrays one after the other, by the order in which it names them."""
-    with path.open("rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        if size > path.stat().st_size:
-            raise ValueError("its header is cut off")
-        header = json.loads(file.read(size))["__metadata__"]
-    content = json.loads(header["content"])
+    whole = memoryview(path.read_bytes())
+    begin = 8 + int.from_bytes(whole[:8], "little")
+    said = json.loads(bytes(whole[8:begin]))["__metadata__"]
+    content = json.loads(said["content"])
 
-    def arrays():
-        with path.open("rb") as file:
-            file.seek(8 + size)
-            for name, (shape, dtype, _) in content["leaves"].items():
-                dtype = jnp.dtype(dtype)
-                data = file.read(math.prod(shape) * dtype.itemsize)
-                yield name, np.frombuffer(data, dtype).reshape(shape)
+    def arrays(end=begin):
+        for name, (shape, dtype, _) in content["leaves"].items():
+            begin, end = end, end + math.prod(shape) * jnp.dtype(dtype).itemsize
+            yield name, np.frombuffer(whole[begin:end], jnp.dtype(dtype)).reshape(shape)
 
-    return {**content, "sha256": header["sha256"]}, arrays()
+    return {**content, "sha256": said["sha256"]}, arrays()
 
 
 def _set_aside(path: Path) -> Path:
     """Moves a checkpoint to where it is not looked for; returns where it is."""
-    folder = path.parents[1] / "damaged"
-    stem, suffix = path.name.removesuffix(path.suffix), path.suffix
-    names = itertools.chain([path.name], (f"{stem}-{n}{suffix}" for n in itertools.count(2)))
-    target = next(folder / name for name in names if not (folder / name).exists())
+    target, again = path.parents[1] / "damaged" / path.name, itertools.count(2)
+    while target.exists():
+        target = target.with_name(f"{path.stem}-{next(again)}{path.suffix}")
 
     def move():
         if path.exists():
-            make_directory(folder)
+            make_directory(target.parent)
             path.rename(target)
 
     first_process_first(move)

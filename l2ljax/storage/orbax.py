@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from l2ljax.storage.seal import named_leaves, on_host
+from l2ljax.parallel import on_host
+from l2ljax.words import named_leaves
 
 
 def read_orbax(folder: Path) -> tuple[dict[str, Any], Iterable[tuple[str, np.ndarray]]]:

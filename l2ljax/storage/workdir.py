@@ -1,4 +1,4 @@
-"""The plain files of a run's directory: its configuration and its history of metrics."""
+"""A run's directory: whose it is, who works in it, and files that are written whole or not."""
 
 import contextlib
 import errno
@@ -34,8 +34,7 @@ def claim(
         write_atomically(path, json.dumps(config, indent=2) + "\n")
         return
     unset: dict[str, Any] = json.loads(json.dumps(defaults or {}))
-    found = differences({**unset, **read_config(workdir)}, {**unset, **config})
-    if found:
+    if found := list(_differences({**unset, **read_config(workdir)}, {**unset, **config})):
         named = shorten("; ".join(found), 400)
         raise ValueError(
             f"{workdir} holds a run with another configuration (config.json: {named}); "
@@ -98,82 +97,6 @@ def exclusive(workdir: Path) -> Iterator[None]:
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
 
 
-class MetricsLog:
-    """Appends records to `metrics.jsonl`, one JSON object a line, and never rewrites one.
-
-    It holds the last few records in memory and no more, however long the run.
-
-    Args:
-        path: the file; its folder must exist.
-        last_update: records of later updates, left by a run that was cut off, are cut away.
-        write: whether this process writes the file; one of several must.
-
-    Attributes:
-        recent: the last `RECENT` records appended here.
-    """
-
-    RECENT = 20
-
-    def __init__(self, path: Path, last_update: int, *, write: bool = True):
-        self._path, self._write = Path(path), write
-        self.recent: list[dict[str, Any]] = []
-        if write:
-            if not self._path.exists():
-                self._path.touch()
-            end = position = 0
-            for found, line in _read_lines(self._path):
-                position += len(line)
-                if found is None:
-                    continue
-                if found["update"] > last_update:
-                    break
-                end = position
-            if end < self._path.stat().st_size:
-                os.truncate(self._path, end)
-
-    def append(self, record: dict[str, Any]) -> None:
-        """Writes `record` through to the file."""
-        self.recent.append(record)
-        del self.recent[: -self.RECENT]
-        if not self._write:
-            return
-        try:
-            with self._path.open("a") as file:
-                file.write(json.dumps(record) + "\n")
-        except OSError as error:
-            raise cannot_write(f"{self._path} cannot be written", error) from error
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The records of a `metrics.jsonl`; a last line that was cut off is left out.
-
-    Any other line that is no record is left out with a warning.
-    """
-    records = []
-    for number, (record, line) in enumerate(_read_lines(Path(path)), start=1):
-        if record is not None:
-            records.append(record)
-        elif line.endswith(b"\n"):
-            warnings.warn(
-                f"Line {number} of {path} is damaged and left out of the history.", stacklevel=2
-            )
-    return records
-
-
-def _read_lines(path: Path) -> Iterator[tuple[dict[str, Any] | None, bytes]]:
-    """Lines in turn, with their records; `None` for a line that is none."""
-    if not path.exists():
-        return
-    with path.open("rb") as file:
-        for line in file:
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError):
-                record = None
-            whole = isinstance(record, dict) and isinstance(record.get("update"), int)
-            yield (record if whole and line.endswith(b"\n") else None), line
-
-
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Replaces `path` by `content` in one step, so that a failure leaves the old file whole.
 
@@ -182,48 +105,39 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """
     content = content.encode() if isinstance(content, str) else content
     temporary = Path(path).with_name(f".{Path(path).name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise cannot_write(f"{path} cannot be written", error) from error
+    with telling(f"{path} cannot be written"):
+        try:
+            temporary.write_bytes(content)
+            os.replace(temporary, path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
 
 
 def make_directory(directory: Path) -> None:
-    """Makes `directory` where it is not there yet.
-
-    Raises:
-        OSError: if it cannot be made, with the reason.
-    """
-    try:
+    """Makes `directory` where it is not there yet; an OSError tells why it cannot be made."""
+    with telling(f"The directory {directory} cannot be made"):
         directory.mkdir(parents=True, exist_ok=True)
+
+
+@contextlib.contextmanager
+def telling(what: str, *more: str) -> Iterator[None]:
+    """Has an OSError say in one sentence what failed, why, and what to do; its kind stays."""
+    try:
+        yield
     except OSError as error:
-        raise cannot_write(f"The directory {directory} cannot be made", error) from error
+        reason = os.strerror(error.errno) if error.errno else f"{error}"
+        advice = (*more, "make room or give a directory that can be written, and start again")
+        told = type(error)(f"{what} ({reason}); {'; '.join(advice)}.")
+        told.errno = error.errno
+        raise told from error
 
 
-def cannot_write(what: str, error: Exception, *more: str) -> OSError:
-    """An error of `error`'s kind whose sentence says what failed, why, and what to do."""
-    number = getattr(error, "errno", None)
-    kind = type(error) if isinstance(error, OSError) else OSError
-    reason = os.strerror(number) if number else f"{type(error).__name__}: {error}"
-    advice = "; ".join(
-        [*more, "make room or give a directory that can be written, and start again"]
-    )
-    found = kind(f"{what} ({reason}); {advice}.")
-    found.errno = number
-    return found
-
-
-def differences(old: Any, new: Any, name: str = "") -> list[str]:
+def _differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
     if isinstance(old, dict) and isinstance(new, dict):
-        prefix = f"{name}." if name else ""
-        return [
-            line
-            for field in {**old, **new}
-            for line in differences(
-                old.get(field, "(unset)"), new.get(field, "(unset)"), prefix + field
-            )
-        ]
-    return [] if old == new else [f"{name} is {short(old)} there, {short(new)} here"]
+        for field in {**old, **new}:
+            both = (given.get(field, "(unset)") for given in (old, new))
+            yield from _differences(*both, f"{name}.{field}" if name else field)
+    elif old != new:
+        yield f"{name} is {short(old)} there, {short(new)} here"

@@ -8,6 +8,7 @@ saved, and over which devices the tasks are spread.
 import dataclasses
 import re
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ from jax.sharding import Mesh
 
 from l2ljax.base import GradientEstimator, Key, MetaParams
 from l2ljax.checks import short, shorten
-from l2ljax.storage.seal import is_key, named_leaves, on_host, seal, seal_json
+from l2ljax.parallel import is_key, on_host
+from l2ljax.storage.seal import seal, seal_json
 from l2ljax.training.faults import Limits
 from l2ljax.training.program import jaxpr_digest, program_digest
 from l2ljax.training.step import MetaTrainState, init_state, meta_step, update_by, validate
+from l2ljax.words import named_leaves
 
 DIGEST = "sha256 "
 """Begins what stands for an array, a long list or a function."""
@@ -51,6 +54,10 @@ def fingerprint(
     meta_params: MetaParams | None,
 ) -> dict[str, Any]:
     """What decides the run that begins in `state`; without `meta_params`, from any weights."""
+    alone = _on_one_device(estimator)
+    if alone is not estimator:  # programs tell where their arguments are
+        params = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype), state.meta_params)
+        state = jax.eval_shape(partial(init_state, alone, meta_optimizer), params, key)
     programs = {
         "meta_optimizer": program_digest(
             lambda params: update_by(
@@ -58,7 +65,8 @@ def fingerprint(
             ),
             state.meta_params,
         ),
-        ESTIMATE: _step_digest(estimator, meta_optimizer, state, key),
+        # Traced once: the first update finds it in JAX's cache.
+        ESTIMATE: jaxpr_digest(meta_step.trace(alone, meta_optimizer, state).jaxpr),
     }
     found = {
         "versions": [lib.__version__ for lib in (jax, flax, optax)] + [jax.default_backend()],
@@ -160,21 +168,6 @@ def _sum(leaf: Any) -> str:
         return seal_json([leaf.shape, str(leaf.dtype)])
     kind = str(leaf.dtype) if is_key(leaf) else ""
     return seal_json([kind, seal(on_host(leaf))])
-
-
-def _step_digest(estimator, meta_optimizer, state: MetaTrainState, key: Key) -> str:
-    """Of one meta-update on one device."""
-    alone = _on_one_device(estimator)
-    if alone is not estimator:
-        state = jax.eval_shape(
-            lambda params, key: init_state(alone, meta_optimizer, params, key),
-            jax.tree.map(
-                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state.meta_params
-            ),
-            key,
-        )
-    # Traced once: the first update finds it in JAX's cache.
-    return jaxpr_digest(meta_step.trace(alone, meta_optimizer, state).jaxpr)
 
 
 def _on_one_device(value: Any) -> Any:

@@ -14,7 +14,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from l2ljax.storage.seal import on_host, seal
+from l2ljax.parallel import on_host
+from l2ljax.storage.seal import seal
 
 UNTOLD = {"name", "debug_info", "jvp_jaxpr_fun", "fwd_jaxpr_thunk", "bwd", "callback"}
 """Parameters of operations that name Python objects and decide no number."""

@@ -13,9 +13,10 @@ import optax
 from l2ljax.base import GradientEstimator, Key, MetaParams
 from l2ljax.checks import check_positive_int
 from l2ljax.storage import checkpoint
-from l2ljax.storage.workdir import MetricsLog, exclusive, read_metrics
+from l2ljax.storage.workdir import exclusive
 from l2ljax.training.faults import Limits
 from l2ljax.training.fingerprint import check_same_run, fingerprint
+from l2ljax.training.history import MetricsLog, read_metrics
 from l2ljax.training.result import MetaTrainResult, result_of
 from l2ljax.training.step import MetaTrainState
 from l2ljax.training.validation import Validation

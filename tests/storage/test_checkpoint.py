@@ -1,12 +1,10 @@
 """Checkpoints: what comes back is what was saved, or a sentence says why not."""
 
-import json
 import os
 import random
 import shutil
 import subprocess
 import sys
-import warnings
 
 import jax
 import jax.numpy as jnp
@@ -14,38 +12,11 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from damage import DAMAGES
+from states import make_state, restore, same
 from test_meta_train import train
 
 from l2ljax.storage import checkpoint
 from l2ljax.storage.checkpoint import DamagedCheckpointError
-from l2ljax.storage.seal import named_leaves, on_host, seal, seal_json
-
-
-def make_state(seed):
-    """Arrays of several sizes and dtypes, a random key and an empty one among them."""
-    key = jax.random.key(seed)
-    return {
-        "key": key,
-        "update": jnp.int32(seed),
-        "large": [jax.random.normal(key, (40, 100))],
-        "small": {
-            "bfloat16": jax.random.normal(key, (3,), jnp.bfloat16),
-            "complex": jnp.complex64(seed + 1j),
-            "empty": jnp.zeros((0, 2)),
-            "float8": jax.random.normal(key, (5,)).astype(jnp.float8_e4m3fn),
-        },
-    }
-
-
-def host(state):
-    return [
-        np.asarray(jax.random.key_data(leaf) if leaf is state["key"] else leaf)
-        for leaf in jax.tree.leaves(state)
-    ]
-
-
-def same(a, b):
-    return all(x.tobytes() == y.tobytes() for x, y in zip(host(a), host(b), strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -55,17 +26,6 @@ def two_checkpoints(tmp_path_factory):
     for step in (2, 4):
         checkpoint.save(folder, step, make_state(step), {"seconds": step / 7})
     return folder
-
-
-def restore(folder):
-    """What is restored, and the warnings of l2ljax on the way."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        found = checkpoint.load(folder, repair=True)
-        state = checkpoint.place(found, make_state(0))
-    return (state, found.extra), [
-        str(w.message) for w in caught if "went on from" in str(w.message)
-    ]
 
 
 def test_round_trip(two_checkpoints):
@@ -197,6 +157,16 @@ for name in state:
     )
 
 
+def test_a_restored_array_is_as_free_as_it_was(tmp_path):
+    """Bound to a device only where it was: else programs would be compiled anew for it."""
+    free = {"key": jax.random.key(3), "x": jnp.ones(2)}
+    for state in (free, jax.device_put(free, jax.devices()[0])):
+        checkpoint.save(tmp_path, 1, state, {})
+        found = checkpoint.place(checkpoint.load(tmp_path), state)
+        for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(state), strict=True):
+            assert a.committed == b.committed
+
+
 def test_without_a_whole_checkpoint_the_run_does_not_start_over(two_checkpoints, tmp_path):
     """It is refused, and nothing is moved."""
     folder = tmp_path / "checkpoints"
@@ -207,73 +177,6 @@ def test_without_a_whole_checkpoint_the_run_does_not_start_over(two_checkpoints,
         restore(folder)
     assert sorted(p.name for p in folder.iterdir()) == ["2.safetensors", "4.safetensors"]
     assert not (tmp_path / "damaged").exists()
-
-
-def write_orbax(folder, content):
-    """A checkpoint of any content, by Orbax alone."""
-    ocp = pytest.importorskip("orbax.checkpoint")
-    handlers = {"state": ocp.StandardCheckpointHandler(), "extra": ocp.JsonCheckpointHandler()}
-    with ocp.CheckpointManager(folder, item_handlers=handlers) as manager:
-        state = {n: v for n, v in make_state(7).items() if n != "small"}
-        state = ocp.args.StandardSave(state)
-        manager.save(7, args=ocp.args.Composite(state=state, extra=ocp.args.JsonSave(content)))
-
-
-@pytest.mark.parametrize("number", [1, 4])
-def test_another_format_is_refused(tmp_path, number):
-    """With what to do; format 1 had no seal."""
-    content = {"format": number, "anything": []}
-    seal = {} if number == 1 else {"seal": seal_json(content)}
-    write_orbax(tmp_path / "checkpoints", content | seal)
-    words = f"has format {number}, this version of l2ljax reads formats 2 and 3; continue it with"
-    with pytest.raises(ValueError, match=words):
-        restore(tmp_path / "checkpoints")
-
-
-@pytest.fixture
-def of_orbax(tmp_path):
-    """A checkpoint of format 2."""
-    like = {n: v for n, v in make_state(7).items() if n != "small"}
-    leaves = {n: seal(on_host(leaf)) for n, leaf in named_leaves(like).items()}
-    content = {"format": 2, "extra": {"seconds": 1.5}, "leaves": leaves}
-    write_orbax(tmp_path / "checkpoints", content | {"seal": seal_json(content)})
-    return tmp_path / "checkpoints", like
-
-
-def test_the_format_before_is_read_and_removed_in_its_turn(of_orbax):
-    """Its arrays to the last bit; the next two checkpoints take its place."""
-    folder, like = of_orbax
-    found = checkpoint.load(folder)
-    state = checkpoint.place(found, like)
-    assert found.extra == {"seconds": 1.5}
-    assert all(
-        x.tobytes() == y.tobytes()
-        for x, y in zip(
-            map(on_host, jax.tree.leaves(state)), map(on_host, jax.tree.leaves(like)), strict=True
-        )
-    )
-    for step in (8, 9):
-        checkpoint.save(folder, step, state, {})
-    assert list(checkpoint.steps(folder)) == [8, 9]
-    assert not (folder / "7").exists()
-
-
-def test_the_format_before_may_be_damaged(of_orbax):
-    """Refused, with the part that is not what was saved."""
-    folder, _ = of_orbax
-    content = json.loads((folder / "7/extra/metadata").read_text())
-    content["leaves"]["large/0"][2] = "0" * 64
-    content.pop("seal")
-    (folder / "7/extra/metadata").write_text(json.dumps(content | {"seal": seal_json(content)}))
-    with pytest.raises(DamagedCheckpointError, match="the array large/0 is not what was saved"):
-        checkpoint.load(folder)
-
-
-def test_the_format_before_without_orbax(of_orbax, monkeypatch):
-    """One sentence: what to install."""
-    monkeypatch.setitem(sys.modules, "orbax.checkpoint", None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install .orbax-checkpoint"):
-        checkpoint.load(of_orbax[0])
 
 
 @pytest.mark.parametrize(

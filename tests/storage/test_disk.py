@@ -17,7 +17,8 @@ import safetensors.numpy
 from l2ljax.bundled import save_optimizer
 from l2ljax.optimizers import lstm
 from l2ljax.storage import checkpoint
-from l2ljax.storage.workdir import MetricsLog, claim, write_atomically
+from l2ljax.storage.workdir import claim, write_atomically
+from l2ljax.training.history import MetricsLog
 
 ROOT = Path(__file__).parents[2]
 CONFIGURATION = [

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import AxisType
 from test_meta_train import ADAM, PARABOLA, SMALL, VALIDATION, same, train
 
 import l2ljax
@@ -103,6 +104,13 @@ def test_another_run_is_refused(workdir, name):
     told = str(caught.value).count(" differs") + str(caught.value).count(" there, ")
     assert told == (2 if name == "episode" else 1)  # a longer one has more weights
     assert {p: p.read_bytes() for p in workdir.rglob("*") if p.is_file()} == before
+
+
+def test_a_mesh_is_no_other_run(workdir):
+    """Its programs know of shardings, which no number depends on."""
+    over_a_mesh = estimator(mesh=jax.make_mesh((1,), ("tasks",), axis_types=(AxisType.Auto,)))
+    again = l2ljax.meta_train(**arguments(estimator=over_a_mesh), workdir=workdir)
+    assert again.num_meta_updates == 2
 
 
 def test_the_same_run_made_anew_goes_on(workdir):

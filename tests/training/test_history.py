@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from l2ljax.storage.workdir import MetricsLog, read_metrics
+from l2ljax.training.history import MetricsLog, read_metrics
 
 RECORDS = [{"update": n, "meta_loss": n / 8} for n in range(1, 101)]
 

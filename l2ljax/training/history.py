@@ -1,0 +1,82 @@
+"""A run's history, `metrics.jsonl`: appended to, cut at the last checkpoint, never rewritten."""
+
+import json
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from l2ljax.storage.workdir import telling
+
+
+class MetricsLog:
+    """Appends records to `metrics.jsonl`, one JSON object a line, and never rewrites one.
+
+    It holds the last few records in memory and no more, however long the run.
+
+    Args:
+        path: the file; its folder must exist.
+        last_update: records of later updates, left by a run that was cut off, are cut away.
+        write: whether this process writes the file; one of several must.
+
+    Attributes:
+        recent: the last `RECENT` records appended here.
+    """
+
+    RECENT = 20
+
+    def __init__(self, path: Path, last_update: int, *, write: bool = True):
+        self._path, self._write = Path(path), write
+        self.recent: list[dict[str, Any]] = []
+        if write:
+            if not self._path.exists():
+                self._path.touch()
+            end = position = 0
+            for found, line in _read_lines(self._path):
+                position += len(line)
+                if found is None:
+                    continue
+                if found["update"] > last_update:
+                    break
+                end = position
+            if end < self._path.stat().st_size:
+                os.truncate(self._path, end)
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Writes `record` through to the file."""
+        self.recent.append(record)
+        del self.recent[: -self.RECENT]
+        if self._write:
+            with telling(f"{self._path} cannot be written"), self._path.open("a") as file:
+                file.write(json.dumps(record) + "\n")
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The records of a `metrics.jsonl`; a last line that was cut off is left out.
+
+    Any other line that is no record is left out with a warning.
+    """
+    records = []
+    for number, (record, line) in enumerate(_read_lines(Path(path)), start=1):
+        if record is not None:
+            records.append(record)
+        elif line.endswith(b"\n"):
+            warnings.warn(
+                f"Line {number} of {path} is damaged and left out of the history.", stacklevel=2
+            )
+    return records
+
+
+def _read_lines(path: Path) -> Iterator[tuple[dict[str, Any] | None, bytes]]:
+    """Lines in turn, with their records; `None` for a line that is none."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError):
+                record = None
+            whole = isinstance(record, dict) and isinstance(record.get("update"), int)
+            yield (record if whole and line.endswith(b"\n") else None), line
