@@ -8,11 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from l2ljax.evaluation import Curve
 from test_experiment import TINY
 
 import l2ljax
-from l2ljax.evaluation import report
+from l2ljax.evaluation import Curve, report
 from l2ljax.experiments import comparison, experiment
 from l2ljax.experiments.meta_optimizers import build_meta_optimizer
 from l2ljax.experiments.parts import with_own_names
