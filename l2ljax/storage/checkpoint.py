@@ -174,7 +174,7 @@ def _write(file: BinaryIO, arrays: Arrays, shapes: Mapping[str, Any], extra: Any
 
 def _header(leaves: Mapping[str, Any], extra: Mapping[str, Any]) -> bytes:
     content = {"format": FORMAT, "extra": dict(extra), "leaves": leaves}
-    said = {"content": json.dumps(content), "sha256": seal_json(content)}
+    said: dict[str, Any] = {"content": json.dumps(content), "sha256": seal_json(content)}
     header, end = {"__metadata__": said}, 0
     for name, (shape, dtype, _) in leaves.items():
         begin, end = end, end + math.prod(shape) * jnp.dtype(dtype).itemsize

@@ -123,7 +123,7 @@ def telling(what: str, *more: str) -> Iterator[None]:
 def _differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
     if isinstance(old, dict) and isinstance(new, dict):
         for field in {**old, **new}:
-            both = (given.get(field, "(unset)") for given in (old, new))
-            yield from _differences(*both, f"{name}.{field}" if name else field)
+            there, here = (given.get(field, "(unset)") for given in (old, new))
+            yield from _differences(there, here, f"{name}.{field}" if name else field)
     elif old != new:
         yield f"{name} is {short(old)} there, {short(new)} here"
