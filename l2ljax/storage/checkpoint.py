@@ -65,9 +65,7 @@ def steps(directory: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def save(
-    directory: Path, step: int, state: PyTree, extra: Mapping[str, Any], *, keep: int = 2
-) -> None:
+def save(directory: Path, step: int, state: PyTree, extra: Mapping, *, keep: int = 2) -> None:
     """Writes checkpoint `step` and removes all but the newest `keep`.
 
     One array after the other goes through the host's memory. With several processes all must call;
@@ -99,11 +97,8 @@ def save(
 def load(directory: Path, *, repair: bool = False) -> Checkpoint | None:
     """The newest whole checkpoint, or `None` where there is none.
 
-    A damaged one is passed over with a warning.
-
-    Args:
-        directory: of the checkpoints.
-        repair: whether to move damaged ones to a folder `damaged` beside it.
+    A damaged one is passed over with a warning; with `repair` it is moved to a folder `damaged`
+    beside the directory.
 
     Raises:
         DamagedCheckpointError: if there are checkpoints, and all of them are damaged.
@@ -179,7 +174,7 @@ def _write(file: BinaryIO, arrays: Arrays, shapes: Mapping[str, Any], extra: Any
 
 def _header(leaves: Mapping[str, Any], extra: Mapping[str, Any]) -> bytes:
     content = {"format": FORMAT, "extra": dict(extra), "leaves": leaves}
-    said = {"content": json.dumps(content), "sha256": seal_json(content)}
+    said: dict[str, Any] = {"content": json.dumps(content), "sha256": seal_json(content)}
     header, end = {"__metadata__": said}, 0
     for name, (shape, dtype, _) in leaves.items():
         begin, end = end, end + math.prod(shape) * jnp.dtype(dtype).itemsize

@@ -12,11 +12,7 @@ from l2ljax.words import named_leaves
 
 
 def read_orbax(folder: Path) -> tuple[dict[str, Any], Iterable[tuple[str, np.ndarray]]]:
-    """What such a checkpoint says beside its arrays, with its seal as `sha256`, and the arrays.
-
-    Raises:
-        ImportError: without Orbax, saying what to do.
-    """
+    """What such a checkpoint says beside its arrays, with its seal as `sha256`, and the arrays."""
     content = json.loads((folder / "extra" / "metadata").read_text())
     content["sha256"] = content.pop("seal", None)
     if content.get("format") != 2:

@@ -12,16 +12,11 @@ from typing import Any
 from l2ljax.checks import short, shorten
 
 
-def claim(
-    workdir: Path, config: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
-) -> None:
+def claim(workdir: Path, config: Mapping[str, Any], defaults: Mapping | None = None) -> None:
     """Makes `workdir` with `config.json`, or checks that it was made for the same configuration.
 
-    Args:
-        workdir: the run's directory.
-        config: its configuration.
-        defaults: what fields that are left out stand for: a run begun before there were such
-            fields has the same configuration.
+    `defaults` are what fields that are left out stand for: a run begun before there were such
+    fields has the same configuration.
 
     Raises:
         ValueError: if `workdir` holds a run with another configuration; names each field that
@@ -43,11 +38,7 @@ def claim(
 
 
 def read_config(workdir: Path) -> dict[str, Any]:
-    """The configuration of the run in `workdir`.
-
-    Raises:
-        FileNotFoundError, ValueError: if there is none, or it is no JSON object.
-    """
+    """The run's; FileNotFoundError without one, ValueError if it is no JSON object."""
     path = Path(workdir) / "config.json"
     if not path.exists():
         raise FileNotFoundError(f"{workdir} holds no run: there is no {path.name} in it.")
@@ -98,21 +89,16 @@ _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replaces `path` by `content` in one step, so that a failure leaves the old file whole.
-
-    Raises:
-        OSError: if it cannot be written, with the reason and the path.
-    """
+    """Replaces `path` in one step: an OSError tells why, and leaves the old file whole."""
     content = content.encode() if isinstance(content, str) else content
     temporary = Path(path).with_name(f".{Path(path).name}.{os.getpid()}.tmp")
     with telling(f"{path} cannot be written"):
         try:
             temporary.write_bytes(content)
             os.replace(temporary, path)
-        except OSError:
+        finally:
             with contextlib.suppress(OSError):
                 temporary.unlink()
-            raise
 
 
 def make_directory(directory: Path) -> None:
@@ -137,7 +123,7 @@ def telling(what: str, *more: str) -> Iterator[None]:
 def _differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
     if isinstance(old, dict) and isinstance(new, dict):
         for field in {**old, **new}:
-            both = (given.get(field, "(unset)") for given in (old, new))
-            yield from _differences(*both, f"{name}.{field}" if name else field)
+            there, here = (given.get(field, "(unset)") for given in (old, new))
+            yield from _differences(there, here, f"{name}.{field}" if name else field)
     elif old != new:
         yield f"{name} is {short(old)} there, {short(new)} here"
