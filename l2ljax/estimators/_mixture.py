@@ -48,7 +48,8 @@ class Mixture(GradientEstimator):
     @property
     def mesh(self):
         """The members' mesh."""
-        return next((m.mesh for m in self.members.values() if getattr(m, "mesh", None)), None)
+        meshes = (getattr(member, "mesh", None) for member in self.members.values())
+        return next((mesh for mesh in meshes if mesh is not None), None)
 
     def init(self, key: Key, meta_params: MetaParams) -> MixtureState:
         """The members' starting states."""
@@ -191,7 +192,7 @@ def mixture(
                 f"got {short(name)}."
             )
         check_kind(f"mixture's member {short(name)}", member, GradientEstimator)
-    meshes = {m.mesh for m in estimators.values() if getattr(m, "mesh", None) is not None}
+    meshes = {getattr(member, "mesh", None) for member in estimators.values()} - {None}
     if len(meshes) > 1:
         raise ValueError("The members of a mixture must have the same mesh, got several.")
     if normalize not in ("gradient", "loss", None):

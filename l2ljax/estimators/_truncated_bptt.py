@@ -7,33 +7,32 @@ whole episode, which removes the bias of truncation.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 from l2ljax.base import GradientEstimator, Key, LearnedOptimizer, MetaParams, PyTree, Task
 from l2ljax.checks import (
-    check_float_dtype,
     check_optimizer,
     check_positive_int,
     check_task,
     is_number,
     short,
 )
-from l2ljax.estimators.divergence import all_finite, diverged_at, keep_tasks, mean_of_finite, select
+from l2ljax.estimators.divergence import diverged_at, mean_of_finite
 from l2ljax.estimators.groups import (
-    coordinate_groups,
     group_state_specs,
     init_group_states,
-    is_recordable,
 )
-from l2ljax.estimators.recorded import Options, Window, recorded_meta_gradient
+from l2ljax.estimators.optimizees import renewed, sample_batch
+from l2ljax.estimators.passes import check_record_dtype, choose_pass
+from l2ljax.estimators.recorded import recorded_meta_gradient
+from l2ljax.estimators.scanned import scanned_meta_gradient
+from l2ljax.estimators.weights import Weights, step_weights
+from l2ljax.estimators.windows import Options, Window
 from l2ljax.parallel import (
-    COORDINATES,
     SPLIT,
     WHOLE,
     check_mesh,
@@ -44,10 +43,8 @@ from l2ljax.parallel import (
     place_data,
 )
 from l2ljax.parallel.meshes import in_own_mesh
-from l2ljax.unrolling import OptimizeeState, sample_optimizee, unroll
+from l2ljax.unrolling import OptimizeeState
 from l2ljax.unrolling.remat import Remat, check_remat
-
-Weights = Sequence[float] | np.ndarray | jax.Array | Callable[[np.ndarray], Sequence[float]]
 
 
 class TruncatedBPTTState(NamedTuple):
@@ -166,49 +163,21 @@ class TruncatedBPTT(GradientEstimator):
                 ),
             )
         else:
-            meta_grads, optimizees, losses, fine = self._scan_meta_gradient(
-                meta_params, task, optimizees, run_keys, weights, start
+            meta_grads, optimizees, losses, fine = scanned_meta_gradient(
+                task,
+                self.optimizer,
+                meta_params,
+                Window(optimizees, run_keys, share_keys, weights, start),
+                second_derivatives=self.second_derivatives,
+                remat="step" if self.remat == "auto" else self.remat,
             )
         if self.unroll_length < self.episode_length:
             optimizees = jax.lax.cond(
                 fine.all(),
                 lambda: optimizees,
-                lambda: _renewed(task, sample_keys, fine, optimizees),
+                lambda: renewed(task, sample_keys, fine, optimizees),
             )
         return mean_over_tasks(meta_grads, self.mesh), losses, fine, optimizees
-
-    def _scan_meta_gradient(self, meta_params, task, optimizees, keys, weights, start):
-        """As `recorded_meta_gradient`."""
-
-        # Each task's meta-gradient by itself, so that one that is not finite spoils no other.
-        def task_grads(optimizee, key):
-            return jax.grad(self._scan_meta_loss, has_aux=True)(
-                meta_params, task, optimizee, key, weights, start
-            )
-
-        meta_grads, (after, losses) = jax.vmap(task_grads)(optimizees, keys)
-        fine = all_finite((losses, meta_grads))
-        meta_grads = keep_tasks(fine, meta_grads, jax.tree.map(jnp.zeros_like, meta_grads))
-        fresh = self._init_opt_state(meta_params, after.params)
-        after = after._replace(opt_state=keep_tasks(fine, after.opt_state, fresh))
-        return jax.tree.map(lambda g: g.mean(axis=0), meta_grads), after, losses, fine
-
-    def _scan_meta_loss(self, meta_params, task, optimizee, key, weights, start):
-        # The restart is inside the differentiated function: an initial optimizer state may depend
-        # on the meta-parameters.
-        tx = self.optimizer.transform(meta_params)
-        opt_state = select(start, tx.init(optimizee.params), optimizee.opt_state)
-        optimizee, losses = unroll(
-            task,
-            tx,
-            optimizee._replace(opt_state=opt_state),
-            key,
-            self.unroll_length,
-            second_derivatives=self.second_derivatives,
-            remat="step" if self.remat == "auto" else self.remat,
-        )
-        losses = losses.astype(jnp.float32)
-        return losses[1:] @ weights, (optimizee, losses)
 
     def _init_opt_state(self, meta_params: MetaParams, params: PyTree) -> PyTree:
         if self.backward == "recorded":
@@ -225,18 +194,6 @@ class TruncatedBPTT(GradientEstimator):
     @property
     def _data(self) -> PartitionSpec:
         return SPLIT if self.shard_data else WHOLE
-
-
-def _renewed(task: Task, keys: Key, fine: jax.Array, optimizees: OptimizeeState) -> OptimizeeState:
-    """New optimizees in place of those that are not `fine`; their states are fresh already."""
-    new = sample_batch(task, jax.vmap(lambda k: jax.random.fold_in(k, 1))(keys))
-    instances, params = keep_tasks(fine, (optimizees.instance, optimizees.params), new)
-    return OptimizeeState(instances, params, optimizees.opt_state)
-
-
-def sample_batch(task: Task, keys: Key) -> tuple[PyTree, PyTree]:
-    """One optimizee for each of `keys`: instances and theta_0, with a leading axis."""
-    return jax.vmap(lambda k: sample_optimizee(task, k))(keys)
 
 
 def truncated_bptt(
@@ -265,39 +222,31 @@ def truncated_bptt(
         episode_length: inner steps from theta_0 to the end [T].
         unroll_length: inner steps in a window; must divide `episode_length`.
         weights: w_1 ... w_T >= 0, as an array `[episode_length]` or a function of the array of
-            positions 1 ... T. Default: all 1. Only the last step:
-            `weights=lambda t: t == t[-1]`, best with one window for the whole episode.
+            positions 1 ... T. Default: all 1. Only the last: `weights=lambda t: t == t[-1]`.
         second_derivatives: differentiate through the optimizee's gradients too (needs "scan").
-        backward: "scan" differentiates the rollout step by step. "recorded" differentiates the
-            optimizer alone, over the gradients recorded on the way, a chunk of coordinates at a
-            time: the same meta-gradient for optimizers that declare `coordinate_groups`, in less
-            memory and time. "auto" takes "recorded" where it applies.
+        backward: "scan" differentiates the rollout step by step; "recorded" the optimizer alone,
+            over the gradients recorded on the way: the same meta-gradient for optimizers that
+            declare `coordinate_groups`, in less memory and time. "auto": that where it applies.
         coordinate_share: share of the coordinates, in (0, 1], that the recorded backward pass
-            visits: a stratified random sample, drawn anew for each meta-gradient, which stays
-            unbiased.
-        chunk_size: coordinates that the recorded backward pass handles at once; default: what
-            `l2ljax.estimators.chunks.plan_chunks` finds to fit.
+            visits: a stratified sample, drawn anew for each meta-gradient, which stays unbiased.
+        chunk_size: coordinates that the recorded pass handles at once; default: what fits.
         remat: what the backward pass keeps, "none", "step" or "nested", see `l2ljax.unroll`.
-            "auto" is "step" for the scan; for the recorded pass it is what fits, in each of the
-            segments of the window that start from a state the rollout kept.
+            "auto" is "step" for the scan, and what fits for the recorded pass.
         record_dtype: what the recorded gradients are held in until the backward pass, which
             computes in the optimizer's own dtype; default: the gradients' own. "bfloat16" halves
-            the record, `unroll_length` numbers a coordinate, and rounds each to 8 bits.
-        mesh: devices to spread the tasks over: a mesh with an axis "tasks" whose size divides
-            `num_tasks`. The meta-gradient is that of one device up to the order of sums. Devices
-            along an axis "coordinates" share the learned optimizer's work on the same tasks (only
-            with the recorded backward pass; a sample of coordinates is drawn for each of them).
-            See `l2ljax.task_mesh`. Default: wherever the arrays are.
-        shard_data: with `mesh`, split the leading axis of the task's data over the devices
-            instead of copying them to each; a task then draws from its device's part.
+            the record and rounds to 8 bits; float16, which ends at 65,504, is refused.
+        mesh: devices to spread the tasks over: an axis "tasks", whose size divides `num_tasks`;
+            the meta-gradient is that of one device up to the order of sums. Devices along an axis
+            "coordinates" share the learned optimizer's work on the same tasks (recorded pass only;
+            each draws its own sample). See `l2ljax.task_mesh`. Default: where the arrays are.
+        shard_data: split the leading axis of the task's data over the mesh's devices instead of
+            copying them to each; a task then draws from its device's part.
 
     Returns:
-        a `GradientEstimator`. `meta_loss` is the window's sum of w_t f(theta_t), averaged over
-        the tasks.
+        a `GradientEstimator`; `meta_loss` is the window's sum of w_t f(theta_t), over tasks a mean.
 
     Raises:
-        ValueError: for lengths that do not divide, weights that are negative, not finite, all zero
-            or of the wrong length, and for options that exclude one another.
+        ValueError: for lengths that do not divide, bad weights, and options that exclude others.
 
     Example:
         >>> from l2ljax.optimizers import lstm
@@ -321,7 +270,7 @@ def truncated_bptt(
     if remat != "auto":
         check_remat(remat)
     if record_dtype is not None:
-        check_float_dtype("record_dtype", record_dtype)
+        check_record_dtype(record_dtype)
     check_mesh(mesh, num_tasks, task.data if shard_data else ())
     if episode_length % unroll_length:
         raise ValueError(
@@ -332,35 +281,7 @@ def truncated_bptt(
         raise ValueError(f"coordinate_share must lie in (0, 1], got {short(coordinate_share)}.")
     if backward not in ("auto", "recorded", "scan"):
         raise ValueError(f'backward must be "auto", "recorded" or "scan", got {short(backward)}.')
-
-    stateless = task.init_state is None
-    recordable = optimizer.coordinate_groups is not None and stateless and not second_derivatives
-    follows = recordable and _rule_follows(task, optimizer, strict=backward == "recorded")
-    if (backward == "recorded" or coordinate_share < 1) and not recordable:
-        reason = (
-            "second_derivatives=True makes coordinates influence one another"
-            if second_derivatives
-            else "this learned optimizer declares no coordinate_groups"
-            if stateless
-            else "this task has state"
-        )
-        raise ValueError(
-            "The recorded backward pass and coordinate_share < 1 need independent coordinates, "
-            f'but {reason}; use backward="scan" and coordinate_share=1.'
-        )
-    if coordinate_share < 1 and not follows:
-        _rule_follows(task, optimizer, strict=True)
-    if backward == "scan" and coordinate_share < 1:
-        raise ValueError(
-            f'coordinate_share={coordinate_share} needs backward="recorded", got backward="scan".'
-        )
-    if backward == "auto":
-        backward = "recorded" if follows else "scan"
-    if backward == "scan" and mesh is not None and COORDINATES in mesh.shape:
-        raise ValueError(
-            f"A mesh with the axis {COORDINATES!r} needs the recorded backward pass, "
-            'got backward="scan"; give a mesh with the axis "tasks" alone.'
-        )
+    backward = choose_pass(task, optimizer, backward, coordinate_share, second_derivatives, mesh)
     return TruncatedBPTT(
         task=dataclasses.replace(task, data=place_data(task.data, mesh, shard=shard_data)),
         optimizer=optimizer,
@@ -377,43 +298,3 @@ def truncated_bptt(
         mesh=mesh,
         shard_data=shard_data,
     )
-
-
-def _rule_follows(task: Task, optimizer: LearnedOptimizer, *, strict: bool) -> bool:
-    """Whether the optimizer's groups fit the task's parameters and can be recorded.
-
-    Raises:
-        ValueError: if its groups do not serve each parameter once; with `strict`, also where the
-            rule is one that cannot be recorded.
-    """
-    keys = jax.random.split(jax.random.key(0), 1)
-    try:
-        _, params = jax.eval_shape(sample_batch, task, keys)
-    except Exception:  # the task's own fault, which is told where it is drawn from
-        return True
-    if strict:
-        coordinate_groups(optimizer, params)
-    return is_recordable(optimizer, params)
-
-
-def step_weights(weights: Weights | None, episode_length: int) -> tuple[float, ...]:
-    """w_1 ... w_T as floats, checked: finite, >= 0, not all 0, `episode_length` of them."""
-    if weights is None:
-        return (1.0,) * episode_length
-    if callable(weights):
-        weights = weights(np.arange(1, episode_length + 1))
-    try:
-        array = np.asarray(weights, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"weights must be numbers, got {short(weights)}.") from error
-    if array.shape != (episode_length,):
-        raise ValueError(
-            f"weights must have one entry per inner step, shape ({episode_length},), "
-            f"got shape {array.shape}."
-        )
-    if not (np.isfinite(array).all() and (array >= 0).all() and array.any()):
-        raise ValueError(
-            "weights must be finite, >= 0 and not all 0, got values from "
-            f"{array.min()} to {array.max()}."
-        )
-    return tuple(array.tolist())

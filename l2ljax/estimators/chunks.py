@@ -170,27 +170,7 @@ def vjp_over_chunks(
         chunk = jnp.pad(chunk, [(0, missing), (0, 0)])
         return chunk.reshape(num_segments, segment_length, size)
 
-    def segment_outputs(meta_params, floats, others, gradients):
-        tx = group.transform(meta_params)
-
-        def step(state, gradient):
-            update, state = tx.update(gradient, state)
-            return state, update
-
-        start = _joined(floats, others)
-        state, updates = checkpointed_scan(step, start, gradients, remat=remat)
-        return _floats(state), updates
-
-    def one_segment(carry, segment):
-        total, state_cotangents = carry
-        state, gradients, cotangents = segment
-        (_, updates), vjp = jax.vjp(
-            lambda phi, floats: segment_outputs(phi, floats, state, gradients),
-            meta_params,
-            _floats(state),
-        )
-        grads, state_cotangents = vjp((state_cotangents, cotangents.astype(updates.dtype)))
-        return (jax.tree.map(jnp.add, total, grads), state_cotangents), None
+    one_segment = _segment_vjp(group, meta_params, remat)
 
     def one_chunk(total, index):
         # The last chunk ends where the coordinates do, and leaves out those it shares with the one
@@ -223,6 +203,34 @@ def vjp_over_chunks(
 
     zeros = jax.tree.map(jnp.zeros_like, meta_params)
     return jax.lax.scan(one_chunk, zeros, jnp.arange(num_chunks))[0]
+
+
+def _segment_vjp(group: CoordinateGroup, meta_params: MetaParams, remat: Remat):
+    """A scan's step over segments, last to first: adds a segment's part, passes cotangents on."""
+
+    def segment_outputs(meta_params, floats, others, gradients):
+        tx = group.transform(meta_params)
+
+        def step(state, gradient):
+            update, state = tx.update(gradient, state)
+            return state, update
+
+        start = _joined(floats, others)
+        state, updates = checkpointed_scan(step, start, gradients, remat=remat)
+        return _floats(state), updates
+
+    def one_segment(carry, segment):
+        total, state_cotangents = carry
+        state, gradients, cotangents = segment
+        (_, updates), vjp = jax.vjp(
+            lambda phi, floats: segment_outputs(phi, floats, state, gradients),
+            meta_params,
+            _floats(state),
+        )
+        grads, state_cotangents = vjp((state_cotangents, cotangents.astype(updates.dtype)))
+        return (jax.tree.map(jnp.add, total, grads), state_cotangents), None
+
+    return one_segment
 
 
 def _is_float(leaf: jax.Array) -> bool:

@@ -1,28 +1,26 @@
 """Evolution strategies over windows of episodes: what es, pes, nres, gpes and full_es share.
 
-They differ in three choices alone: what is carried from window to window (each perturbed
-optimizee, or one unperturbed optimizee a task, or nothing), when the noise is drawn anew, and
-whether the perturbations of an episode are summed.
+They differ in three choices: what is carried from window to window (each perturbed optimizee, one
+unperturbed one a task, or nothing), when noise is drawn anew, and whether an episode's is summed.
 """
 
 import dataclasses
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
-from l2ljax.base import GradientEstimator, Key, LearnedOptimizer, MetaParams, PyTree, Task
+from l2ljax.base import GradientEstimator, Key, LearnedOptimizer, MetaParams, Task
+from l2ljax.estimators.axes import fold, in_parts
 from l2ljax.estimators.divergence import mean_of_finite
+from l2ljax.estimators.evolution_state import EvolutionState, Outcome
 from l2ljax.estimators.particles import (
-    Episodes,
     Objective,
     Pairs,
     Rollout,
     WindowKeys,
     first_episodes,
-    fold,
-    in_parts,
     run_window,
     start_pairs,
 )
@@ -38,38 +36,6 @@ from l2ljax.estimators.perturbations import (
 from l2ljax.parallel import SPLIT, WHOLE, gathered, mean_over_tasks, over_tasks
 
 ANTITHETIC, CENTRE = (1.0, -1.0), (0.0,)
-
-
-class EvolutionState(NamedTuple):
-    """Where the running episodes stand.
-
-    Attributes:
-        episodes: of each task.
-        pairs: the running optimizees: the perturbed ones `[tasks, pairs, 2]`, or the unperturbed
-            ones `[tasks, 1, 1]` that the pairs of `es` start from.
-        total: the sum of the perturbations of this episode, `[tasks, pairs, ...]`, or `None` where
-            no sum is needed.
-    """
-
-    episodes: Episodes
-    pairs: Pairs
-    total: PyTree
-
-
-class Outcome(NamedTuple):
-    """Of the pairs of a window; leaves have leading axes `[tasks, pairs]`.
-
-    Attributes:
-        losses: float32 `[tasks, pairs, num_steps + 1]`, f(theta_t), mean of the two members.
-        value: float32, the weighted objective, mean of the two members.
-        fine: bool, whether all was finite.
-        bad_at: int32, the step of its episode at which something was not.
-    """
-
-    losses: jax.Array
-    value: jax.Array
-    fine: jax.Array
-    bad_at: jax.Array
 
 
 @jax.tree_util.register_dataclass
@@ -122,7 +88,7 @@ class EvolutionStrategy(GradientEstimator):
         (int32, how many).
         """
         task_keys, pair_keys, _ = self._keys(key)
-        keys = WindowKeys(*task_keys, pair_keys)
+        keys = WindowKeys(*task_keys, pair_keys)  # pyright: ignore
         if self.carried == "nothing":
             start = over_tasks(self._start, self.mesh, (self._data, WHOLE, SPLIT, SPLIT), SPLIT)
             # The keys that a window draws its first episodes with.
@@ -206,7 +172,7 @@ class EvolutionStrategy(GradientEstimator):
         tasks_at_once = largest_divisor(num_tasks, max(1, bound // self.num_perturbations))
 
         def few_tasks(arguments):
-            return self._few_tasks(task, meta_params, *arguments, at_once)
+            return self._few_tasks(task, meta_params, *arguments, at_once)  # pyright: ignore
 
         sums, _, (after, outcome) = in_parts(few_tasks, (running, keys), num_tasks, tasks_at_once)
         if self.carried == "centre":
@@ -306,8 +272,10 @@ class EvolutionStrategy(GradientEstimator):
             return jnp.broadcast_to(leaf, (leaf.shape[0], *shape, *leaf.shape[3:]))
 
         tasks = centre.stale.shape[0]
+        params, opt_state = (jax.tree.map(repeat, t) for t in (centre.params, centre.opt_state))
         return Pairs(
-            *jax.tree.map(repeat, (centre.params, centre.opt_state)),
+            params,
+            opt_state,
             jnp.broadcast_to(centre.keys, (tasks, self.num_perturbations)),
             jnp.broadcast_to(centre.stale, (tasks, self.num_perturbations)),
         )

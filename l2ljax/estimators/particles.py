@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import optax
 
 from l2ljax.base import Instance, Key, LearnedOptimizer, MetaParams, Params, PyTree, Task
+from l2ljax.estimators.axes import Draw, draw_all, each_member, fold, select
 from l2ljax.unrolling import scalar_loss
 
-Draw = Callable[[Key], MetaParams]
 Objective = Callable[[Params, Any], jax.Array]
 
 
@@ -102,25 +102,6 @@ class Rollout(NamedTuple):
     redraw_every: int | None
     lengths: tuple[int, int]
     objective: Objective | None
-
-
-def select(mask: jax.Array, yes: PyTree, no: PyTree) -> PyTree:
-    """`yes` where `mask` holds, else `no`; leaves begin with the axes of `mask`."""
-
-    def one(a, b):
-        return jnp.where(mask.reshape(mask.shape + (1,) * (a.ndim - mask.ndim)), a, b)
-
-    return jax.tree.map(one, yes, no)
-
-
-def fold(keys: Key, number: jax.Array | int) -> Key:
-    """Another key for each of `keys`, of any shape."""
-    return jax.vmap(lambda k: jax.random.fold_in(k, number))(keys.reshape(-1)).reshape(keys.shape)
-
-
-def draw_all(draw: Draw, keys: Key) -> PyTree:
-    """One perturbation for each of `keys` `[tasks, pairs]`."""
-    return jax.vmap(jax.vmap(draw))(keys)
 
 
 def draw_length(key: Key, lengths: tuple[int, int]) -> jax.Array:
@@ -216,9 +197,9 @@ def run_window(
 
     eps = draw_all(draw, pairs.keys)
     *carry, redrawn_first, restarted_first = renew(episodes, pairs, eps, 0)
-    (episodes, pairs, _), (losses, values, starts, positions, lengths, redrawn, restarted) = (
-        jax.lax.scan(inner_step, tuple(carry), (jnp.arange(steps), step_keys[:steps]))
-    )
+    last: Any = jax.lax.scan(inner_step, tuple(carry), (jnp.arange(steps), step_keys[:steps]))
+    (episodes, pairs, _), seen = last
+    losses, values, starts, positions, lengths, redrawn, restarted = seen
     last_losses, last_values, *_ = _look(
         rollout, task, episodes, pairs, step_keys[steps], gradients=False
     )
@@ -263,7 +244,7 @@ def _renew(rollout, task, meta_params, episodes, pairs, eps, keys, draw, number)
         def start(eps, sign, params):
             return rollout.optimizer.transform(perturbed(meta_params, eps, sign)).init(params)
 
-        opt_state = _each(start, "tp", "m", "t")(eps, jnp.asarray(rollout.signs), params)
+        opt_state = each_member(start, "tp", "m", "t")(eps, jnp.asarray(rollout.signs), params)
         params = jax.tree.map(
             lambda new, old: jnp.broadcast_to(new[:, None, None], old.shape), params, pairs.params
         )
@@ -288,7 +269,7 @@ def _look(rollout, task, episodes, pairs, keys, *, gradients=True):
         value = loss if rollout.objective is None else rollout.objective(params, batch)
         return loss.astype(jnp.float32), jnp.asarray(value, jnp.float32), slope
 
-    return *_each(one, "tpm", "t")(pairs.params, batch), batch
+    return *each_member(one, "tpm", "t")(pairs.params, batch), batch
 
 
 def _advance(rollout, task, meta_params, pairs, eps, seen):
@@ -307,7 +288,7 @@ def _advance(rollout, task, meta_params, pairs, eps, seen):
         )
         return optax.apply_updates(params, updates), opt_state
 
-    params, opt_state = _each(one, "tp", "m", "tpm", "tpm", "tpm", "tpm", "t")(
+    params, opt_state = each_member(one, "tp", "m", "tpm", "tpm", "tpm", "tpm", "t")(
         eps, jnp.asarray(rollout.signs), pairs.params, pairs.opt_state, losses, gradients, batch
     )
     return pairs._replace(params=params, opt_state=opt_state)
@@ -316,46 +297,3 @@ def _advance(rollout, task, meta_params, pairs, eps, seen):
 def perturbed(meta_params: MetaParams, eps: MetaParams, sign: jax.Array) -> MetaParams:
     """phi + sign * epsilon, each leaf in its own dtype."""
     return jax.tree.map(lambda p, e: p + sign.astype(p.dtype) * e, meta_params, eps)
-
-
-def _each(function, *axes):
-    """`function` for every task, pair and member; `axes` says which of them an argument has."""
-    for axis in "mpt":
-        function = jax.vmap(function, in_axes=tuple(0 if axis in a else None for a in axes))
-    return function
-
-
-def in_parts(
-    function: Callable[[Any], tuple[Any, Any, Any]],
-    arguments: PyTree,
-    number: int,
-    at_once: int,
-    axis: int = 0,
-) -> tuple[Any, Any, Any]:
-    """`function` of `at_once` entries along an axis at a time, to hold no more in memory.
-
-    Args:
-        function: of a tree like `arguments`, to `(sum over entries, what is the same for all,
-            results along the axis)`.
-        arguments: leaves with `number` entries along `axis`.
-        number: a multiple of `at_once`.
-        at_once: entries that `function` is given.
-        axis: 0 or 1.
-    """
-    if at_once == number:
-        return function(arguments)
-
-    def split(leaf):
-        shape = (*leaf.shape[:axis], number // at_once, at_once, *leaf.shape[axis + 1 :])
-        return jnp.moveaxis(leaf.reshape(shape), axis, 0)
-
-    def join(parts):
-        parts = jnp.moveaxis(parts, 0, axis)
-        return parts.reshape(*parts.shape[:axis], number, *parts.shape[axis + 2 :])
-
-    sums, same, results = jax.lax.map(function, jax.tree.map(split, arguments))
-    return (
-        jax.tree.map(lambda x: x.sum(axis=0), sums),
-        jax.tree.map(lambda x: x[0], same),
-        jax.tree.map(join, results),
-    )

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from l2ljax.base import Key, MetaParams, PyTree
 from l2ljax.checks import is_number, short
-from l2ljax.estimators.particles import Draw, draw_all, fold, select
+from l2ljax.estimators.axes import Draw, draw_all, fold, select
 
 
 class Sigma(NamedTuple):

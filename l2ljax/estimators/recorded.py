@@ -11,89 +11,21 @@ of the later gradients as cotangents. It is exact, needs no second pass through 
 over chunks of coordinates that fit the cache, and can visit a random share of the coordinates.
 """
 
-from typing import Any, Literal, NamedTuple
-
 import jax
 import jax.numpy as jnp
 import optax
 
-from l2ljax.base import CoordinateGroup, Key, LearnedOptimizer, MetaParams, PyTree, Task
-from l2ljax.estimators.chunks import Plan, plan_chunks, scan_with_snapshots, vjp_over_chunks
+from l2ljax.base import CoordinateGroup, LearnedOptimizer, MetaParams, PyTree, Task
+from l2ljax.estimators.chunks import vjp_over_chunks
 from l2ljax.estimators.divergence import all_finite
 from l2ljax.estimators.groups import (
     coordinate_groups,
-    from_matrices,
     init_group_states,
-    to_matrices,
 )
-from l2ljax.estimators.sampling import sample_coordinates, take_coordinates
-from l2ljax.parallel import ONE_PART, Parts
-from l2ljax.unrolling import OptimizeeState, loss_and_gradients
-from l2ljax.unrolling.remat import Remat
-
-
-class Options(NamedTuple):
-    """How the backward pass goes.
-
-    Attributes:
-        coordinate_share: share of the coordinates that it visits.
-        chunk_size: coordinates that it handles at once, or `None`.
-        remat: what it keeps over a chunk, see `l2ljax.unrolling.remat`, or "auto"; both are chosen
-            by `plan_chunks` where they are left open.
-        record_dtype: of the recorded gradients; `None`: their own.
-        parts: of the coordinates, where several devices run the same optimizees.
-    """
-
-    coordinate_share: float = 1.0
-    chunk_size: int | None = None
-    remat: Remat | Literal["auto"] = "auto"
-    record_dtype: jax.typing.DTypeLike | None = None
-    parts: Parts = ONE_PART
-
-
-WHOLE = Options()
-
-
-class Window(NamedTuple):
-    """What a window starts from.
-
-    Attributes:
-        optimizees: leaves `[num_tasks, ...]`; `opt_state` as `init_group_states` makes it.
-        keys: `[num_tasks]`, for the minibatches.
-        share_keys: `[num_tasks]`, for the choice of the coordinates that are visited.
-        weights: `[num_steps]`, w_t of the window's steps.
-        restart: bool scalar; start from fresh optimizer states instead of the given ones.
-    """
-
-    optimizees: OptimizeeState
-    keys: Key
-    share_keys: Key
-    weights: jax.Array
-    restart: jax.Array
-
-
-class Recording(NamedTuple):
-    """What the rollout leaves for the backward pass; lists have an entry a coordinate group.
-
-    Attributes:
-        params: [theta_T], leaves `[num_tasks, ...]`.
-        states: after the window, whole.
-        losses: float32 `[num_tasks, num_steps + 1]`.
-        gradients: `[num_steps, num_tasks * visited]`, what the updates were made from.
-        last: `[num_tasks * visited]`, at the final parameters.
-        snapshots: states of the visited coordinates at the start of each segment of steps.
-        share_weights: inverse probabilities of the visited coordinates, `[num_tasks, visited]`.
-        plan: of the backward pass.
-    """
-
-    params: PyTree
-    states: tuple[PyTree, ...]
-    losses: jax.Array
-    gradients: list[jax.Array]
-    last: list[jax.Array]
-    snapshots: list[PyTree]
-    share_weights: list[jax.Array]
-    plan: Plan
+from l2ljax.estimators.recording import record_window
+from l2ljax.estimators.windows import WHOLE, Options, Recording, Window
+from l2ljax.parallel import Parts
+from l2ljax.unrolling import OptimizeeState
 
 
 def recorded_meta_gradient(
@@ -120,7 +52,7 @@ def recorded_meta_gradient(
     """
     groups = coordinate_groups(optimizer, window.optimizees.params)
     fresh = init_group_states(optimizer, meta_params, window.optimizees.params)
-    recording = _record(task, groups, meta_params, window, fresh, options)
+    recording = record_window(task, groups, meta_params, window, fresh, options)
     fine = _which_are_fine(recording, options.parts)
     meta_grads, fine = _pull_back(groups, meta_params, window, recording, fine, options.parts)
     states = tuple(
@@ -129,103 +61,6 @@ def recorded_meta_gradient(
     )
     optimizees = OptimizeeState(window.optimizees.instance, recording.params, states)
     return options.parts.sum(meta_grads), optimizees, recording.losses, fine
-
-
-def _record(
-    task: Task,
-    groups: tuple[CoordinateGroup, ...],
-    meta_params: MetaParams,
-    window: Window,
-    fresh: tuple[PyTree, ...],
-    options: Options,
-) -> Recording:
-    """Runs the window forward and keeps what the backward pass needs."""
-    parts, num_steps = options.parts, window.weights.shape[0]
-    transforms = [group.transform(meta_params) for group in groups]
-    widths = [matrix.shape[1] for matrix in to_matrices(groups, window.optimizees.params)]
-    starts = _start_states(transforms, fresh, window, parts)
-    samples = _samples(window.share_keys, widths, options)
-
-    def record(matrices: list[jax.Array]) -> list[jax.Array]:
-        return [
-            take_coordinates(matrix, chosen)
-            .reshape(-1)
-            .astype(options.record_dtype or matrix.dtype)
-            for matrix, (chosen, _) in zip(matrices, samples, strict=True)
-        ]
-
-    def loss_and_grads(params, keys):
-        def one(instance, params, key):
-            batch = task.batch(task.data, instance, key)
-            return loss_and_gradients(task, params, batch)
-
-        losses, gradients = jax.vmap(one)(window.optimizees.instance, params, keys)
-        return losses, gradients, [parts.own(matrix) for matrix in to_matrices(groups, gradients)]
-
-    def inner_step(carry, keys):
-        params, states = carry
-        losses, gradients, matrices = loss_and_grads(params, keys)
-        stepped = [
-            tx.update(matrix, state)
-            for tx, matrix, state in zip(transforms, matrices, states, strict=True)
-        ]
-        updates = [parts.gather(update) for update, _ in stepped]
-        params = optax.apply_updates(params, from_matrices(groups, updates, like=gradients))
-        return (params, tuple(state for _, state in stepped)), (losses, record(matrices))
-
-    def of_chosen(carry):
-        return tuple(
-            optax.tree.map_params(
-                tx,
-                lambda leaf, c=chosen: take_coordinates(leaf, c).reshape(*leaf.shape[:-2], -1),
-                state,
-            )
-            for tx, state, (chosen, _) in zip(transforms, carry[1], samples, strict=True)
-        )
-
-    step_keys = jax.vmap(lambda k: jax.random.split(k, num_steps + 1), out_axes=1)(window.keys)
-    visited = jax.eval_shape(of_chosen, (None, starts))
-    plan = plan_chunks(visited, num_steps, options.chunk_size, options.remat, parts.number)
-    (params, states), (losses, gradients), snapshots = scan_with_snapshots(
-        inner_step,
-        (window.optimizees.params, starts),
-        step_keys[:-1],
-        plan.segment_length,
-        of_chosen,
-    )
-    last_losses, _, last = loss_and_grads(params, step_keys[-1])
-    # Whole states between windows: then a run may go on with another number of parts.
-    whole = tuple(
-        optax.tree.map_params(tx, lambda leaf, n=width: parts.gather(leaf)[..., :n], state)
-        for tx, state, width in zip(transforms, states, widths, strict=True)
-    )
-    losses = jnp.concatenate([losses, last_losses[None]]).astype(jnp.float32).T
-    weights = [weights for _, weights in samples]
-    return Recording(params, whole, losses, gradients, record(last), list(snapshots), weights, plan)
-
-
-def _start_states(transforms, fresh, window: Window, parts: Parts) -> tuple[PyTree, ...]:
-    """This device's part of the states before the window's first step."""
-    states = jax.tree.map(
-        lambda a, b: jnp.where(window.restart, a, b), fresh, window.optimizees.opt_state
-    )
-    return tuple(
-        optax.tree.map_params(tx, parts.own, state)
-        for tx, state in zip(transforms, states, strict=True)
-    )
-
-
-def _samples(share_keys: Key, widths: list[int], options: Options) -> list[Any]:
-    """For each group: positions that are visited (`None` for all), and their weights."""
-    parts = options.parts
-    return [
-        sample_coordinates(
-            jax.vmap(lambda k, i=i: parts.own_key(jax.random.fold_in(k, i)))(share_keys),
-            parts.size(width),
-            options.coordinate_share,
-        )
-        for i, width in enumerate(widths)
-    ]
 
 
 def _which_are_fine(recording: Recording, parts: Parts) -> jax.Array:

@@ -17,10 +17,10 @@ from l2ljax.checks import (
     check_task,
     short,
 )
-from l2ljax.estimators._truncated_bptt import Weights, step_weights
 from l2ljax.estimators.evolution import EvolutionStrategy
 from l2ljax.estimators.particles import Objective
 from l2ljax.estimators.perturbations import check_sigma
+from l2ljax.estimators.weights import Weights, step_weights
 from l2ljax.parallel import COORDINATES, check_mesh, place_data
 
 LossTransform = Callable[[jax.Array], jax.Array] | Literal["log"]
@@ -104,23 +104,8 @@ def evolution_strategy(
     check_choice("reduction", reduction, ("sum", "mean", "last"))
     for name, flag in {"delta_losses": delta_losses, "sign": sign, "stagger": stagger}.items():
         check_kind(name, flag, bool)
-    if objective is not None and not callable(objective):
-        raise TypeError(
-            f"objective must be a function (params, batch) -> scalar, got {short(objective)}."
-        )
-    if loss_transform == "log":
-        loss_transform = log
-    if loss_transform is not None and not callable(loss_transform):
-        raise TypeError(
-            f'loss_transform must be "log", a function of losses or None, got '
-            f"{short(loss_transform)}."
-        )
-    check_mesh(mesh, num_tasks, task.data if shard_data else ())
-    if mesh is not None and COORDINATES in mesh.shape:
-        raise ValueError(
-            f"An evolution strategy has no use for the mesh axis {COORDINATES!r}; give a mesh with "
-            'the axis "tasks" alone.'
-        )
+    loss_transform = _checked_functions(objective, loss_transform)
+    _check_mesh(mesh, num_tasks, task.data if shard_data else ())
     return EvolutionStrategy(
         task=dataclasses.replace(task, data=place_data(task.data, mesh, shard=shard_data)),
         optimizer=optimizer,
@@ -143,6 +128,31 @@ def evolution_strategy(
         mesh=mesh,
         shard_data=shard_data,
     )
+
+
+def _checked_functions(objective: Any, loss_transform: Any) -> Callable | None:
+    """The loss transform as a function, once both are known to be functions or none."""
+    if objective is not None and not callable(objective):
+        raise TypeError(
+            f"objective must be a function (params, batch) -> scalar, got {short(objective)}."
+        )
+    if loss_transform == "log":
+        return log
+    if loss_transform is not None and not callable(loss_transform):
+        raise TypeError(
+            f'loss_transform must be "log", a function of losses or None, got '
+            f"{short(loss_transform)}."
+        )
+    return loss_transform
+
+
+def _check_mesh(mesh: Mesh | None, num_tasks: int, sharded_data: Any) -> None:
+    check_mesh(mesh, num_tasks, sharded_data)
+    if mesh is not None and COORDINATES in mesh.shape:
+        raise ValueError(
+            f"An evolution strategy has no use for the mesh axis {COORDINATES!r}; give a mesh with "
+            'the axis "tasks" alone.'
+        )
 
 
 def check_lengths(episode_length: Any) -> tuple[int, int]:

@@ -246,7 +246,7 @@ def _scheduler_shapes(
     }
     for name in ("rnn_params.linear_1", "rnn_params.linear_2"):
         shapes |= {f"{name}.w": (NUM_FEATURES, size), f"{name}.b": (size,)}
-    return shapes, {"hidden_size": size} | options
+    return shapes, {"hidden_size": size, **options}
 
 
 KINDS: dict[str, Callable[..., tuple[LearnedOptimizer, MetaParams]]] = {

@@ -29,7 +29,7 @@ def placed_like(array: np.ndarray, like: Any) -> jax.Array:
     It shares no memory with `array`, as states are donated. Where `like` is not bound to its device
     neither is this: else a program would be compiled anew for it, with other last bits.
     """
-    sharding = like.sharding if getattr(like, "committed", False) else None
+    sharding: Any = like.sharding if getattr(like, "committed", False) else None
     here = sharding is None or sharding.is_fully_addressable
 
     def put(array):
