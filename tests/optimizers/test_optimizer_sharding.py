@@ -28,6 +28,8 @@ ALLOWED = {
     "small_fc-blocks": {"all-reduce"},
     "celo2": {"all-reduce", "all-gather", "collective-permute"},
     "celo2-network": {"all-reduce"},
+    "nominal": {"all-reduce"},
+    "celo": {"all-reduce"},
 }
 COLLECTIVE = r"all-gather|all-reduce|all-to-all|collective-\w+|reduce-scatter"
 

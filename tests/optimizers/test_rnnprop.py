@@ -94,7 +94,9 @@ def test_arguments_are_refused_at_the_door(arguments, message):
 
 
 @needs_zoo
-@pytest.mark.parametrize("run", ["P1", "P2", "P3"])
+@pytest.mark.parametrize(
+    "run", ["P2", *(pytest.param(run, marks=pytest.mark.slow) for run in ("P1", "P3"))]
+)
 @pytest.mark.parametrize(
     ("name", "file"),
     [("rnnprop_mean_1", "rnnprop-mean-1"), ("rnnprop_choice_small_1", "rnnprop-choice-small-1")],

@@ -21,8 +21,13 @@ def official_weights(name):
     return jax.tree.map(jnp.asarray, {"params": params, **decays})
 
 
+SLOW_RUNS = ("P1_T12", "P2_T12", "P3_T12")
+
+
 @needs_zoo
-@pytest.mark.parametrize("run", ["P1_T12", "P2_T12", "P2_T1000", "P3_T12"])
+@pytest.mark.parametrize(
+    "run", ["P2_T1000", *(pytest.param(run, marks=pytest.mark.slow) for run in SLOW_RUNS)]
+)
 @pytest.mark.parametrize("name", NAMES)
 def test_takes_the_steps_of_the_official_code(name, run):
     """Steps are 1e-3 next to parameters of .5: float32 keeps four digits of their difference."""
