@@ -12,7 +12,6 @@ from l2ljax.estimators.groups import coordinate_groups, is_recordable
 from l2ljax.estimators.optimizees import sample_batch
 from l2ljax.parallel.meshes import COORDINATES
 
-
 LEAST_RANGE = 1e30
 """Of a dtype that gradients are recorded in: larger ones would count as diverged."""
 

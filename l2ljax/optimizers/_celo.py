@@ -29,6 +29,7 @@ from l2ljax.optimizers.scheduler import (
     run_scheduler,
     update_losses,
 )
+from l2ljax.optimizers.sharding import axis_in_front
 from l2ljax.optimizers.signs import negated
 from l2ljax.optimizers.tensor_features import (
     Moments,
@@ -182,11 +183,18 @@ def scheduled_size(
 
 
 def map_to_trees(function: Any, num_outputs: int, tree: PyTree, *rest: PyTree) -> list[PyTree]:
-    """`jax.tree.map` of a function with several outputs: one tree for each."""
-    leaves, treedef = jax.tree.flatten(tree)
-    columns = [treedef.flatten_up_to(other) for other in rest]
-    results = [function(*row) for row in zip(leaves, *columns, strict=True)]
-    return [treedef.unflatten([result[i] for result in results]) for i in range(num_outputs)]
+    """A function with several outputs, leaf by leaf: one tree for each of them.
+
+    The first is like `tree`, the others like the last of `rest`: boxes around a state's arrays name
+    more axes than those of the parameters.
+    """
+    columns = [jax.tree.leaves(other) for other in (tree, *rest)]
+    results = [function(*row) for row in zip(*columns, strict=True)]
+    like = (tree, *rest[len(rest) - num_outputs + 1 :])
+    return [
+        jax.tree.structure(one).unflatten([result[i] for result in results])
+        for i, one in enumerate(like)
+    ]
 
 
 def scheduler_arrays(arrays: Mapping[str, Any]) -> MetaParams:
@@ -250,4 +258,5 @@ def _check_meta_params(meta_params: MetaParams) -> None:
 
 
 def _moments_tree(params: PyTree, field: str) -> PyTree:
-    return jax.tree.map(lambda p: getattr(zero_tensor_moments(jnp.asarray(p)), field), params)
+    moments = jax.tree.map(lambda p: getattr(zero_tensor_moments(jnp.asarray(p)), field), params)
+    return axis_in_front(moments)

@@ -31,6 +31,7 @@ from l2ljax.optimizers.scheduler import (
     run_scheduler,
     update_losses,
 )
+from l2ljax.optimizers.sharding import axis_in_front
 from l2ljax.optimizers.signs import negated
 from l2ljax.optimizers.tensor_features import (
     Moments,
@@ -148,7 +149,9 @@ def scale_by_velo(
     def init(params: PyTree) -> VeLOState:
         check_real_floating(params, "parameter")
         fields = (
-            jax.tree.map(lambda p, f=f: getattr(zero_tensor_moments(jnp.asarray(p)), f), params)
+            axis_in_front(
+                jax.tree.map(lambda p, f=f: getattr(zero_tensor_moments(jnp.asarray(p)), f), params)
+            )
             for f in Moments._fields
         )
         num_tensors = len(jax.tree.leaves(params))

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from l2ljax.base import PyTree
 from l2ljax.checks import check_real_floating
 from l2ljax.optimizers.networks import CoordinatewiseLSTM, LSTMCarry
+from l2ljax.optimizers.sharding import repeated_over
 
 BiasCorrection = bool | Literal["constant"]
 """What the moments are divided by, see `rnnprop`."""
@@ -40,18 +41,11 @@ def init_state(network: CoordinatewiseLSTM, params: PyTree) -> ScaleByRNNPropSta
     def zeros() -> PyTree:
         return jax.tree.map(lambda param: jnp.zeros_like(param, dtype=jnp.float32), params)
 
-    def repeated(zero: jax.Array) -> PyTree:
-        def over(param: jax.Array) -> jax.Array:
-            like = jnp.zeros_like(param, dtype=zero.dtype)
-            return jnp.broadcast_to(like, (*zero.shape, *like.shape))
-
-        return jax.tree.map(over, params)
-
     return ScaleByRNNPropState(
         count=jnp.zeros([], jnp.int32),
         momentum=zeros(),
         second_moment=zeros(),
-        carry=jax.tree.map(repeated, network.initial_carry()),
+        carry=jax.tree.map(lambda zero: repeated_over(zero, params), network.initial_carry()),
     )
 
 

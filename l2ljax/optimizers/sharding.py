@@ -31,8 +31,27 @@ def repeated_over(zero: jax.Array, params: Params) -> PyTree:
         >>> repeated_over(jnp.zeros(3), boxed)["kernel"].names
         (None, 'model', None)
     """
-    repeated = jax.tree.map(functools.partial(_repeat, zero), params)
-    return _nnx_axis_in_front(meta.add_axis(repeated, 0, {meta.PARTITION_NAME: None}))
+    return axis_in_front(jax.tree.map(functools.partial(_repeat, zero), params))
+
+
+def axis_in_front(tree: PyTree) -> PyTree:
+    """`tree`, whose arrays got an axis in front of those that boxes around them tell of.
+
+    The boxes' names move one axis on; an axis of length 1, as of a mean over a parameter's own, has
+    no name, since it cannot be split.
+    """
+    moved = _nnx_axis_in_front(meta.add_axis(tree, 0, {meta.PARTITION_NAME: None}))
+
+    def without_single(node: Any) -> Any:
+        if not isinstance(node, meta.Partitioned) or not hasattr(node.value, "shape"):
+            return node
+        shape = jnp.shape(node.value)
+        if len(node.names) != len(shape):  # nothing of a parameter is in it
+            return node
+        kept = tuple(n if size != 1 else None for n, size in zip(node.names, shape, strict=True))
+        return node.replace(names=kept)
+
+    return jax.tree.map(without_single, moved, is_leaf=lambda n: isinstance(n, meta.Partitioned))
 
 
 def _repeat(zero: jax.Array, param: jax.Array) -> jax.Array:
@@ -112,12 +131,20 @@ def _in_front(leaf: Any, param: Any, sharding: Any) -> Any:
     """`sharding` of `param` for an array with `leaf.ndim - param.ndim` more axes in front."""
     if _is_masked(leaf):  # a parameter that another member of the transformation serves
         return leaf
-    front = [None] * (leaf.ndim - jnp.ndim(param))
     if isinstance(sharding, NamedSharding):
-        spec = PartitionSpec(*front, *sharding.spec)
+        spec = _own_axes(leaf, param, sharding.spec)
         return NamedSharding(sharding.mesh, spec, memory_kind=sharding.memory_kind)
     if isinstance(sharding, PartitionSpec):
-        return PartitionSpec(*front, *sharding)
+        return _own_axes(leaf, param, sharding)
     raise TypeError(
         f"shardings must be a tree of PartitionSpecs or NamedShardings, got {short(sharding)}."
     )
+
+
+def _own_axes(leaf: Any, param: Any, spec: PartitionSpec) -> PartitionSpec:
+    """`spec` behind the axes in front, and nothing on an axis that `leaf` has a mean over."""
+    front = leaf.ndim - jnp.ndim(param)
+    sizes = zip(leaf.shape[front:], jnp.shape(param), strict=True)
+    averaged = [mine != whole for mine, whole in sizes]
+    own = [None if gone else axis for axis, gone in zip(spec, averaged, strict=False)]
+    return PartitionSpec(*[None] * front, *own)

@@ -21,6 +21,7 @@ from l2ljax.optimizers.features import (
     zero_factored_moments,
     zero_moments,
 )
+from l2ljax.optimizers.sharding import axis_in_front
 
 
 class Decays(NamedTuple):
@@ -70,7 +71,7 @@ def scale_by_rule(
         check_real_floating(params, "parameter")
 
         def of(make: Callable[[jax.Array], jax.Array]) -> PyTree:
-            return jax.tree.map(lambda param: make(jnp.asarray(param)), params)
+            return axis_in_front(jax.tree.map(lambda param: make(jnp.asarray(param)), params))
 
         return MomentsState(
             count=jnp.zeros([], jnp.int32),
@@ -97,13 +98,15 @@ def scale_by_rule(
                 f"{name} reads the parameters, got params=None; call "
                 "update(gradients, state, params)."
             )
-        columns = [treedef.flatten_up_to(tree) for tree in (params, *state[1:])]
+        # Leaf by leaf: boxes around a state's arrays name more axes than those of the parameters.
+        columns = [jax.tree.leaves(tree) for tree in (params, *state[1:])]
         stepped = [
             one(state.count, jnp.asarray(gradient), jnp.asarray(param), *moments)
             for gradient, param, *moments in zip(gradients, *columns, strict=True)
         ]
-        trees = [treedef.unflatten(column) for column in zip(*stepped, strict=True)]
-        step, *moments = trees or [treedef.unflatten([])] * 5
+        treedefs = [treedef, *map(jax.tree.structure, state[1:])]
+        results = list(zip(*stepped, strict=True)) or [()] * 5
+        step, *moments = [d.unflatten(r) for d, r in zip(treedefs, results, strict=True)]
         return step, MomentsState(jnp.asarray(optax.safe_increment(state.count)), *moments)
 
     def one(count, gradient, param, momentum, second_moment, row, column):

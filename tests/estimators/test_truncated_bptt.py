@@ -96,7 +96,7 @@ def test_what_is_kept_changes_nothing(backward, remat):
 
 def test_a_record_that_would_overflow_is_refused():
     """float16 ends at 65,504: a gradient of 1e5 would count as diverged."""
-    with pytest.raises(ValueError, match="float16 ends at 65504.*bfloat16"):
+    with pytest.raises(ValueError, match=r"float16 ends at 65504.*bfloat16"):
         truncated_bptt(
             NOISY_BOWL,
             lstm((2,)),

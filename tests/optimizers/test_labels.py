@@ -104,7 +104,7 @@ def test_a_partition_is_meta_trained_on_a_convnet():
         ({"optimizers": {}}, "at least one learned optimizer"),
         ({"optimizers": ["lstm"]}, r"optimizers must be a dict .* got \['lstm'\]"),
         ({"optimizers": {"conv": "lstm"}}, "optimizers must be a dict .* got {'conv': 'lstm'}"),
-        ({"optimizers": {"fc": {"name": "sgd"}}}, "Unknown optimizer 'sgd'; there are lstm, part"),
+        ({"optimizers": {"fc": {"name": "sgd"}}}, "Unknown optimizer 'sgd'; there are celo"),
         ({"param_labels": "conv_fc"}, "unexpected keyword .* it takes optimizers, labels"),
     ],
 )

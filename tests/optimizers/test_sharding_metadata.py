@@ -51,10 +51,13 @@ def test_boxes_of_linen_name_the_parameters_axes(optimizer):
         if is_box(box) and not isinstance(box.value, optax.MaskedNode)
     ]
     stateless = optimizer is CASES["lstm-no-layer"]
-    assert len(boxes) >= (0 if stateless else 2)
+    assert len(boxes) >= (0 if stateless else 1)  # RMSprop has one
     for box in boxes:
-        assert box.names == expected(box.value.ndim)
-        assert nn.get_sharding(box, MESH) == NamedSharding(MESH, P(*expected(box.value.ndim)))
+        # An axis of length 1, of a mean over the parameter's own, cannot be split.
+        kept = [n != 1 for n in box.value.shape]
+        names = tuple(n if k else None for n, k in zip(expected(box.value.ndim), kept, strict=True))
+        assert box.names == names
+        assert nn.get_sharding(box, MESH) == NamedSharding(MESH, P(*names))
 
 
 @every_optimizer
@@ -140,7 +143,7 @@ def test_state_shardings_put_nothing_on_the_axes_in_front(optimizer, kind):
     ):
         spec = sharding if kind == "spec" else sharding.spec
         split = "model" in tuple(spec)
-        assert split == (array.shape[-2:] == SHAPE)
+        assert split == (array.ndim >= 2 and array.shape[-2] == SHAPE[0])
         assert not split or tuple(spec).index("model") == array.ndim - 2
 
 
