@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test test-slow test-matrix kill-test fuzz soak stability lint types check bench clean
+.PHONY: demo test test-slow test-long test-matrix kill-test fuzz soak stability lint types check bench clean
 
 demo: $(VENV)/demo.stamp
 	$(RUN) scripts/meta_train.py --config=configs/demo.py --workdir=runs/demo
@@ -14,6 +14,10 @@ test: $(VENV)/dev.stamp
 
 test-slow: $(VENV)/dev.stamp
 	$(RUN) -m pytest -m slow
+
+# What CI has no time for: many random optimizers, the field's curves, long meta-trainings.
+test-long: $(VENV)/dev.stamp
+	$(RUN) -m pytest -m long
 
 # Kills meta-training at random moments and resumes it, 20 times over.
 kill-test: $(VENV)/dev.stamp

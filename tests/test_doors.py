@@ -134,7 +134,7 @@ BAD = [
     (meta_train, {"log_every": 0}, "log_every must be"),
     (validation, {"num_tasks": 0}, "num_tasks must be"),
     (validation, {"num_steps": 1.0}, "num_steps must be"),
-    (validation, {"weights": (1.0,)}, "weights must have 2 entries"),
+    (validation, {"weights": (1.0,)}, "weights must be a tuple of 2 numbers"),
     (digits, {"name": 3}, "name must be a string"),
     (digits, {"split": None}, "split must be a string"),
     (digits, {"split": "validation"}, "Split 'validation'"),

@@ -107,7 +107,7 @@ def test_a_mesh_changes_nothing_but_the_order_of_sums(name):
     np.testing.assert_allclose(found[name], found["run"], rtol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", [name for name in OBSERVE if name not in QUICK])
 def test_nor_do_other_meshes(name):
     """Axes of coordinates and of a model, the scan, and an estimate by itself."""

@@ -85,7 +85,7 @@ def test_files_that_do_not_fit_are_refused(saved):
     with pytest.raises(ValueError, match="does not say which learned optimizer"):
         load_optimizer(path)
     rewrite(tensors, optimizer={"name": "pickle"})
-    with pytest.raises(ValueError, match="Unknown optimizer 'pickle'; there are lstm"):
+    with pytest.raises(ValueError, match="Unknown optimizer 'pickle'; there are celo"):
         load_optimizer(path)
     rewrite(tensors, optimizer=SPECIFICATION | {"hidden_sizes": [4, 2]})
     with pytest.raises(ValueError, match="has shape"):
@@ -97,7 +97,7 @@ def test_files_that_do_not_fit_are_refused(saved):
 
 def test_unknown_names_and_arguments_are_refused():
     """Specifications list what there is."""
-    with pytest.raises(ValueError, match="Unknown optimizer 'sgd'; there are lstm"):
+    with pytest.raises(ValueError, match="Unknown optimizer 'sgd'; there are celo"):
         build({"name": "sgd"})
     with pytest.raises(ValueError, match="unexpected keyword argument 'units'; it takes hidden"):
         build({"name": "lstm", "units": 3})

@@ -173,7 +173,7 @@ def test_running_averages_of_a_library(task, start_at_zero):
 
 
 @pytest.mark.parametrize("task", [normalised(), equinox_normalised()], ids=["nnx", "equinox"])
-@pytest.mark.slow
+@pytest.mark.long
 def test_meta_training_on_them(task):
     """Two updates and an evaluation."""
     estimator = l2ljax.truncated_bptt(task, OPTIMIZER, **WINDOW)
@@ -232,7 +232,7 @@ def test_data_may_stay_on_the_host():
         )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_meta_training_on_data_of_the_host():
     """In the recorded pass, whose rollout asks the host in each step."""
     images = np.random.default_rng(0).normal(size=(1000, 3)).astype(np.float32)

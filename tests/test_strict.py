@@ -31,8 +31,8 @@ MODES = {
     ("name", "backward"),
     [
         ("quadratic", "recorded"),
-        pytest.param("mlp", "recorded", marks=pytest.mark.slow),
-        pytest.param("mlp", "scan", marks=pytest.mark.slow),
+        pytest.param("mlp", "recorded", marks=pytest.mark.long),
+        pytest.param("mlp", "scan", marks=pytest.mark.long),
     ],
 )
 def test_meta_training_and_evaluation_work(name, backward, mode):

@@ -8,7 +8,6 @@ interval comes from resampling the runs of each task by themselves.
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import chex
 import numpy as np
 from scipy import stats
 
@@ -53,7 +52,6 @@ def ratios(ours: np.ndarray, reference: np.ndarray, start: np.ndarray, floor: fl
         >>> ratios(np.array([0.5, np.nan]), one, one, 1e-6).tolist()
         [0.5, 100.0]
     """
-    chex.assert_equal_shape([ours, reference, start])
     least = floor * np.abs(start)
     ratio = np.maximum(ours, least) / np.maximum(reference, least)
     return np.clip(np.where(np.isfinite(ratio), ratio, WORST), 1 / WORST, WORST)

@@ -56,7 +56,7 @@ def main(num_devices):
     print(json.dumps(found))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_eight_devices_train_as_one():
     one, eight = (
         json.loads(

@@ -81,7 +81,7 @@ def test_influence_balancing_misleads_truncation():
     assert abs(balanced(es, 1, 10_000, num_perturbations=100, sigma=0.1) - theta) < 0.05
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_influence_balancing_with_long_windows():
     """Over 100 steps the derivative has nearly its final sign and size: -0.166653 in float64."""
     last = {"weights": lambda t: t % 100 == 0}  # of each window the last loss alone
@@ -110,7 +110,7 @@ def test_toy_regression(theta, low, high):
     assert low - 2e-2 < toy_loss(theta) < high + 2e-2
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("build", [pes, nres])
 def test_toy_regression_is_learned(build):
     """From 2,423 to below 800 (evosax: about 730 after 2,000 updates of 128 particles)."""
@@ -137,7 +137,7 @@ def test_whole_episodes_are_the_same_for_all():
     assert_equal([w[:2] for w in found[full_es][1:]], [w[:2] for w in found[es][1:]])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_gpes_lies_between_pes_and_nres():
     """Noise kept for a window is pes, for an episode nres; between them it is neither."""
     some = {"num_tasks": 2, "episode_length": 6, "unroll_length": 2, "num_perturbations": 3,

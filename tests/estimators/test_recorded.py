@@ -65,7 +65,7 @@ def test_recorded_equals_scan(optimizer, shapes, wide, poison, chunk):
     check_any(optimizer, shapes, wide, poison, chunk)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @SETTINGS(max_examples=200)
 @hypothesis.given(**ANY)
 def test_recorded_equals_scan_for_many(optimizer, shapes, wide, poison, chunk):

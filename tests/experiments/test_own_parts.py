@@ -1,5 +1,6 @@
 """Parts of one's own in configurations, by name; and what comparisons call their optimizers."""
 
+import csv
 import json
 import pickle
 
@@ -12,6 +13,7 @@ from test_experiment import TINY
 
 import l2ljax
 from l2ljax.evaluation import Curve, report
+from l2ljax.evaluation._drawing import styles
 from l2ljax.experiments import comparison, experiment
 from l2ljax.experiments.meta_optimizers import build_meta_optimizer
 from l2ljax.experiments.parts import with_own_names
@@ -183,7 +185,8 @@ def test_beside_under_any_name_and_in_any_number(names, tmp_path, monkeypatch):
     summary, curves = comparison.evaluate_weights("lstm-quadratic", sizes, baselines={})
     assert list(curves) == ["lstm", *names, *odd]
     comparison.write_results(tmp_path, summary, curves)
-    columns = report.read_curves(tmp_path)
+    with (tmp_path / "curves.csv").open(newline="") as file:
+        columns = {k: np.array([*v], float) for k, *v in zip(*csv.reader(file), strict=True)}
     for name in curves:
         np.testing.assert_allclose(columns[f"{name}_mean"], curves["lstm"].losses.mean(0), 1e-6)
     report.save_curves(tmp_path)
@@ -211,7 +214,7 @@ def test_names_that_are_refused(name, words, monkeypatch):
 
 def test_compare_refuses_a_learned_optimizer_with_a_baselines_name():
     """The baseline's curve would replace it."""
-    with pytest.raises(ValueError, match="has the name 'adam', which a baseline has"):
+    with pytest.raises(ValueError, match="'adam' is a learned optimizer's and a baseline"):
         l2ljax.compare(
             l2ljax.tasks.quadratic(2),
             {"adam": optax.adam(0.1)},
@@ -224,8 +227,8 @@ def test_compare_refuses_a_learned_optimizer_with_a_baselines_name():
 
 def test_more_curves_than_styles_look_different():
     """The first 40."""
-    styles = [style for style, _ in zip(report._styles(), range(40), strict=False)]
-    assert len({str(style) for style in styles}) == 40
+    looks = styles([str(i) for i in range(40)])
+    assert len({str(style) for style in looks.values()}) == 40
 
 
 def test_reprs_are_a_line_of_shapes():

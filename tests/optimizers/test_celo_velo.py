@@ -23,7 +23,7 @@ RULES = {
     "velo_hyperv2_small": (l2ljax.scale_by_velo, from_velo_arrays, 0.001, 0.02),
 }
 SLOW = [
-    pytest.param(run, marks=pytest.mark.slow) for run in ("P3_T12", "P1_T12", "P2_T12", "P2_T1000")
+    pytest.param(run, marks=pytest.mark.long) for run in ("P3_T12", "P1_T12", "P2_T12", "P2_T1000")
 ]
 RUNS = ["P1_T1000", "P3_T1000", *SLOW]
 AMPLIFIED = {"celo": "P2_amp_T12", "celo_adam": "P2_amp_T12", "velo_hyperv2_small": "P2_amp_T1000"}
@@ -40,7 +40,7 @@ def arrays_under(arrays, prefix):
 
 
 @needs_reference
-@pytest.mark.parametrize("run", [*RUNS, pytest.param("amplified", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("run", [*RUNS, pytest.param("amplified", marks=pytest.mark.long)])
 @pytest.mark.parametrize("rule", RULES)
 def test_equals_the_official_code_after_every_step(rule, run):
     """Largest difference over the largest movement from theta_0, after each of twelve steps.
@@ -129,7 +129,7 @@ def test_state_is_stable_in_a_scan_and_equals_a_loop(optimizer):
         assert {str(leaf.dtype) for leaf in jax.tree.leaves((state, after))} == dtypes
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @every_one
 def test_vmaps_over_parameters_and_over_meta_params(optimizer):
     """A batch gives what its members give one by one."""
@@ -144,7 +144,7 @@ def test_vmaps_over_parameters_and_over_meta_params(optimizer):
     assert_close(batched, jax.tree.map(stack, *each), rtol=1e-3, atol=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @every_one
 def test_trees_of_any_kind_masks_and_donation(optimizer):
     """None leaves, empty trees, zero-size leaves, integers masked out; no shared buffers."""
@@ -185,7 +185,7 @@ def test_moments_are_found_as_the_parameters_own(optimizer):
     assert all(marks)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @every_one
 def test_is_meta_trained_through_the_scan(optimizer):
     """`truncated_bptt` passes the loss; the meta-gradient is finite and not 0."""

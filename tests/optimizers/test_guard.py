@@ -50,7 +50,7 @@ def test_an_optimizer_that_turns_bad_ends_as_the_fallback_alone_on_quadratics(fa
     assert final_losses(task, tx, 300) < 1.1 * final_losses(task, fallback, 300)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("fault", FAULTS)
 def test_an_optimizer_that_turns_bad_ends_as_the_fallback_alone_on_digits(fault):
     """Within 10 % after 1,000 steps, when the loss falls no longer by a per cent a step."""

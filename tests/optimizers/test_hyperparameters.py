@@ -175,7 +175,7 @@ def meta_gradient(optimizer, meta_params, **options):
     return loss, grads
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("schedule", ["piecewise", "network"])
 def test_meta_gradients_are_finite_differences_and_recorded_ones_are_those_of_the_scan(schedule):
     """With a coordinate whose gradients are all 0, where the derivative of Adam's root is."""

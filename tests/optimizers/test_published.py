@@ -272,7 +272,7 @@ def deepminds_quadratics(dim=10, batch=128):
 
 
 @needs_zoo
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("reset_every", "rows"),
     [

@@ -95,7 +95,7 @@ def test_arguments_are_refused_at_the_door(arguments, message):
 
 @needs_zoo
 @pytest.mark.parametrize(
-    "run", ["P2", *(pytest.param(run, marks=pytest.mark.slow) for run in ("P1", "P3"))]
+    "run", ["P2", *(pytest.param(run, marks=pytest.mark.long) for run in ("P1", "P3"))]
 )
 @pytest.mark.parametrize(
     ("name", "file"),

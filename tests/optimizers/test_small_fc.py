@@ -26,7 +26,7 @@ SLOW_RUNS = ("P1_T12", "P2_T12", "P3_T12")
 
 @needs_zoo
 @pytest.mark.parametrize(
-    "run", ["P2_T1000", *(pytest.param(run, marks=pytest.mark.slow) for run in SLOW_RUNS)]
+    "run", ["P2_T1000", *(pytest.param(run, marks=pytest.mark.long) for run in SLOW_RUNS)]
 )
 @pytest.mark.parametrize("name", NAMES)
 def test_takes_the_steps_of_the_official_code(name, run):

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 SHOWN = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
 QUICK = ["transform", "unroll", "truncated_bptt", "meta_train", "workdir", "deprecations"]
 OLDEST, NEWER = "3.11", ("3.14", "3.13", "3.12")
-JAX = ("jax", "flax", "optax", "chex", "orbax-checkpoint")
+JAX = ("jax", "flax", "optax", "chex")
 TOOLS = ("pre-commit", "pyright", "pytest-xdist", "ruff")  # no test runs them
 
 

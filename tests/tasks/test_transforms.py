@@ -1,5 +1,6 @@
 """Task -> Task: what each transform changes, against the inner task's own values."""
 
+import chex
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -130,6 +131,22 @@ def test_noisy_labels_refuse_batches_without_labels():
     task = noisy_labels(quadratic(), 0.5, num_classes=2)
     with pytest.raises(ValueError, match="field labels"):
         drawn(task)
+
+
+def test_a_transformed_task_is_traced_once():
+    """Whatever is drawn: scales are arrays."""
+    task = random_scale(noisy_gradients(quadratic(dim=2), 0.1), 0.1, 10.0)
+
+    @jax.jit
+    @chex.assert_max_traces(1)
+    def start(task, key):
+        instance = task.sample(task.data, key)
+        params = task.init(instance, key)
+        return jax.grad(task.loss)(params, task.batch(task.data, instance, key))
+
+    gradients = [start(task, jax.random.key(seed)) for seed in range(3)]
+    chex.assert_trees_all_equal_shapes_and_dtypes(*gradients)
+    chex.assert_tree_all_finite(gradients)
 
 
 def test_transforms_compose_and_an_optimizer_of_the_scale_follows():
