@@ -127,7 +127,14 @@ def _check_state(group: CoordinateGroup, meta_params: MetaParams) -> None:
         return ()
 
     kept: list[bool] = []
-    jax.eval_shape(found, meta_params, jax.ShapeDtypeStruct((2, 3), jnp.float32))
+    try:
+        jax.eval_shape(found, meta_params, jax.ShapeDtypeStruct((2, 3), jnp.float32))
+    except Exception as error:  # its init is called with a stand-in for each parameter
+        raise RuleError(
+            "A rule with coordinate_groups must have an init that does nothing to its parameters "
+            f"but jax.tree.map: state of coordinates must be made by jax.tree.map ({error}); make "
+            'it so, or use backward="scan".'
+        ) from error
     for is_found, three, five in zip(kept, shapes(3), shapes(5), strict=True):
         of_coordinates = three.shape != five.shape
         if of_coordinates != is_found or (is_found and three.shape[-2:] != (2, 3)):

@@ -30,12 +30,13 @@ def placed_like(array: np.ndarray, like: Any) -> jax.Array:
     neither is this: else a program would be compiled anew for it, with other last bits.
     """
     sharding: Any = like.sharding if getattr(like, "committed", False) else None
-    here = sharding is None or sharding.is_fully_addressable
+    here: bool = sharding is None or sharding.is_fully_addressable
 
     def put(array):
         if here:
             return jax.device_put(array, sharding, may_alias=False)
-        return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+        where: Any = sharding
+        return jax.make_array_from_callback(array.shape, where, lambda index: array[index])
 
     if not is_key(like):
         return put(array)
