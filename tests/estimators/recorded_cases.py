@@ -96,7 +96,8 @@ def assert_same(task, optimizer, rtol=1e-5, **options):
     scan = meta_gradient(task, optimizer, "scan")
     recorded = meta_gradient(task, optimizer, "recorded", **options)
     for a, b in zip(jax.tree.leaves(recorded), jax.tree.leaves(scan), strict=True):
-        scale = np.abs(np.nan_to_num(np.asarray(b, np.float64))).max(initial=1e-3)
+        # Contributions of about 1 may cancel between tasks: the bound follows their rounding then.
+        scale = np.abs(np.nan_to_num(np.asarray(b, np.float64))).max(initial=0.1)
         np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * scale)
     return scan
 
