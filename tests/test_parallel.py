@@ -31,7 +31,7 @@ def start(*arguments, devices):
 
 
 def finish(child):
-    out, err = child.communicate(timeout=300)
+    out, err = child.communicate(timeout=900)
     assert child.returncode == 0, err[-3000:]
     return json.loads(out.splitlines()[-1])
 
