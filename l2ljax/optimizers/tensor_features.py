@@ -111,12 +111,9 @@ def tensor_features(moments: Moments, gradient: jax.Array, param: jax.Array) -> 
         of_moments,
     ]
     axes = tuple(range(1, gradient.ndim + 1))
-    return jnp.concatenate(
-        [
-            jnp.broadcast_to(rms_normalized(x, axes, eps=1e-5), (x.shape[0], *gradient.shape))
-            for x in groups
-        ]
-    )
+    # Rows and columns are spread by a sum, which shards them as the gradient on explicit meshes.
+    spread = jnp.zeros_like(one)
+    return jnp.concatenate([rms_normalized(x, axes, eps=1e-5) + spread for x in groups])
 
 
 def run_network(weights: dict[str, Any], features: jax.Array) -> jax.Array:
