@@ -92,7 +92,6 @@ def as_function(estimate: Estimate) -> Callable[[MetaParams], Any]:
 SCHEDULED = {
     optax.ScaleByScheduleState: ("count",),
     optax.AddNoiseState: ("count", "rng_key"),
-    optax.schedules.InjectHyperparamsState: ("count", "hyperparams"),
     optax.InjectStatefulHyperparamsState: ("count", "hyperparams", "hyperparams_states"),
     optax.MultiStepsState: ("gradient_step",),
     optax.ConditionallyTransformState: ("step",),
