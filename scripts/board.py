@@ -48,6 +48,7 @@ def make_board() -> None:
     everyone = {
         **contestants.HAND_MADE,
         **contestants.learned(n for n in pretrained_names() if "cifar" not in n),
+        **(contestants.published(PUBLISHED.value) if PUBLISHED.value else {}),
     }
     tasks = TASKS.value or (QUICK_TASKS if QUICK.value else list(ENTRIES))
     names = OPTIMIZERS.value or (QUICK_OPTIMIZERS if QUICK.value else list(everyone))

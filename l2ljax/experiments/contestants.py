@@ -1,6 +1,9 @@
 """Who meets on the board: hand-made optimizers, tuned and untuned, and learned ones."""
 
+import functools
+import os
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -8,6 +11,7 @@ import optax
 
 from l2ljax.base import Params, PyTree
 from l2ljax.evaluation.optlist import OPTLIST, optlist
+from l2ljax.optimizers import load_published
 
 Group = Literal["tuned", "untuned", "learned", "published"]
 
@@ -69,26 +73,53 @@ HAND_MADE: dict[str, Contestant] = {
 """Optax's, and OptList's; "adam" is what all others are compared with."""
 
 
-def by_rank(params: Params) -> PyTree:
-    """ "matrix" for leaves of two axes and more, "vector" for the others."""
-    return jax.tree.map(lambda leaf: "matrix" if leaf.ndim > 1 else "vector", params)
+def published(folder: str | os.PathLike) -> dict[str, Contestant]:
+    """Other people's learned optimizers, each run as its authors say.
 
-
-def celo2_as_published(scale: optax.GradientTransformation) -> Contestant:
-    """Celo2 as its authors run it: a cosine from 0.01, and AdamW on what is no matrix.
+    Celo2 has a cosine from 0.01, and Adam serves what is no matrix; Celo and Celo-Adam are told the
+    number of steps; the LSTM of rtaiello has been trained for 100 steps, that of aml with its state
+    zeroed every 20.
 
     Args:
-        scale: Celo2's direction in Optax's sign.
+        folder: where `NAME.npz` are, arrays under their authors' names; those that are missing
+            take no part.
     """
+    found = {}
+    for name, (kind, options, make) in _PUBLISHED.items():
+        path = Path(folder) / f"{name}.npz"
+        if path.exists():
+            found[name] = Contestant("published", functools.partial(make, kind, path, options))
+    return found
 
-    def make(rate: Any, num_steps: int) -> optax.GradientTransformation:
-        del rate
-        schedule = optax.cosine_decay_schedule(0.01, num_steps)
-        matrix = optax.chain(scale, optax.scale_by_learning_rate(schedule))
-        vector = optax.adamw(schedule, b2=0.95, weight_decay=0.0)
-        return optax.partition({"matrix": matrix, "vector": vector}, by_rank)
 
-    return Contestant("published", make)
+def _plain(kind, path, options, rate, num_steps):
+    del rate
+    optimizer, weights = _loaded(kind, path, num_steps if kind in _TOLD else None, options)
+    return optimizer.transform(weights)
+
+
+def _celo2(kind, path, options, rate, num_steps):
+    del rate
+    schedule = optax.cosine_decay_schedule(0.01, num_steps)
+    optimizer, weights = _loaded(kind, path, None, options)
+    return optax.chain(optimizer.transform(weights), optax.scale_by_schedule(schedule))
+
+
+@functools.lru_cache(maxsize=16)
+def _loaded(kind, path, num_steps, options):
+    told = {} if num_steps is None else {"num_steps": num_steps}
+    return load_published(kind, path, **dict(options), **told)
+
+
+_TOLD = ("celo", "celo-adam")
+_PUBLISHED = {
+    "celo": ("celo", (), _plain),
+    "celo-adam": ("celo-adam", (), _plain),
+    "celo2": ("celo2", (("learning_rate", 1.0),), _celo2),
+    "rnnprop-mean-1": ("rnnprop", (), _plain),
+    "rtaiello-mnist-cw": ("l2l", (), _plain),
+    "aml-mnist-cw": ("l2l", (("reset_every", 20),), _plain),
+}
 
 
 def learned(names: Iterable[str]) -> dict[str, Contestant]:

@@ -1,4 +1,4 @@
-"""What the recommended optimizers are meta-trained with: PES over the tasks of the suite."""
+"""What the recommended optimizers are meta-trained with: evolution over the tasks of the suite."""
 
 from collections.abc import Sequence
 
@@ -7,11 +7,11 @@ import jax.numpy as jnp
 
 from l2ljax.base import GradientEstimator, LearnedOptimizer
 from l2ljax.checks import check_number, short
-from l2ljax.estimators import mixture, pes
+from l2ljax.estimators import mixture, nres
 from l2ljax.tasks import suite
 from l2ljax.tasks.transforms import random_scale
 
-SOLVED = 1e-4
+SOLVED = 1e-6
 """Added to losses before their logarithm: below it there is little left to learn from."""
 
 
@@ -26,9 +26,9 @@ def suite_mixture(
     scale: float = 10.0,
     tasks: Sequence[str] | None = None,
 ) -> GradientEstimator:
-    """Persistent evolution strategies over training tasks of the suite, each in random units.
+    """Noise-reuse evolution strategies over training tasks of the suite, each in random units.
 
-    The meta-loss is the mean over a window of log(f + 1e-4), so that a task counts by the factors
+    The meta-loss is the mean over a window of log(f + 1e-6), so that a task counts by the factors
     it gains and not by its scale; lengths of episodes are drawn log-uniform, so that no horizon is
     learned; all parameters of an optimizee are measured in a unit from 1 / scale to scale.
 
@@ -43,7 +43,7 @@ def suite_mixture(
         tasks: names of training tasks; default: all.
 
     Raises:
-        ValueError: for a name that is no training task, and whatever `pes` refuses.
+        ValueError: for a name that is no training task, and whatever `nres` refuses.
     """
     train = suite.tasks("train")
     names = list(train if tasks is None else tasks)
@@ -54,7 +54,7 @@ def suite_mixture(
         )
     check_number("scale", scale, above=0)
     members = {
-        name: pes(
+        name: nres(
             random_scale(train[name], 1 / scale, scale),
             optimizer,
             num_tasks=num_tasks,
@@ -71,5 +71,5 @@ def suite_mixture(
 
 
 def log_of_unsolved(losses: jax.Array) -> jax.Array:
-    """log(f + 1e-4) of losses f >= 0, NaN where f is."""
+    """log(f + 1e-6) of losses f >= 0, NaN where f is."""
     return jnp.log(losses + SOLVED)

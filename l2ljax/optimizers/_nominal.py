@@ -2,14 +2,15 @@
 
 Harrison et al. (2022), arXiv:2209.11208, keep a nominal (Adam-like) term in a learned optimizer so
 that it is stable by construction. Here that term is all there is: for each tensor a small network
-sees statistics without a scale of its own, and says how long the step is and how several normalised
-momenta are mixed into its direction,
+sees statistics without a scale of their own, and says how long the step is and how several
+normalised momenta are mixed into its direction,
 
     m_k = EMA(g, b_k),  v = EMA(g^2, b_2),  n_k = m_k / (sqrt(v) + eps),  n_0 = g / (sqrt(v) + eps)
-    u = -exp(rate + span * tanh(a)) * clip(sum_k softmax(z)_k n_k, -limit, limit)
-    (a, z) = network(statistics of the tensor)
+    u = -exp(rate + span * tanh(a + d)) * clip(sum_k softmax(z)_k n_k, -limit, limit)
+    (a, z, e) = network(statistics of the tensor),  d <- LEAK d + GAIN tanh(e)
 
-both moments corrected for their start at 0. So no coordinate ever moves further in one step than
+both moments corrected for their start at 0; the drift d, starting at 0, lets a size that proves too
+small or too large be corrected step by step. So no coordinate ever moves further in one step than
 exp(rate + span) * limit, nor does its factor differ from Adam's constant rate exp(rate) by more
 than exp(span): whatever the meta-parameters are. There is no learning rate to tune and, without
 `num_steps`, no horizon to give.
@@ -33,18 +34,22 @@ from l2ljax.checks import (
     check_real_floating,
     check_sizes,
 )
+from l2ljax.optimizers.nominal_statistics import (
+    MEMORY_DECAY,
+    agreements,
+    num_features,
+    num_remembered,
+    power,
+    tensor_row,
+)
 from l2ljax.optimizers.signs import negated
 from l2ljax.specification import specified
 
 DECAYS = (0.5, 0.9, 0.99)
 SECOND_DECAY = 0.999
 EPSILON = 1e-8
-TIMES = (3.0, 30.0, 300.0, 3_000.0, 30_000.0)
-"""Steps around which the network can tell early from late."""
-
-NUM_FEATURES = 2 * len(DECAYS) + 6 + len(TIMES)
-HORIZON_FEATURES = 3
-"""Three more where `num_steps` is given."""
+LEAK, GAIN = 0.99, 0.03
+"""Of the drift, which stays within GAIN / (1 - LEAK) = 3 of 0."""
 
 
 class Options(NamedTuple):
@@ -57,25 +62,27 @@ class Options(NamedTuple):
 
 
 class ScaleByNominalState(NamedTuple):
-    """State of `scale_by_nominal`: four float32 numbers a parameter.
+    """State of `scale_by_nominal`: four float32 numbers a parameter, and five a tensor.
 
     Attributes:
         count: int32 scalar, updates made so far (it stops at the largest int32).
         momenta: one tree like the parameters for each of `DECAYS`, float32.
         second: tree like the parameters, float32.
+        memory: `[tensors, 5]` float32, see `nominal_statistics.num_remembered`.
     """
 
     count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
     momenta: tuple[PyTree, ...]
     second: PyTree
+    memory: jax.Array
 
 
 def scale_by_nominal(
     meta_params: MetaParams,
     *,
     num_steps: int | None = None,
-    rate: float = -5.0,
-    span: float = 4.0,
+    rate: float = -6.0,
+    span: float = 7.0,
     limit: float = 5.0,
 ) -> optax.GradientTransformationExtraArgs:
     """Replaces gradients by trusted steps of learned size, in Optax's sign.
@@ -105,7 +112,7 @@ def scale_by_nominal(
         True
     """
     options = _checked(num_steps, rate, span, limit)
-    features = NUM_FEATURES + HORIZON_FEATURES * (num_steps is not None)
+    features = num_features(len(DECAYS), num_steps is not None)
     sizes = [layer["bias"].shape[0] for layer in meta_params["layers"]]
     check_like(
         jax.eval_shape(functools.partial(_init_layers, (features, *sizes)), jax.random.key(0)),
@@ -120,7 +127,9 @@ def scale_by_nominal(
         *momenta, second = [
             optax.tree.zeros_like(params, dtype=jnp.float32) for _ in range(len(DECAYS) + 1)
         ]
-        return ScaleByNominalState(jnp.zeros([], jnp.int32), tuple(momenta), second)
+        tensors = len(jax.tree.leaves(params))
+        memory = jnp.zeros((tensors, num_remembered(len(DECAYS))), jnp.float32)
+        return ScaleByNominalState(jnp.zeros([], jnp.int32), tuple(momenta), second, memory)
 
     def update(
         updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any
@@ -140,74 +149,72 @@ def scale_by_nominal(
             for decay, tree in zip(DECAYS, state.momenta, strict=True)
         )
         second = optax.tree.update_moment(gradients, state.second, SECOND_DECAY, 2)
-        steps = jax.tree.map(
-            lambda g, p, v, *m: _step(meta_params, options, count, g, p, v, m),
-            updates,
-            params,
-            second,
-            *momenta,
+        step, memory = _step(
+            meta_params, options, count, gradients, params, second, momenta, state.memory
         )
-        return steps, ScaleByNominalState(count, momenta, second)
+        step = jax.tree.map(lambda u, g: u.astype(jnp.result_type(g)), step, updates)
+        return step, ScaleByNominalState(count, momenta, second, memory)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _step(meta_params, options, count, gradient, param, second, momenta):
-    """The step of one tensor, in Optax's sign and the gradient's dtype."""
-    gradient, dtype = jnp.asarray(gradient, jnp.float32), jnp.result_type(gradient)
-    if gradient.size == 0:
-        return gradient.astype(dtype)
+def _step(meta_params, options, count, gradients, params, second, momenta, memory):
+    """Steps of all tensors, float32 in Optax's sign, and the memory after them."""
     t = count.astype(jnp.float32)
+    leaves, treedef = jax.tree.flatten(gradients)
+    if not leaves:
+        return gradients, memory
+    params = [jnp.asarray(p, jnp.float32) for p in jax.tree.leaves(params)]
+    columns = [leaves, jax.tree.leaves(second), *map(jax.tree.leaves, momenta)]
+    normalised = [_normalised(t, *tensor) for tensor in zip(*columns, strict=True)]
+    now = jnp.stack([agreements(n) for n in normalised])
+    averaged = MEMORY_DECAY * memory[:, :-2] + (1 - MEMORY_DECAY) * now
+    seen = jnp.concatenate([averaged, memory[:, -2:]], axis=1)
+    size = sum(p.size for p in params)
+    whole = sum(power(p) * (p.size / max(size, 1)) for p in params)
+    table = jnp.stack(
+        [
+            tensor_row(p, n, seen[i], now[i], t, whole, options.num_steps)
+            for i, (p, n) in enumerate(zip(params, normalised, strict=True))
+        ]
+    )
+    said = _network(meta_params, table)
+    drift = LEAK * memory[:, -1] + GAIN * jnp.tanh(said[:, 1])
+    log_size = jnp.tanh(said[:, 0] + drift)
+    shares = jax.nn.softmax(said[:, 2:])
+    step_sizes = jnp.exp(options.rate + options.span * log_size)
+    steps = [
+        step_sizes[i]
+        * jnp.clip(
+            sum(shares[i, k] * n for k, n in enumerate(tensor)), -options.limit, options.limit
+        )
+        for i, tensor in enumerate(normalised)
+    ]
+    after = jnp.concatenate([averaged, log_size[:, None], drift[:, None]], axis=1)
+    return treedef.unflatten(steps), after
+
+
+def _normalised(t, gradient, second, *momenta):
+    """Momenta over the root of the second moment, corrected for their start; the gradient last."""
     root = jnp.sqrt(second / (1 - SECOND_DECAY**t)) + EPSILON
-    normalised = [m / (1 - b**t) / root for b, m in zip(DECAYS, momenta, strict=True)]
-    normalised.append(gradient / root)
-    x = _features(gradient, jnp.asarray(param, jnp.float32), normalised, t, options.num_steps)
+    corrected = [m / (1 - b**t) / root for b, m in zip(DECAYS, momenta, strict=True)]
+    return [*corrected, gradient / root]
+
+
+def _network(meta_params, x):
+    """`[tensors, features]` -> `[tensors, 2 + mixture]`: size, drift and the mixture's logits."""
     for layer in meta_params["layers"][:-1]:
         x = jnp.tanh(x @ layer["kernel"] + layer["bias"])
     last = meta_params["layers"][-1]
-    size, *mixture = x @ last["kernel"] + last["bias"]
-    shares = jax.nn.softmax(jnp.stack(mixture))
-    direction = sum(share * n for share, n in zip(shares, normalised, strict=True))
-    step_size = jnp.exp(options.rate + options.span * jnp.tanh(size))
-    return (step_size * jnp.clip(direction, -options.limit, options.limit)).astype(dtype)
-
-
-def _features(gradient, param, normalised, t, num_steps):
-    """What the network sees of one tensor: `[NUM_FEATURES (+ HORIZON_FEATURES)]`, of order 1."""
-
-    def power(x):
-        return jnp.mean(jnp.square(x))
-
-    def logarithm(x):
-        return jnp.log(x + 1e-8) / 4
-
-    *momenta, now = normalised
-    signal = [logarithm(power(n)) for n in momenta]
-    # How well the gradient agrees with where the momenta lead: below 0 the steps overshoot.
-    agreement = [
-        jnp.mean(now * n) / jnp.sqrt((power(now) + 1e-12) * (power(n) + 1e-12)) for n in momenta
-    ]
-    fan_in = gradient.size / gradient.shape[-1] if gradient.ndim > 1 else 1
-    shape = [
-        jnp.log(jnp.sqrt(power(param)) + 1e-3) / 3,
-        jnp.float32(math.log(fan_in) / 4),
-        jnp.float32(math.log(gradient.size) / 8),
-        jnp.float32(gradient.ndim > 1),
-        jnp.float32(gradient.ndim > 2),
-    ]
-    times = [jnp.tanh(jnp.log(t / tau)) for tau in TIMES]
-    if num_steps is not None:
-        done = t / num_steps
-        times += [done, jnp.tanh(10 * (done - 0.8)), jnp.log(1.02 - jnp.minimum(done, 1.0)) / 4]
-    return jnp.stack([*signal, logarithm(power(now)), *agreement, *shape, *times])
+    return x @ last["kernel"] + last["bias"]
 
 
 @specified("nominal")
 def nominal(
-    hidden_sizes: Sequence[int] = (24, 24),
+    hidden_sizes: Sequence[int] = (16,),
     num_steps: int | None = None,
-    rate: float = -5.0,
-    span: float = 4.0,
+    rate: float = -6.0,
+    span: float = 7.0,
     limit: float = 5.0,
 ) -> LearnedOptimizer:
     """Adam's normalised direction, with a step size and a mixture of momenta from a small network.
@@ -236,11 +243,11 @@ def nominal(
         >>> optimizer = nominal((8,))
         >>> meta_params = optimizer.init(jax.random.key(0))
         >>> meta_params["layers"][0]["kernel"].shape
-        (17, 8)
+        (21, 8)
     """
     options = _checked(num_steps, rate, span, limit)
-    features = NUM_FEATURES + HORIZON_FEATURES * (num_steps is not None)
-    sizes = (features, *check_sizes("hidden_sizes", hidden_sizes), 2 + len(DECAYS))
+    features = num_features(len(DECAYS), num_steps is not None)
+    sizes = (features, *check_sizes("hidden_sizes", hidden_sizes), 3 + len(DECAYS))
 
     def init(key: Key) -> MetaParams:
         return {"layers": _init_layers(sizes, key)}
@@ -260,7 +267,7 @@ def _init_layers(sizes: Sequence[int], key: Key) -> list[dict[str, jax.Array]]:
     ]
     layers[-1]["kernel"] *= 0.01
     # softmax([0, 4, 0, 0]) has 0.95 on the momentum of decay 0.9
-    layers[-1]["bias"] = layers[-1]["bias"].at[1 + DECAYS.index(0.9)].set(4.0)
+    layers[-1]["bias"] = layers[-1]["bias"].at[2 + DECAYS.index(0.9)].set(4.0)
     return layers
 
 

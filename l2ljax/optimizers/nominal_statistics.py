@@ -1,0 +1,90 @@
+"""What `nominal` sees of each tensor: numbers of order 1 without a scale of the gradient's own.
+
+All tensors' numbers stand in one table `[tensors, features]`, so that the network that reads them
+runs once for all.
+"""
+
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+MEMORY_DECAY = 0.95
+"""Of the running averages of how well gradients agree with momenta."""
+
+TIMES = (10.0, 100.0)
+"""Steps around which the network can tell early from late."""
+
+HORIZON_FEATURES = 3
+"""So many more where `num_steps` is given."""
+
+
+def num_features(num_momenta: int, horizon: bool) -> int:
+    """Columns of the table."""
+    return 3 * num_momenta + 1 + 6 + 2 + 1 + len(TIMES) + HORIZON_FEATURES * horizon
+
+
+def num_remembered(num_momenta: int) -> int:
+    """Columns of the memory: an agreement for each momentum, the last size and the drift."""
+    return num_momenta + 2
+
+
+def power(x: jax.Array) -> jax.Array:
+    """Mean square, 0 of nothing."""
+    return jnp.mean(jnp.square(x)) if x.size else jnp.float32(0)
+
+
+def agreements(normalised: Sequence[jax.Array]) -> jax.Array:
+    """Cosines between the gradient (the last of `normalised`) and the momenta: `[momenta]`.
+
+    Below 0 the steps overshoot; near 1 they could be longer; noise alone gives values near 0.
+    """
+    *momenta, now = normalised
+    if not now.size:
+        return jnp.zeros(len(momenta))
+    return jnp.stack(
+        [
+            jnp.mean(now * m) / jnp.sqrt((power(now) + 1e-12) * (power(m) + 1e-12))
+            for m in momenta
+        ]
+    )
+
+
+def tensor_row(
+    param: jax.Array,
+    normalised: Sequence[jax.Array],
+    memory: jax.Array,
+    now: jax.Array,
+    t: jax.Array,
+    whole: jax.Array,
+    num_steps: int | None,
+) -> jax.Array:
+    """One tensor's row of the table, `[num_features]`.
+
+    Args:
+        param: the parameter, float32.
+        normalised: momenta over the root of the second moment, and the gradient likewise.
+        memory: `[num_remembered]`, agreements averaged up to this step, last size, drift.
+        now: the agreements of this step.
+        t: updates made, this one included; float32.
+        whole: mean square of all parameters.
+        num_steps: of the training, if it is known.
+    """
+    averaged = memory[:-2] / (1 - MEMORY_DECAY**t)
+    size, drift = memory[-2], memory[-1]
+    powers = jnp.stack([jnp.log(power(n) + 1e-8) / 4 for n in normalised])
+    fan_in = param.size // param.shape[-1] if param.ndim > 1 and param.size else 1
+    shape = [
+        jnp.log(jnp.sqrt(power(param)) + 1e-4) / 3,
+        jnp.log(jnp.sqrt(whole) + 1e-4) / 3,
+        jnp.float32(math.log(fan_in) / 4),
+        jnp.float32(math.log(max(param.size, 1)) / 8),
+        jnp.float32(param.ndim > 1),
+        jnp.float32(param.ndim > 2),
+    ]
+    times = [jnp.log(t) / 8, *(jnp.tanh(jnp.log(t / tau)) for tau in TIMES)]
+    if num_steps is not None:
+        done = t / num_steps
+        times += [done, jnp.tanh(10 * (done - 0.8)), jnp.log(1.02 - jnp.minimum(done, 1.0)) / 4]
+    return jnp.concatenate([powers, averaged, now, jnp.stack([*shape, size, drift, *times])])
