@@ -13,7 +13,7 @@ test: $(VENV)/dev.stamp
 	$(RUN) -m pytest -n auto --dist loadfile
 
 test-slow: $(VENV)/dev.stamp
-	$(RUN) -m pytest -m slow
+	$(RUN) -m pytest -n auto --dist worksteal -m slow
 
 # What CI has no time for: many random optimizers, the field's curves, long meta-trainings.
 test-long: $(VENV)/dev.stamp

@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from durations import LONG, SLOW
 from quick import flags
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -21,3 +22,15 @@ def _programs_go_with_their_module():
     """Thousands of compiled programs are more than Linux lets a process map (65,530 areas)."""
     yield
     jax.clear_caches()
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest looks at the marks
+def pytest_collection_modifyitems(items):
+    """Marks what tests/durations.py lists, unless it bears such a mark already."""
+    for item in items:
+        if any(item.get_closest_marker(mark) for mark in ("slow", "long")):
+            continue
+        if item.nodeid.startswith(LONG):
+            item.add_marker("long")
+        elif item.nodeid.startswith(SLOW):
+            item.add_marker("slow")

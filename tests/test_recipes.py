@@ -51,7 +51,7 @@ def test_a_recipe_ends_with_its_contract_suite_green(recipe, tmp_path):
     add_line(tmp_path / builders, list_, line, imported)
     add_line(tmp_path / suite, cases, case, imported)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-n0", must_pass, "-k", name],
+        [sys.executable, "-m", "pytest", "-q", "-n0", "-m", "not long", must_pass, "-k", name],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(tmp_path)},
         capture_output=True,

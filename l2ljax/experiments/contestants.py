@@ -108,7 +108,8 @@ def _celo2(kind, path, options, rate, num_steps):
 @functools.lru_cache(maxsize=16)
 def _loaded(kind, path, num_steps, options):
     told = {} if num_steps is None else {"num_steps": num_steps}
-    return load_published(kind, path, **dict(options), **told)
+    with jax.ensure_compile_time_eval():  # arrays that outlast the program being traced
+        return load_published(kind, path, **dict(options), **told)
 
 
 _TOLD = ("celo", "celo-adam")

@@ -140,7 +140,7 @@ def test_bad_figures_are_refused(figures, tmp_path):
         paper.compute(figures["curves"] | {"evaluation": {"steps": 3}}, tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_figure_is_made_in_a_smoke_run(tmp_path):
     """`reproduce.py --all --quick` on real data, and again from its numbers alone."""
     data_dir = Path(os.environ.get("TFDS_DATA_DIR") or ROOT.parent / "shared" / "tfds")
