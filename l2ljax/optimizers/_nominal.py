@@ -56,6 +56,7 @@ class Options(NamedTuple):
     """What bounds the step, see `nominal`."""
 
     num_steps: int | None
+    trained_steps: int | None
     rate: float
     span: float
     limit: float
@@ -81,6 +82,7 @@ def scale_by_nominal(
     meta_params: MetaParams,
     *,
     num_steps: int | None = None,
+    trained_steps: int | None = None,
     rate: float = -6.0,
     span: float = 7.0,
     limit: float = 5.0,
@@ -92,6 +94,7 @@ def scale_by_nominal(
     Args:
         meta_params: of `nominal(...).init`.
         num_steps: length of the training, if the meta-parameters were trained with it.
+        trained_steps: see `nominal`.
         rate: natural logarithm of the step size around which the network moves it.
         span: by how much its logarithm can differ.
         limit: largest size of a direction's coordinate.
@@ -111,7 +114,7 @@ def scale_by_nominal(
         >>> bool((updates["w"] < 0).all())
         True
     """
-    options = _checked(num_steps, rate, span, limit)
+    options = _checked(num_steps, trained_steps, rate, span, limit)
     features = num_features(len(DECAYS), num_steps is not None)
     sizes = [layer["bias"].shape[0] for layer in meta_params["layers"]]
     check_like(
@@ -172,9 +175,10 @@ def _step(meta_params, options, count, gradients, params, second, momenta, memor
     seen = jnp.concatenate([averaged, memory[:, -2:]], axis=1)
     size = sum(p.size for p in params)
     whole = sum(power(p) * (p.size / max(size, 1)) for p in params)
+    known = t if options.trained_steps is None else jnp.minimum(t, options.trained_steps)
     table = jnp.stack(
         [
-            tensor_row(p, n, seen[i], now[i], t, whole, options.num_steps)
+            tensor_row(p, n, seen[i], now[i], known, whole, options.num_steps)
             for i, (p, n) in enumerate(zip(params, normalised, strict=True))
         ]
     )
@@ -182,7 +186,7 @@ def _step(meta_params, options, count, gradients, params, second, momenta, memor
     drift = LEAK * memory[:, -1] + GAIN * jnp.tanh(said[:, 1])
     log_size = jnp.tanh(said[:, 0] + drift)
     shares = jax.nn.softmax(said[:, 2:])
-    step_sizes = jnp.exp(options.rate + options.span * log_size)
+    step_sizes = jnp.exp(options.rate + options.span * log_size) * jnp.sqrt(known / t)
     steps = [
         step_sizes[i]
         * jnp.clip(
@@ -213,6 +217,7 @@ def _network(meta_params, x):
 def nominal(
     hidden_sizes: Sequence[int] = (16,),
     num_steps: int | None = None,
+    trained_steps: int | None = None,
     rate: float = -6.0,
     span: float = 7.0,
     limit: float = 5.0,
@@ -228,6 +233,9 @@ def nominal(
         hidden_sizes: units of the network's layers.
         num_steps: length of the training, so that steps can die down towards its end; `None`: no
             horizon is known.
+        trained_steps: the longest training that the meta-parameters have met. After so many steps
+            the network is told no later time, and sizes go down as sqrt(trained_steps / t), so that
+            the parameters come to rest. `None`: nothing of the kind.
         rate: natural logarithm of the step size around which the network moves it.
         span: by how much its logarithm can differ from `rate`, above 0.
         limit: largest size of a direction's coordinate.
@@ -245,7 +253,7 @@ def nominal(
         >>> meta_params["layers"][0]["kernel"].shape
         (21, 8)
     """
-    options = _checked(num_steps, rate, span, limit)
+    options = _checked(num_steps, trained_steps, rate, span, limit)
     features = num_features(len(DECAYS), num_steps is not None)
     sizes = (features, *check_sizes("hidden_sizes", hidden_sizes), 3 + len(DECAYS))
 
@@ -271,10 +279,11 @@ def _init_layers(sizes: Sequence[int], key: Key) -> list[dict[str, jax.Array]]:
     return layers
 
 
-def _checked(num_steps: Any, rate: Any, span: Any, limit: Any) -> Options:
-    if num_steps is not None:
-        check_positive_int("num_steps", num_steps)
+def _checked(num_steps: Any, trained_steps: Any, rate: Any, span: Any, limit: Any) -> Options:
+    for name, steps in {"num_steps": num_steps, "trained_steps": trained_steps}.items():
+        if steps is not None:
+            check_positive_int(name, steps)
     check_number("rate", rate)
     check_number("span", span, above=0)
     check_number("limit", limit, above=0)
-    return Options(num_steps, rate, span, limit)
+    return Options(num_steps, trained_steps, rate, span, limit)
