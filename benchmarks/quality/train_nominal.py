@@ -4,7 +4,8 @@ r"""Meta-trains `nominal` on the suite for some minutes, each task's program com
 
 The recipe is that of configs/nominal.py: members of `suite_mixture` in turn, Adam behind clipping,
 a cosine, here over the minutes. One program a task instead of one for all spares an accelerator
-minutes of compiling. Writes `meta_params.safetensors` every eighth of the time, and log.csv.
+minutes of compiling. Writes log.csv and, every eighth of the time, `meta_params.safetensors`,
+`average.safetensors` (a running average of them), and `mean.safetensors` (of them and --initial).
 """
 
 import json
@@ -35,7 +36,7 @@ RATE = flags.DEFINE_float("learning_rate", 5e-3, "Of the meta-optimizer, at the 
 LONGEST = flags.DEFINE_integer("longest", 3000, "Longest episode.")
 SEED = flags.DEFINE_integer("seed", 0, "Of everything.")
 
-UNROLL, HIDDEN, WARM_UP = 50, (16,), 100
+UNROLL, HIDDEN, WARM_UP, AVERAGED = 50, (16,), 100, 0.002
 
 
 class Turns:
@@ -67,7 +68,7 @@ class Turns:
         loss, grads, state, _ = member.estimate(meta_params, state, key)
         updates, after = self.meta_optimizer.update(grads, opt_state, meta_params)
         fine = jnp.isfinite(optax.tree.norm(grads))
-        moved = jax.tree.map(lambda p, u: p - rate * u, meta_params, updates)
+        moved = optax.tree.add_scale(meta_params, -rate, updates)
         kept = jax.tree.map(
             lambda new, old: jnp.where(fine, new, old), (moved, after), (meta_params, opt_state)
         )
@@ -109,6 +110,20 @@ def main(argv: list[str]) -> None:
     while len(turns.ready()) < min(3, len(turns.members)):
         time.sleep(0.5)
     opt_state, key = meta_optimizer.init(meta_params), jax.random.key(SEED.value + 2)
+    first, average = meta_params, meta_params
+    blend = jax.jit(
+        lambda tree, other, share: jax.tree.map(lambda a, b: a + share * (b - a), tree, other)
+    )
+
+    def save():
+        found = {
+            "meta_params": meta_params,
+            "average": average,
+            "mean": blend(first, meta_params, 0.5),
+        }
+        for name, tree in found.items():
+            save_optimizer(folder / f"{name}.safetensors", optimizer, tree)
+
     began, saved, number, seen = time.time(), 0.0, 0, {}
     while (share := (time.time() - began) / (60 * MINUTES.value)) < 1:
         for name in turns.ready():
@@ -116,14 +131,15 @@ def main(argv: list[str]) -> None:
             meta_params, opt_state, seen[name] = turns.turn(
                 name, meta_params, opt_state, jax.random.fold_in(key, number), rate
             )
+            average = blend(average, meta_params, AVERAGED)
             number += 1
         losses = {name: round(float(loss), 4) for name, loss in seen.items()}
         with (folder / "log.csv").open("a") as log:
             log.write(json.dumps({"updates": number, "share": round(share, 4), **losses}) + "\n")
         if share - saved > 1 / 8:
-            save_optimizer(folder / "meta_params.safetensors", optimizer, meta_params)
+            save()
             saved = share
-    save_optimizer(folder / "meta_params.safetensors", optimizer, meta_params)
+    save()
     print(f"{number} meta-updates on {jax.devices()[0].device_kind}")
 
 

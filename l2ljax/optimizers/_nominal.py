@@ -56,7 +56,7 @@ class Options(NamedTuple):
     """What bounds the step, see `nominal`."""
 
     num_steps: int | None
-    trained_steps: int | None
+    rest_after: int | None
     rate: float
     span: float
     limit: float
@@ -82,7 +82,7 @@ def scale_by_nominal(
     meta_params: MetaParams,
     *,
     num_steps: int | None = None,
-    trained_steps: int | None = None,
+    rest_after: int | None = None,
     rate: float = -6.0,
     span: float = 7.0,
     limit: float = 5.0,
@@ -94,7 +94,7 @@ def scale_by_nominal(
     Args:
         meta_params: of `nominal(...).init`.
         num_steps: length of the training, if the meta-parameters were trained with it.
-        trained_steps: see `nominal`.
+        rest_after: see `nominal`.
         rate: natural logarithm of the step size around which the network moves it.
         span: by how much its logarithm can differ.
         limit: largest size of a direction's coordinate.
@@ -114,7 +114,7 @@ def scale_by_nominal(
         >>> bool((updates["w"] < 0).all())
         True
     """
-    options = _checked(num_steps, trained_steps, rate, span, limit)
+    options = _checked(num_steps, rest_after, rate, span, limit)
     features = num_features(len(DECAYS), num_steps is not None)
     sizes = [layer["bias"].shape[0] for layer in meta_params["layers"]]
     check_like(
@@ -174,8 +174,8 @@ def _step(meta_params, options, count, gradients, params, second, momenta, memor
     averaged = MEMORY_DECAY * memory[:, :-2] + (1 - MEMORY_DECAY) * now
     seen = jnp.concatenate([averaged, memory[:, -2:]], axis=1)
     size = sum(p.size for p in params)
-    whole = sum(power(p) * (p.size / max(size, 1)) for p in params)
-    known = t if options.trained_steps is None else jnp.minimum(t, options.trained_steps)
+    whole = jnp.stack([power(p) * (p.size / max(size, 1)) for p in params]).sum()
+    known = t if options.rest_after is None else jnp.minimum(t, options.rest_after)
     table = jnp.stack(
         [
             tensor_row(p, n, seen[i], now[i], known, whole, options.num_steps)
@@ -186,7 +186,7 @@ def _step(meta_params, options, count, gradients, params, second, momenta, memor
     drift = LEAK * memory[:, -1] + GAIN * jnp.tanh(said[:, 1])
     log_size = jnp.tanh(said[:, 0] + drift)
     shares = jax.nn.softmax(said[:, 2:])
-    step_sizes = jnp.exp(options.rate + options.span * log_size) * jnp.sqrt(known / t)
+    step_sizes = jnp.exp(options.rate + options.span * log_size) * (known / t)
     steps = [
         step_sizes[i]
         * jnp.clip(
@@ -217,7 +217,7 @@ def _network(meta_params, x):
 def nominal(
     hidden_sizes: Sequence[int] = (16,),
     num_steps: int | None = None,
-    trained_steps: int | None = None,
+    rest_after: int | None = None,
     rate: float = -6.0,
     span: float = 7.0,
     limit: float = 5.0,
@@ -233,9 +233,9 @@ def nominal(
         hidden_sizes: units of the network's layers.
         num_steps: length of the training, so that steps can die down towards its end; `None`: no
             horizon is known.
-        trained_steps: the longest training that the meta-parameters have met. After so many steps
-            the network is told no later time, and sizes go down as sqrt(trained_steps / t), so that
-            the parameters come to rest. `None`: nothing of the kind.
+        rest_after: after so many steps the network is told no later time, and sizes go down as
+            rest_after / t, so that the parameters come to rest however long training goes on
+            (Robbins & Monro 1951). `None`: nothing of the kind.
         rate: natural logarithm of the step size around which the network moves it.
         span: by how much its logarithm can differ from `rate`, above 0.
         limit: largest size of a direction's coordinate.
@@ -253,7 +253,7 @@ def nominal(
         >>> meta_params["layers"][0]["kernel"].shape
         (21, 8)
     """
-    options = _checked(num_steps, trained_steps, rate, span, limit)
+    options = _checked(num_steps, rest_after, rate, span, limit)
     features = num_features(len(DECAYS), num_steps is not None)
     sizes = (features, *check_sizes("hidden_sizes", hidden_sizes), 3 + len(DECAYS))
 
@@ -279,11 +279,11 @@ def _init_layers(sizes: Sequence[int], key: Key) -> list[dict[str, jax.Array]]:
     return layers
 
 
-def _checked(num_steps: Any, trained_steps: Any, rate: Any, span: Any, limit: Any) -> Options:
-    for name, steps in {"num_steps": num_steps, "trained_steps": trained_steps}.items():
+def _checked(num_steps: Any, rest_after: Any, rate: Any, span: Any, limit: Any) -> Options:
+    for name, steps in {"num_steps": num_steps, "rest_after": rest_after}.items():
         if steps is not None:
             check_positive_int(name, steps)
     check_number("rate", rate)
     check_number("span", span, above=0)
     check_number("limit", limit, above=0)
-    return Options(num_steps, trained_steps, rate, span, limit)
+    return Options(num_steps, rest_after, rate, span, limit)
