@@ -95,6 +95,27 @@ def choose_estimator(
     return build_estimator(config, task, optimizer, None)
 
 
+def described(estimator: GradientEstimator) -> dict[str, Any]:
+    """Kind and plain settings of an estimator, for a card.
+
+    Example:
+        >>> from l2ljax.optimizers import lstm
+        >>> from l2ljax.tasks import quadratic
+        >>> sizes = {"num_tasks": 2, "episode_length": 4, "unroll_length": 4}
+        >>> found = described(truncated_bptt(quadratic(), lstm((2,)), **sizes))
+        >>> found["kind"], found["episode_length"], found["backward"]
+        ('TruncatedBPTT', 4, 'recorded')
+    """
+    plain = {
+        name: value
+        for name, value in vars(estimator).items()
+        if isinstance(value, int | float | str) or (name == "sigma" and isinstance(value, tuple))
+    }
+    if "sigma" in plain:
+        plain["sigma"] = short(plain["sigma"])
+    return {"kind": type(estimator).__name__, **plain}
+
+
 def _suited(
     task: Task, optimizer: LearnedOptimizer, params: Params, sizes: Sizes
 ) -> dict[str, Any]:

@@ -13,14 +13,19 @@ from l2ljax.estimators.weights import step_weights
 from l2ljax.evaluation import BASELINES
 from l2ljax.evaluation.statistics import LEAST
 from l2ljax.evaluation.tuning import MakeTransform
-from l2ljax.experiments.adaptation.choosing import Sizes, choose_estimator, choose_num_tasks
+from l2ljax.experiments.adaptation.annealing import annealed_adam
+from l2ljax.experiments.adaptation.choosing import (
+    Sizes,
+    choose_estimator,
+    choose_num_tasks,
+    described,
+)
 from l2ljax.experiments.adaptation.given import check_fits, find_start, find_task
 from l2ljax.experiments.adaptation.outcome import Adaptation, Folder
 from l2ljax.experiments.adaptation.pace import Clock
 from l2ljax.experiments.adaptation.procedure import Parts, carry_out, key_data
 from l2ljax.experiments.fields import WEIGHTS
 from l2ljax.experiments.machine import check_memory, hardware
-from l2ljax.experiments.meta_optimizers import adam
 from l2ljax.training.validation import Validation
 
 CLIP_NORM = 1.0
@@ -143,8 +148,8 @@ def adapt(
             "num_meta_updates": num_meta_updates,
             "learning_rate": None if meta_optimizer is not None else learning_rate,
             "weights_of_steps": weights_of_steps,
-            "estimator": short(chosen, 400),
-            "labels": short(labels),
+            "estimator": described(chosen),
+            "labels": labels if isinstance(labels, str | None) else short(labels),
             "baselines": list(baselines),
         },
     }
@@ -154,7 +159,9 @@ def adapt(
         start,
         chosen,
         validation,
-        lambda n: meta_optimizer or adam(n, learning_rate, CLIP_NORM),
+        annealed_adam(learning_rate, CLIP_NORM)
+        if meta_optimizer is None
+        else lambda n: meta_optimizer,
         sizes,
         baselines,
         (train_key, report_key),

@@ -8,6 +8,7 @@ import numpy as np
 
 from l2ljax.base import LearnedOptimizer, MetaParams
 from l2ljax.bundled import save_optimizer
+from l2ljax.checks import check_path
 from l2ljax.evaluation import Curve, differences, summarise
 from l2ljax.experiments.adaptation.given import Start
 from l2ljax.experiments.adaptation.verdict import Level
@@ -78,6 +79,8 @@ class Folder:
     """
 
     def __init__(self, workdir: str | Path | None, start: Start):
+        if workdir is not None:
+            check_path("workdir", workdir)
         self.workdir, self._start = None if workdir is None else Path(workdir), start
         if self.workdir is None:
             return

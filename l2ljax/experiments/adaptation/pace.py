@@ -14,7 +14,8 @@ from l2ljax.training.validation import Validation
 
 VALIDATIONS = 25
 """Of a run, at most; and at most a fifth of its time."""
-FEWEST_UPDATES = 10
+FEWEST_UPDATES, RECORDS = 10, 100
+"""Meta-updates and records of a run, at least."""
 MARGIN = 0.9
 """Share of the time left that meta-updates are planned for: machines have other things to do."""
 
@@ -44,10 +45,9 @@ class Clock:
 
 
 class Pace(NamedTuple):
-    """Seconds: until the first meta-update is made, of each further one, of a validation; and the
-    validation loss of the weights to start from."""
+    """Seconds of a meta-update and of a validation, both compiled, and the validation loss of the
+    weights to start from."""
 
-    first: float
     update: float
     validation: float
     start_score: float
@@ -61,22 +61,21 @@ def measure(
     key: Key,
     num_updates: int = 3,
 ) -> Pace:
-    """Scores the weights to start from and makes a few meta-updates, which are forgotten."""
+    """Scores the weights to start from and makes a few meta-updates, which are forgotten.
+
+    What it compiles serves `meta_train` too, where the meta-optimizer is an equal one.
+    """
+    state = init_state(estimator, meta_optimizer, meta_params, key)
+    state, start_score = jax.block_until_ready(validate(validation, state))
     clock = Clock(0)
-    state = jax.block_until_ready(init_state(estimator, meta_optimizer, meta_params, key))
-    start_score = float(validate(validation, state)[1])
-    state = init_state(estimator, meta_optimizer, meta_params, key)
-    begin = clock.seconds
-    jax.block_until_ready(validate(validation, state))
+    state, _ = jax.block_until_ready(validate(validation, state))
     scored = clock.seconds
-    state = init_state(estimator, meta_optimizer, meta_params, key)
     state, _ = jax.block_until_ready(meta_step(estimator, meta_optimizer, state, DEFAULT_LIMITS))
-    made = clock.seconds
+    clock = Clock(0)
     for _ in range(num_updates):
         state, _ = meta_step(estimator, meta_optimizer, state, DEFAULT_LIMITS)
     jax.block_until_ready(state)
-    update = (clock.seconds - made) / num_updates
-    return Pace(max(made - scored, update), update, scored - begin, start_score)
+    return Pace(clock.seconds / num_updates, scored, float(start_score))
 
 
 class Plan(NamedTuple):
@@ -88,15 +87,15 @@ class Plan(NamedTuple):
 
 
 def plan(pace: Pace, seconds: float, num_meta_updates: int | None = None) -> Plan:
-    """What fits into `seconds`, compilation included; or a given number of meta-updates.
+    """What fits into `seconds`, validations included; or a given number of meta-updates.
 
     Example:
-        >>> plan(Pace(first=2.0, update=0.1, validation=0.2, start_score=1.0), 102.0)
+        >>> plan(Pace(update=0.1, validation=0.2, start_score=1.0), 100.0)
         Plan(num_meta_updates=850, validate_every=34, log_every=5)
-        >>> plan(Pace(first=2.0, update=0.1, validation=0.2, start_score=1.0), 1.0).num_meta_updates
+        >>> plan(Pace(update=0.1, validation=0.2, start_score=1.0), 0.0).num_meta_updates
         0
     """
-    spare = max(0.0, MARGIN * (seconds - pace.first))
+    spare = max(0.0, MARGIN * seconds)
     validations = VALIDATIONS
     if num_meta_updates is None:
         affordable = int(spare / 5 / max(pace.validation, 1e-6))
@@ -104,4 +103,6 @@ def plan(pace: Pace, seconds: float, num_meta_updates: int | None = None) -> Pla
         left = max(0.0, spare - validations * pace.validation)
         num_meta_updates = int(left / max(pace.update, 1e-6))
     every = max(1, math.ceil(num_meta_updates / validations))
-    return Plan(num_meta_updates, every, max(1, round(0.5 / max(pace.update, 1e-6))))
+    # A record is when the clock is looked at: twice a second, and were the pace another by then.
+    records = min(round(0.5 / max(pace.update, 1e-6)), num_meta_updates // RECORDS)
+    return Plan(num_meta_updates, every, max(1, records))

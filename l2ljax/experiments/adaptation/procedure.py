@@ -1,7 +1,7 @@
 """The stages of an adaptation: measure, tune baselines, meta-train, choose, judge."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import numpy as np
@@ -24,6 +24,8 @@ FIRST = ("adam", "nag", "rmsprop", "sgd")
 """Baselines in the order in which they are tuned while there is time."""
 TUNING_SHARE = 0.3
 """Of the budget, that tuning them may take."""
+COMPILATIONS = 6
+"""Comparisons that compiling everything after the first one takes as long as, about."""
 MOST_TUNING_TASKS, FEWEST_TUNING_TASKS = 8, 2
 
 
@@ -84,7 +86,7 @@ def carry_out(
     tell: Callable[[str], Any],
 ) -> Adaptation:
     """All stages in turn; see `adapt`."""
-    measured = _measured(parts, clock, num_meta_updates)
+    measured = _measured(parts, clock)
     num_tuning_tasks = _num_tuning_tasks(parts, clock, measured, num_meta_updates)
     folder.begin(parts.about)
     curves, untuned = _tuned(parts, clock, measured, num_tuning_tasks, tell)
@@ -102,7 +104,7 @@ def carry_out(
         tell("Comparing on fresh optimizees.")
         curves |= parts.curves({"adapted": meta_params}, {})
     curves = {name: curves[name] for name in ("start", "adapted", *curves)}
-    level, verdict = sentence(curves, parts.start.name, changed)
+    level, verdict = sentence(curves, parts.start.name, changed, untuned)
     found = {"verdict": verdict, "level": level, "untuned": untuned}
     summary = summary_of(parts.place, curves, parts.about["key"], found)
     folder.write(summary, curves)
@@ -124,13 +126,15 @@ def carry_out(
     )
 
 
-def _measured(parts: Parts, clock: Clock, num_meta_updates: int | None) -> Measured:
+def _measured(parts: Parts, clock: Clock) -> Measured:
     began = clock.seconds
     curves = parts.curves({"start": parts.start.meta_params}, {})
     comparison = clock.seconds - began  # with its compilation, which the last one will not need
+    if clock.left < comparison:
+        _refuse(clock, clock.seconds + COMPILATIONS * comparison)
     pace = measure(
         parts.estimator,
-        parts.meta_optimizer(num_meta_updates or 1000),  # of the same structure, whatever number
+        parts.meta_optimizer(1),
         parts.start.meta_params,
         parts.validation,
         parts.keys[0],
@@ -141,20 +145,25 @@ def _measured(parts: Parts, clock: Clock, num_meta_updates: int | None) -> Measu
 def _num_tuning_tasks(
     parts: Parts, clock: Clock, measured: Measured, num_meta_updates: int | None
 ) -> int:
-    """As many as fit; refuses a budget in which nothing does."""
+    """As many as fit into their share of the budget."""
     rate = len(LEARNING_RATES) * measured.comparison / parts.sizes.num_eval_tasks
     share = TUNING_SHARE * clock.budget / (rate * len(parts.baselines))
     number = max(FEWEST_TUNING_TASKS, min(MOST_TUNING_TASKS, int(share)))
     updates = min(FEWEST_UPDATES, num_meta_updates or FEWEST_UPDATES)
     pace = measured.pace
     needed = clock.seconds + rate * FEWEST_TUNING_TASKS + 2 * measured.comparison
-    needed += 2 * pace.first + updates * pace.update + 2 * pace.validation
+    needed += updates * pace.update + 2 * pace.validation
     if needed > clock.budget:
-        raise ValueError(
-            f"minutes={clock.budget / 60:.3g} are too few for this task on this machine; give at "
-            f"least {1.5 * needed / 60:.2g}, or fewer num_steps, num_eval_tasks or num_tasks."
-        )
+        _refuse(clock, needed)
     return number
+
+
+def _refuse(clock: Clock, needed: float) -> NoReturn:
+    """Says how many minutes would do, where `needed` seconds are more than there are."""
+    raise ValueError(
+        f"minutes={clock.budget / 60:.3g} are too few for this task on this machine; give at least "
+        f"{1.5 * needed / 60:.2g}, or fewer num_steps, num_eval_tasks or num_tasks."
+    )
 
 
 def _tuned(

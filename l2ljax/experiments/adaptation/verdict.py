@@ -1,6 +1,6 @@
 """Whether a learned optimizer is worth using: beside another one, and in one sentence."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -86,19 +86,22 @@ def best_of(curves: Mapping[str, Curve]) -> str:
 
 WORTH = {
     "better": "Worth using",
-    "level": "Not worth using instead",
+    "level": "Not worth using",
     "worse": "Not worth using",
     "unknown": "Not known to be worth using",
 }
 
 
-def sentence(curves: Mapping[str, Curve], start: str, changed: bool) -> tuple[Level, str]:
+def sentence(
+    curves: Mapping[str, Curve], start: str, changed: bool, untuned: Sequence[str] = ()
+) -> tuple[Level, str]:
     """How "adapted" stands to the best of the baselines, and the verdict in one sentence.
 
     Args:
         curves: "start", "adapted" and baselines, of the same draws.
         start: what the sentence calls the weights that adapting began with.
         changed: whether the adapted ones are others.
+        untuned: baselines that are not among the curves, for want of time.
     """
     own = curves["adapted"]
     baselines = {name: c for name, c in curves.items() if name not in ("start", "adapted")}
@@ -110,9 +113,10 @@ def sentence(curves: Mapping[str, Curve], start: str, changed: bool) -> tuple[Le
         if changed
         else f"and no meta-update was better by validation than {start}, which is kept unchanged"
     )
+    missing = f"; no time was left to tune {', '.join(untuned)}" if untuned else ""
     text = (
         f"{WORTH[beside.level]}: over {len(own.losses)} fresh optimizees of "
-        f"{own.losses.shape[1] - 1} steps it is {_words(beside, called)}, {began}."
+        f"{own.losses.shape[1] - 1} steps it is {_words(beside, called)}, {began}{missing}."
     )
     return beside.level, text
 
