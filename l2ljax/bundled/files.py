@@ -252,8 +252,8 @@ def _bundled(name: str) -> Path:
     if name not in pretrained_names():
         close = difflib.get_close_matches(str(name), pretrained_names(), n=1)
         raise ValueError(
-            f"There is no bundled optimizer {short(name)}"
-            f"{'; did you mean ' + close[0] + '?' if close else ';'} there are "
-            f"{', '.join(pretrained_names())}."
+            f"There is no bundled optimizer {short(name)}; there are "
+            f"{', '.join(pretrained_names())}"
+            f"{' (did you mean ' + close[0] + '?)' if close else ''}."
         )
     return WEIGHTS / f"{name}.safetensors"

@@ -7,18 +7,15 @@ import types
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 from test_scripts import run as run_script
 
 import l2ljax
-from l2ljax.evaluation import Curve
 from l2ljax.experiments.adaptation import pace, procedure
-from l2ljax.experiments.adaptation.choosing import Sizes, choose_estimator
-from l2ljax.experiments.adaptation.given import check_fits, find_start, find_task
-from l2ljax.experiments.adaptation.verdict import best_of, sentence, standing
+from l2ljax.experiments.adaptation.given import check_fits, find_start
+from l2ljax.experiments.adaptation.verdict import standing
 
 ROOT = Path(__file__).parents[2]
 TEACHER = ROOT / "docs" / "examples" / "teacher.py"
@@ -39,18 +36,6 @@ def adapt(weights=START, task=BOWL, **changes):
     return l2ljax.adapt(weights, task, **known | changes)
 
 
-@pytest.fixture
-def own(tmp_path, monkeypatch):
-    """Writes a file of a user's own where Python was started."""
-    monkeypatch.chdir(tmp_path)
-
-    def write(name, text):
-        (tmp_path / name).write_text("import jax\nfrom l2ljax import Task\n" + text)
-        return name
-
-    return write
-
-
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -58,7 +43,7 @@ def own(tmp_path, monkeypatch):
         ({"minutes": -1.0}, "minutes must be"),
         ({"minutes": float("inf")}, "minutes must be"),
         ({"minutes": "5"}, "minutes must be"),
-        ({"weights": "lstm-minst"}, "did you mean lstm-mnist?"),
+        ({"weights": "lstm-minst"}, r"did you mean lstm-mnist\?"),
         ({"weights": "gone.safetensors"}, "There is no weights file gone.safetensors"),
         ({"weights": RULE}, "weights must be a bundled optimizer's name"),
         ({"weights": (RULE, {})}, r"weights\[1\] lacks the leaf"),
@@ -127,30 +112,6 @@ def test_labels_that_do_not_fit_are_refused_and_the_advice_helps():
     with pytest.raises(ValueError, match="estimator trains"):
         adapt(estimator=other)
     assert not Path("never").exists()
-
-
-def test_tasks_of_a_file(own):
-    """The only one, the one called `task`, one by name, a function; and what is refused."""
-    bowl = "Task(init=lambda i, key: jax.random.normal(key), loss=lambda p, b: p**2)\n"
-    assert isinstance(find_task(own("one.py", f"mine = {bowl}"))[0], l2ljax.Task)
-    several = own("several.py", f"a = {bowl}b = {bowl}def make():\n    return b\n")
-    with pytest.raises(ValueError, match=r'several tasks, a, b; say which, as in "several\.py:a"'):
-        find_task(several)
-    assert find_task("several.py:a")[0] is not find_task("several.py:b")[0]
-    assert find_task("several.py:make")[0] is find_task("several.py:b")[0]
-    named = own("named.py", f"other = {bowl}def task():\n    return other\n")
-    assert find_task(named) == (find_task("named.py:other")[0], "named.py")
-    none = own("none.py", f"def make(width):\n    return {bowl}def wrong():\n    return 3\n")
-    for name, words in {
-        none: "has no l2ljax.Task; give one the name task",
-        "none.py:make": "failed when called without arguments.*width",
-        "none.py:wrong": "must be an l2ljax.Task or a function.*got 3",
-        "none.py:gone": "has no attribute 'gone'",
-        own("raising.py", "1 / 0\n"): "running the code of raising.py failed.*division by zero",
-        own("syntax.py", "def\n"): "running the code of syntax.py failed",
-    }.items():
-        with pytest.raises((ValueError, TypeError), match=words):
-            find_task(name)
 
 
 def test_files_and_outcome(tmp_path):
@@ -274,59 +235,6 @@ def test_one_program_for_all_lengths():
     result = adapt(meta_optimizer=None, learning_rate=0.3)
     assert result.num_meta_updates == 3
     assert meta_step._cache_size() == 1  # pyright: ignore
-
-
-@pytest.mark.parametrize(
-    ("optimizer", "kind", "windows"),
-    [
-        (l2ljax.lstm((2,)), "TruncatedBPTT", 100),
-        (l2ljax.celo2(), "EvolutionStrategy", 25),
-        (RULE, "EvolutionStrategy", 25),
-    ],
-)
-def test_the_estimator_suits_the_optimizer(optimizer, kind, windows):
-    """Whole episodes where coordinates are independent, evolution strategies elsewhere."""
-    params = {"w": jax.ShapeDtypeStruct((2, 3), jnp.float32)}
-    task = l2ljax.Task(init=lambda i, k: {"w": jnp.ones((2, 3))}, loss=lambda p, b: p["w"].sum())
-    found = choose_estimator(None, task, optimizer, params, Sizes(100, 2, 3, 5))
-    assert (type(found).__name__, found.unroll_length) == (kind, windows)
-    asked = {"name": "nres", "num_perturbations": 2, "sigma": 0.1, "unroll_length": 10}
-    found = choose_estimator(asked, task, optimizer, params, Sizes(100, 2, 3, 5), "last")
-    assert (found.unroll_length, found.weights[-2:]) == (10, (0.0, 1.0))
-
-
-def curve(finals, start=1.0):
-    finals = np.asarray(finals, np.float64)
-    return Curve(0.1, np.stack([np.full(len(finals), start), finals], axis=1))
-
-
-def test_verdicts():
-    """Ratios of pairs; differences where losses are negative; counts where some are not finite."""
-    base = curve([0.1, 0.2, 0.4, 0.8, 0.3, 0.5])
-    half = curve(base.losses[:, -1] / 2)
-    assert standing(half, base).level == "better"
-    assert standing(half, base).ratio == pytest.approx(0.5)
-    assert standing(base, half).level == "worse"
-    assert standing(base, base)[:2] == ("level", 1.0)
-    mixed = curve(base.losses[:, -1] * [2, 0.5, 2, 0.5, 2, 0.5])
-    assert standing(mixed, base).level == "level"
-    solved = curve([1e-30] * 6), curve([1e-9] * 6)
-    assert standing(*solved).level == "level"  # both below a millionth of the start
-    shifted = curve(base.losses[:, -1] - 1), curve(half.losses[:, -1] - 1)
-    assert standing(shifted[1], shifted[0]).level == "better"
-    assert standing(*shifted).difference == pytest.approx(base.losses[:, -1].mean() / 2)
-    lost = curve([0.01, 0.01, 0.01, 0.01, 0.01, np.nan])
-    assert standing(lost, base).level == "worse"
-    assert standing(base, lost).level == "better"
-    assert standing(lost, lost).level == "unknown"
-    assert best_of({"lost": lost, "base": base, "half": half}) == "half"
-    curves = {"start": base, "adapted": half, "adam": base, "nag": lost}
-    level, text = sentence(curves, "lstm-mnist", changed=True)
-    assert level == "better"
-    assert text.startswith("Worth using: over 6 fresh optimizees of 1 steps it is better than the ")
-    assert "adam at 0.1 (0.5 times its final loss, 95 % interval 0.5 to 0.5)" in text
-    assert text.count(".  ") == 0
-    assert "Not worth using:" in sentence({**curves, "adapted": mixed, "adam": half}, "x", True)[1]
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import optax
 
-from l2ljax.base import Key
+from l2ljax.base import Key, Params, Task
 from l2ljax.checks import check_key, check_number, check_positive_int, check_transform, short
 from l2ljax.estimators.weights import step_weights
 from l2ljax.evaluation import BASELINES
@@ -20,7 +20,7 @@ from l2ljax.experiments.adaptation.choosing import (
     choose_num_tasks,
     described,
 )
-from l2ljax.experiments.adaptation.given import check_fits, find_start, find_task
+from l2ljax.experiments.adaptation.given import Start, check_fits, find_start, find_task
 from l2ljax.experiments.adaptation.outcome import Adaptation, Folder
 from l2ljax.experiments.adaptation.pace import Clock
 from l2ljax.experiments.adaptation.procedure import Parts, carry_out, key_data
@@ -101,16 +101,17 @@ def adapt(
         TypeError: for what is no task, key, estimator or weights.
 
     Example:
+        >>> from l2ljax.optimizers import hyperparameters, log
         >>> from l2ljax.tasks import quadratic
+        >>> rule = hyperparameters(optax.sgd, {"learning_rate": log(1e-2)})
         >>> result = adapt(
-        ...     "lstm-quadratic", quadratic(dim=2), minutes=5, num_steps=5, num_meta_updates=2,
-        ...     num_eval_tasks=5, num_validation_tasks=2, baselines={"sgd": optax.sgd}
+        ...     (rule, rule.init(jax.random.key(0))), quadratic(dim=2), minutes=5, num_steps=5,
+        ...     num_meta_updates=2, num_eval_tasks=5, baselines={"sgd": optax.sgd},
         ... )
         >>> sorted(result.curves), result.num_meta_updates
         (['adapted', 'sgd', 'start'], 2)
     """
-    _check_numbers(minutes, num_meta_updates, learning_rate)
-    clock = Clock(minutes)
+    clock = _started(minutes, num_meta_updates, learning_rate)
     _check_baselines(baselines)
     if meta_optimizer is not None:
         check_transform("meta_optimizer", meta_optimizer)
@@ -119,62 +120,77 @@ def adapt(
     start = find_start(weights, labels)
     found, place = find_task(task)
     params = check_fits(found, start)
-    sizes = Sizes(
+    sizes = _sizes(params, num_steps, num_tasks, num_validation_tasks, num_eval_tasks)
+    chosen = choose_estimator(estimator, found, start.optimizer, params, sizes, weights_of_steps)
+    check_memory(start.optimizer, chosen)
+    train_key, validation_key, report_key = jax.random.split(key, 3)
+    settings = {
+        **sizes._asdict(),
+        "num_meta_updates": num_meta_updates,
+        "learning_rate": learning_rate if meta_optimizer is None else None,
+        "weights_of_steps": weights_of_steps,
+        "estimator": described(chosen),
+        "labels": labels if isinstance(labels, str | None) else short(labels),
+        "baselines": list(baselines),
+    }
+    fixed = None if meta_optimizer is None else lambda num_meta_updates: meta_optimizer
+    parts = Parts(
+        task=found,
+        place=place,
+        start=start,
+        estimator=chosen,
+        validation=_validation(found, start, sizes, weights_of_steps, validation_key),
+        meta_optimizer=fixed or annealed_adam(learning_rate, CLIP_NORM),
+        sizes=sizes,
+        baselines=baselines,
+        keys=(train_key, report_key),
+        about=_about(start, place, command, minutes, key) | {"settings": settings},
+    )
+    return carry_out(parts, clock, Folder(workdir, start), num_meta_updates, progress, tell)
+
+
+def _started(minutes: Any, num_meta_updates: Any, learning_rate: Any) -> Clock:
+    check_number("minutes", minutes, above=0)
+    check_number("learning_rate", learning_rate, above=0)
+    if num_meta_updates is not None:
+        check_positive_int("num_meta_updates", num_meta_updates)
+    return Clock(minutes)
+
+
+def _sizes(
+    params: Params, num_steps: Any, num_tasks: Any, num_validation_tasks: Any, num_eval_tasks: Any
+) -> Sizes:
+    return Sizes(
         check_positive_int("num_steps", num_steps),
         choose_num_tasks(num_tasks, params),
         check_positive_int("num_validation_tasks", num_validation_tasks),
         check_positive_int("num_eval_tasks", num_eval_tasks, minimum=LEAST),
     )
-    chosen = choose_estimator(estimator, found, start.optimizer, params, sizes, weights_of_steps)
-    check_memory(start.optimizer, chosen)
-    train_key, validation_key, report_key = jax.random.split(key, 3)
-    validation = Validation(
-        task=found,
-        key=validation_key,
+
+
+def _validation(
+    task: Task, start: Start, sizes: Sizes, weights_of_steps: str, key: Key
+) -> Validation:
+    return Validation(
+        task=task,
+        key=key,
         optimizer=start.optimizer,
-        num_tasks=num_validation_tasks,
-        num_steps=num_steps,
-        weights=step_weights(WEIGHTS[weights_of_steps], num_steps),
+        num_tasks=sizes.num_validation_tasks,
+        num_steps=sizes.num_steps,
+        weights=step_weights(WEIGHTS[weights_of_steps], sizes.num_steps),
     )
-    about = {
+
+
+def _about(start: Start, place: str, command: str | None, minutes: float, key: Key) -> dict:
+    """What the card says before anything is known."""
+    return {
         "command": command or f"l2ljax.adapt({start.name!r}, {place}, minutes={minutes})",
         "start": start.name,
         "task": place,
         "minutes": minutes,
         "key": key_data(key),
         "hardware": hardware(),
-        "settings": {
-            **sizes._asdict(),
-            "num_meta_updates": num_meta_updates,
-            "learning_rate": None if meta_optimizer is not None else learning_rate,
-            "weights_of_steps": weights_of_steps,
-            "estimator": described(chosen),
-            "labels": labels if isinstance(labels, str | None) else short(labels),
-            "baselines": list(baselines),
-        },
     }
-    parts = Parts(
-        found,
-        place,
-        start,
-        chosen,
-        validation,
-        annealed_adam(learning_rate, CLIP_NORM)
-        if meta_optimizer is None
-        else lambda n: meta_optimizer,
-        sizes,
-        baselines,
-        (train_key, report_key),
-        about,
-    )
-    return carry_out(parts, clock, Folder(workdir, start), num_meta_updates, progress, tell)
-
-
-def _check_numbers(minutes: Any, num_meta_updates: Any, learning_rate: Any) -> None:
-    check_number("minutes", minutes, above=0)
-    check_number("learning_rate", learning_rate, above=0)
-    if num_meta_updates is not None:
-        check_positive_int("num_meta_updates", num_meta_updates)
 
 
 def _check_baselines(baselines: Any) -> None:
