@@ -1,7 +1,9 @@
 """Adapting a learned optimizer to a task of one's own: doors, files, budget, and that it helps."""
 
+import functools
 import json
 import os
+import re
 import signal
 import types
 from pathlib import Path
@@ -127,6 +129,7 @@ def test_files_and_outcome(tmp_path):
     assert card["settings"]["estimator"]["kind"] == "TruncatedBPTT"
     assert card["verdict"] == result.verdict
     assert card["evaluation"]["optimizers"]["sgd"]["learning_rate"] > 0
+    assert l2ljax.load_run(tmp_path / "run").num_meta_updates == 3
     begun = l2ljax.load_optimizer(tmp_path / "run" / "start.safetensors")
     jax.tree.map(np.testing.assert_array_equal, begun[1], RULE.init(jax.random.key(0)))
     summary = json.loads((tmp_path / "run" / "evaluation" / "summary.json").read_text())
@@ -227,6 +230,23 @@ def test_ctrl_c_keeps_the_best_so_far():
     assert "adapted" in result.curves
 
 
+def test_ctrl_c_in_the_comparison_keeps_the_weights(tmp_path, monkeypatch):
+    curves = procedure.Parts.curves
+
+    def stopped(self, learned, *rest):
+        if "adapted" in learned:
+            raise KeyboardInterrupt
+        return curves(self, learned, *rest)
+
+    monkeypatch.setattr(procedure.Parts, "curves", stopped)
+    result = adapt(workdir=tmp_path)
+    assert (result.level, result.changed) == ("unknown", True)
+    assert "comparison was stopped" in result.verdict
+    jax.tree.map(
+        np.testing.assert_array_equal, l2ljax.load_optimizer(result.path)[1], result.meta_params
+    )
+
+
 def test_one_program_for_all_lengths():
     """Measuring the pace compiles what meta-training needs, whose length it decides."""
     from l2ljax.training.step import meta_step
@@ -235,6 +255,19 @@ def test_one_program_for_all_lengths():
     result = adapt(meta_optimizer=None, learning_rate=0.3)
     assert result.num_meta_updates == 3
     assert meta_step._cache_size() == 1  # pyright: ignore
+
+
+@pytest.mark.slow
+def test_the_documentation_runs(tmp_path, monkeypatch):
+    """Each block of the page as it stands, in turn, with fewer steps."""
+    few = functools.partial(l2ljax.adapt, num_meta_updates=1, baselines=BASELINES, **QUICK)
+    monkeypatch.setattr(l2ljax, "adapt", few)
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "adapt.md").read_text(), re.DOTALL)
+    assert len(blocks) == 3
+    for block in blocks:
+        exec(compile(block, "docs/adapt.md", "exec"), {})
 
 
 @pytest.mark.slow

@@ -107,6 +107,7 @@ def adapt(
         >>> result = adapt(
         ...     (rule, rule.init(jax.random.key(0))), quadratic(dim=2), minutes=5, num_steps=5,
         ...     num_meta_updates=2, num_eval_tasks=5, baselines={"sgd": optax.sgd},
+        ...     estimator={"name": "truncated_bptt"},
         ... )
         >>> sorted(result.curves), result.num_meta_updates
         (['adapted', 'sgd', 'start'], 2)

@@ -14,7 +14,7 @@ from l2ljax.experiments.adaptation.choosing import Sizes
 from l2ljax.experiments.adaptation.given import Start
 from l2ljax.experiments.adaptation.outcome import Adaptation, Folder, summary_of
 from l2ljax.experiments.adaptation.pace import FEWEST_UPDATES, Clock, Pace, measure, plan
-from l2ljax.experiments.adaptation.verdict import sentence
+from l2ljax.experiments.adaptation.verdict import Level, sentence
 from l2ljax.training.faults import DivergenceError
 from l2ljax.training.loop import meta_train
 from l2ljax.training.result import MetaTrainResult
@@ -99,12 +99,9 @@ def carry_out(
     made = result.num_meta_updates if result else 0
     card = {**parts.about, "validation": validation, "num_meta_updates": made, "ended": ended}
     path = folder.save(meta_params, card)  # whatever happens in the comparison
-    curves["adapted"] = curves["start"]
     if changed:
         tell("Comparing on fresh optimizees.")
-        curves |= parts.curves({"adapted": meta_params}, {})
-    curves = {name: curves[name] for name in ("start", "adapted", *curves)}
-    level, verdict = sentence(curves, parts.start.name, changed, untuned)
+    curves, (level, verdict) = _judged(parts, curves, meta_params, changed, untuned)
     found = {"verdict": verdict, "level": level, "untuned": untuned}
     summary = summary_of(parts.place, curves, parts.about["key"], found)
     folder.write(summary, curves)
@@ -124,6 +121,24 @@ def carry_out(
         clock.seconds,
         path,
     )
+
+
+def _judged(
+    parts: Parts,
+    curves: dict[str, Curve],
+    meta_params: MetaParams,
+    changed: bool,
+    untuned: list[str],
+) -> tuple[dict[str, Curve], tuple[Level, str]]:
+    """The curves with the adapted one's, and the verdict; Ctrl-C leaves both out."""
+    adapted = {"adapted": curves["start"]}
+    if changed:
+        try:
+            adapted = parts.curves({"adapted": meta_params}, {})
+        except KeyboardInterrupt:
+            return curves, ("unknown", "Not known to be worth using: the comparison was stopped.")
+    curves = {"start": curves["start"], **adapted, **curves}
+    return curves, sentence(curves, parts.start.name, changed, untuned)
 
 
 def _measured(parts: Parts, clock: Clock) -> Measured:
