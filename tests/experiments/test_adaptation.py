@@ -1,41 +1,19 @@
-"""Adapting a learned optimizer to a task of one's own: doors, files, budget, and that it helps."""
+"""Adapting a learned optimizer to a task of one's own: doors, files, budget."""
 
-import functools
 import json
 import os
-import re
 import signal
 import types
-from pathlib import Path
 
 import jax
 import numpy as np
 import optax
 import pytest
-from test_scripts import run as run_script
+from adaptation_cases import BOWL, RULE, adapt
 
 import l2ljax
 from l2ljax.experiments.adaptation import pace, procedure
 from l2ljax.experiments.adaptation.given import check_fits, find_start
-from l2ljax.experiments.adaptation.verdict import standing
-
-ROOT = Path(__file__).parents[2]
-TEACHER = ROOT / "docs" / "examples" / "teacher.py"
-RULE = l2ljax.hyperparameters(optax.sgd, {"learning_rate": l2ljax.log(0.01)})
-QUICK = {"num_steps": 4, "num_eval_tasks": 5, "num_validation_tasks": 3, "num_tasks": 4}
-BOWL = l2ljax.Task(
-    init=lambda instance, key: jax.random.normal(key, (2,)),
-    loss=lambda params, batch: (params**2).sum(),
-)
-BASELINES = {"sgd": optax.sgd}
-META_OPTIMIZER = optax.adam(0.3)  # one object, compiled once
-START = (RULE, RULE.init(jax.random.key(0)))
-
-
-def adapt(weights=START, task=BOWL, **changes):
-    known = {"minutes": 9.0, "baselines": BASELINES, "num_meta_updates": 3, **QUICK}
-    known |= {"meta_optimizer": META_OPTIMIZER, "estimator": {"name": "truncated_bptt"}}
-    return l2ljax.adapt(weights, task, **known | changes)
 
 
 @pytest.mark.parametrize(
@@ -255,45 +233,3 @@ def test_one_program_for_all_lengths():
     result = adapt(meta_optimizer=None, learning_rate=0.3)
     assert result.num_meta_updates == 3
     assert meta_step._cache_size() == 1  # pyright: ignore
-
-
-@pytest.mark.slow
-def test_the_documentation_runs(tmp_path, monkeypatch):
-    """Each block of the page as it stands, in turn, with fewer steps."""
-    few = functools.partial(l2ljax.adapt, num_meta_updates=1, baselines=BASELINES, **QUICK)
-    monkeypatch.setattr(l2ljax, "adapt", few)
-    (tmp_path / "docs").symlink_to(ROOT / "docs")
-    monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "adapt.md").read_text(), re.DOTALL)
-    assert len(blocks) == 3
-    for block in blocks:
-        exec(compile(block, "docs/adapt.md", "exec"), {})
-
-
-@pytest.mark.slow
-def test_the_command(tmp_path):
-    """A table and the verdict at the end; a sentence for what does not fit."""
-    flags = ["--weights=lstm-quadratic", f"--task={TEACHER}", "--minutes=9", "--num_steps=4"]
-    flags += ["--num_eval_tasks=5", "--num_meta_updates=2", f"--workdir={tmp_path / 'run'}"]
-    code, out, err = run_script("adapt", *flags)
-    assert code == 0, err
-    assert "orth using" in out
-    assert (tmp_path / "run" / "evaluation" / "curves.png").exists()
-    assert l2ljax.load_optimizer(tmp_path / "run" / "adapted.safetensors")[2]["task"] == str(
-        TEACHER
-    )
-    code, _, err = run_script("adapt", *flags)
-    assert (code, "Traceback" in err) == (2, False)
-    assert "nothing is overwritten" in err
-
-
-@pytest.mark.slow
-def test_adapting_lowers_the_loss_on_fresh_optimizees():
-    """Small random networks, from an optimizer of the paper's that has never seen one."""
-    result = l2ljax.adapt(
-        "lstm-mnist", str(TEACHER), minutes=5, num_steps=20, num_eval_tasks=16, num_tasks=4,
-        num_validation_tasks=8, num_meta_updates=100, baselines={"adam": optax.adam},
-    )  # fmt: skip
-    found = standing(result.curves["adapted"], result.curves["start"])
-    assert found.level == "better"
-    assert found.ratio < 0.9
