@@ -74,7 +74,7 @@ def test_a_task_that_cannot_be_run_is_refused(task, words):
         adapt(task=task)
 
 
-def test_labels_that_do_not_fit_are_refused_and_the_advice_helps():
+def test_labels_that_do_not_fit_are_refused_and_the_advice_helps(tmp_path):
     """The paper's names of layers, on a task that has others; and an estimator of another rule."""
     with pytest.raises(ValueError, match='give labels="conv_fc_or_rank"'):
         adapt("lstm-cifar10", BOWL)
@@ -82,7 +82,7 @@ def test_labels_that_do_not_fit_are_refused_and_the_advice_helps():
     members = {"conv": l2ljax.lstm(), "fc": l2ljax.lstm()}
     nameless = l2ljax.partition(members, lambda p: jax.tree.map(lambda _: "fc", p))
     with pytest.raises(ValueError, match="no weights file can hold it"):
-        adapt((nameless, meta_params), workdir="never")
+        adapt((nameless, meta_params), workdir=tmp_path / "never")
     fits = check_fits(BOWL, find_start("lstm-cifar10", "conv_fc_or_rank"))
     assert fits.shape == (2,)
     other = l2ljax.es(
@@ -91,7 +91,7 @@ def test_labels_that_do_not_fit_are_refused_and_the_advice_helps():
     )  # fmt: skip
     with pytest.raises(ValueError, match="estimator trains"):
         adapt(estimator=other)
-    assert not Path("never").exists()
+    assert not (tmp_path / "never").exists()
 
 
 def test_files_and_outcome(tmp_path):
