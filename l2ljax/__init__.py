@@ -18,6 +18,7 @@ from l2ljax.bundled import (
 from l2ljax.estimators import es, full_es, gpes, mixture, nres, pes, truncated_bptt
 from l2ljax.estimators.checking import check_learned_optimizer
 from l2ljax.evaluation import BASELINES, LEARNING_RATES, compare, evaluate, tune
+from l2ljax.experiments.adaptation import Adaptation, adapt
 from l2ljax.optimizers import (
     GuardState,
     celo,
@@ -60,6 +61,7 @@ __version__ = "0.1.0"
 __all__ = [
     "BASELINES",
     "LEARNING_RATES",
+    "Adaptation",
     "CoordinateGroup",
     "CoordinatewiseLSTM",
     "DivergenceError",
@@ -74,6 +76,7 @@ __all__ = [
     "ScaleByLSTMState",
     "Task",
     "Validation",
+    "adapt",
     "celo",
     "celo2",
     "celo_adam",

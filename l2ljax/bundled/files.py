@@ -6,6 +6,7 @@ somebody's own names the module or file with that code, which must be at hand an
 runs: read such files only from people whose code you would run.
 """
 
+import difflib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -249,8 +250,10 @@ def _read_meta_params(source: Any, label: str | None = None) -> MetaParams:
 
 def _bundled(name: str) -> Path:
     if name not in pretrained_names():
+        close = difflib.get_close_matches(str(name), pretrained_names(), n=1)
         raise ValueError(
             f"There is no bundled optimizer {short(name)}; there are "
-            f"{', '.join(pretrained_names())}."
+            f"{', '.join(pretrained_names())}"
+            f"{' (did you mean ' + close[0] + '?)' if close else ''}."
         )
     return WEIGHTS / f"{name}.safetensors"
