@@ -11,8 +11,9 @@ import pytest
 
 from l2ljax import Task
 from l2ljax.experiments import board, board_page
-from l2ljax.experiments.contestants import HAND_MADE, Contestant
+from l2ljax.experiments.contestants import HAND_MADE, Contestant, published
 from l2ljax.tasks.suite import Entry
+from zoo import ZOO, needs_zoo
 
 PARABOLA = Task(
     init=lambda _, key: jax.random.normal(key, (3,)), loss=lambda theta, _: jnp.sum(theta**2)
@@ -113,3 +114,18 @@ def test_every_hand_made_contestant_lowers_a_parabola(name):
     one = dataclasses.replace(CELL, optimizer=name, num_steps=30)
     found = board.run_cell(one, PARABOLA, ENTRY, contestant, rates=rates)
     assert json.loads(json.dumps(found))["diverged"] == 0
+
+
+@needs_zoo
+def test_published_ones_can_be_run_one_after_another():
+    """Weights are read once and serve every program: 3 steps on one parabola, then 4."""
+    contestants = published(ZOO)
+    assert {"celo", "celo2", "rnnprop-mean-1"} <= set(contestants)
+    for num_steps in (3, 4):
+        cell = board.Cell("parabola", "celo2", num_steps, num_tasks=2)
+        found = board.run_cell(cell, PARABOLA, ENTRY, contestants["celo2"])
+        assert np.isfinite(found["final_loss"]).all()
+
+
+def test_published_ones_that_are_not_there_take_no_part(tmp_path):
+    assert published(tmp_path) == {}
