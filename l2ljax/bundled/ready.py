@@ -16,7 +16,6 @@ from l2ljax.checks import check_number, check_transform, short
 from l2ljax.optimizers import build
 from l2ljax.optimizers import guard as guard_
 
-
 DEFAULT = "nominal-suite"
 """The one that needs no tuning; docs/board.md has how it fares."""
 

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from zoo import ZOO, needs_zoo
 
 from l2ljax import Task
 from l2ljax.experiments import board, board_page
 from l2ljax.experiments.contestants import HAND_MADE, Contestant, published
 from l2ljax.tasks.suite import Entry
-from zoo import ZOO, needs_zoo
 
 PARABOLA = Task(
     init=lambda _, key: jax.random.normal(key, (3,)), loss=lambda theta, _: jnp.sum(theta**2)
