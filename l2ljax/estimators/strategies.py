@@ -17,6 +17,7 @@ from l2ljax.checks import (
     check_task,
     short,
 )
+from l2ljax.estimators.episodes import check_lengths
 from l2ljax.estimators.evolution import EvolutionStrategy
 from l2ljax.estimators.particles import Objective
 from l2ljax.estimators.perturbations import check_sigma
@@ -153,25 +154,6 @@ def _check_mesh(mesh: Mesh | None, num_tasks: int, sharded_data: Any) -> None:
             f"An evolution strategy has no use for the mesh axis {COORDINATES!r}; give a mesh with "
             'the axis "tasks" alone.'
         )
-
-
-def check_lengths(episode_length: Any) -> tuple[int, int]:
-    """Bounds `(low, high)`, both ends included, of episode lengths given as one or as two numbers.
-
-    Raises:
-        ValueError: for anything but one positive integer or two in order.
-    """
-    if not isinstance(episode_length, tuple | list):
-        length = check_positive_int("episode_length", episode_length)
-        return length, length
-    if len(episode_length) == 2:
-        low, high = (check_positive_int("episode_length", n) for n in episode_length)
-        if low <= high:
-            return low, high
-    raise ValueError(
-        "episode_length must be a positive integer or bounds (low, high) of lengths to be drawn, "
-        f"got {short(episode_length)}."
-    )
 
 
 def log(losses: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Two meta-updates of each evolution strategy, on one device and on eight.
+"""Two meta-updates of evolution strategies and staggered windows, on one device and on eight.
 
 A CPU can pose as eight devices only from before JAX starts: this file is also a script.
 """
@@ -33,6 +33,9 @@ def estimators(mesh):
         "pes": pes(task, optimizer, perturbations_at_once=1, **options),
         "nres": nres(task, optimizer, **(options | {"episode_length": (3, 6)})),
         "gpes": gpes(task, optimizer, reuse_length=3, **options),
+        "staggered": truncated_bptt(
+            task, optimizer, **(whole | {"episode_length": (2, 6)}), stagger=True
+        ),
         "full_es": full_es(task, optimizer, mesh=mesh, num_tasks=8, episode_length=3, **NOISE),
         "mixture": mixture(
             {"a": pes(task, optimizer, **options), "b": truncated_bptt(task, optimizer, **whole)}

@@ -25,6 +25,9 @@ CASES = {
     "full_es": lambda task: full_es(task, lstm((3,)), num_tasks=2, episode_length=4, **NOISE),
     "scan": lambda task: truncated_bptt(task, lstm((3,)), backward="scan", **WINDOWS),
     "recorded": lambda task: truncated_bptt(task, lstm((3,)), **WINDOWS),
+    "staggered": lambda task: truncated_bptt(
+        task, lstm((3,)), **(WINDOWS | {"episode_length": (2, 4)}), stagger=True
+    ),
     "sampled": lambda task: truncated_bptt(task, lstm((3,)), coordinate_share=0.5, **WINDOWS),
 }
 pytestmark = pytest.mark.parametrize("make", CASES.values(), ids=CASES)
