@@ -62,9 +62,7 @@ def record_window(
 
     step_keys = jax.vmap(lambda k: jax.random.split(k, num_steps + 1), out_axes=1)(window.keys)
     visited = jax.eval_shape(of_chosen, (None, starts))
-    plan = plan_chunks(
-        visited, num_steps, options.chunk_size, options.remat, parts.number, options.copies
-    )
+    plan = plan_chunks(visited, num_steps, *options.of_plan)
     (params, states), (losses, gradients), snapshots = scan_with_snapshots(
         inner_step,
         (window.optimizees.params, starts),

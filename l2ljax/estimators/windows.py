@@ -31,6 +31,11 @@ class Options(NamedTuple):
     parts: Parts = ONE_PART
     copies: int = 1
 
+    @property
+    def of_plan(self) -> tuple[int | None, Remat | Literal["auto"], int, int]:
+        """What `plan_chunks` is given."""
+        return self.chunk_size, self.remat, self.parts.number, self.copies
+
 
 WHOLE = Options()
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from l2ljax.estimators import es, full_es, gpes, mixture, nres, pes, truncated_bptt
+from l2ljax.estimators import curriculum, es, full_es, gpes, mixture, nres, pes, truncated_bptt
 from l2ljax.optimizers import lstm
 from l2ljax.tasks import mlp, quadratic
 from l2ljax.tasks.data import Images
@@ -21,6 +21,15 @@ CASES = {
             "a": pes(task, lstm((3,)), **WINDOWS, **NOISE),
             "b": truncated_bptt(task, lstm((3,)), **(WINDOWS | {"num_tasks": 3})),
         }
+    ),
+    "curriculum": lambda task: curriculum(
+        [
+            (2, truncated_bptt(task, lstm((3,)), **WINDOWS)),
+            (
+                None,
+                pes(task, lstm((3,)), **(WINDOWS | {"num_tasks": 3, "unroll_length": 1}), **NOISE),
+            ),
+        ]
     ),
     "full_es": lambda task: full_es(task, lstm((3,)), num_tasks=2, episode_length=4, **NOISE),
     "scan": lambda task: truncated_bptt(task, lstm((3,)), backward="scan", **WINDOWS),
