@@ -7,6 +7,7 @@ from l2ljax.estimators._curriculum import curriculum
 from l2ljax.estimators._es import es
 from l2ljax.estimators._full_es import full_es
 from l2ljax.estimators._gpes import gpes
+from l2ljax.estimators._imitation import imitation
 from l2ljax.estimators._mixture import mixture
 from l2ljax.estimators._nres import nres
 from l2ljax.estimators._pes import pes
@@ -17,6 +18,7 @@ BUILDERS: dict[str, Callable[..., GradientEstimator]] = {
     "es": es,
     "full_es": full_es,
     "gpes": gpes,
+    "imitation": imitation,
     "mixture": mixture,
     "nres": nres,
     "pes": pes,
@@ -30,6 +32,7 @@ __all__ = [
     "es",
     "full_es",
     "gpes",
+    "imitation",
     "mixture",
     "nres",
     "pes",

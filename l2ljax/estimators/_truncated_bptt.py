@@ -8,7 +8,7 @@ whole episode, which removes the bias of truncation.
 
 import dataclasses
 import functools
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ from l2ljax.checks import (
     short,
 )
 from l2ljax.estimators.backpropagation import TruncatedBPTT
-from l2ljax.estimators.episodes import check_lengths
+from l2ljax.estimators.episodes import whole_windows
 from l2ljax.estimators.passes import check_record_dtype, choose_pass
 from l2ljax.estimators.staggered import StaggeredBPTT
 from l2ljax.estimators.weights import Weights, step_weights
@@ -109,7 +109,7 @@ def truncated_bptt(
     check_optimizer("optimizer", optimizer)
     check_positive_int("num_tasks", num_tasks)
     check_positive_int("unroll_length", unroll_length)
-    lengths = _whole_windows(episode_length, unroll_length)
+    lengths = whole_windows(episode_length, unroll_length)
     check_kind("stagger", stagger, bool)
     _check_pass(chunk_size, remat, record_dtype, coordinate_share, backward)
     check_mesh(mesh, num_tasks, task.data if shard_data else ())
@@ -134,30 +134,6 @@ def truncated_bptt(
         record_dtype=None if record_dtype is None else jnp.dtype(record_dtype),
         mesh=mesh,
         shard_data=shard_data,
-    )
-
-
-def _whole_windows(episode_length: Any, unroll_length: int) -> tuple[int, int]:
-    """Bounds of the episodes' lengths.
-
-    Raises:
-        ValueError: for what is no length, or one that windows do not fill.
-    """
-    lengths = check_lengths(episode_length)
-    if not any(length % unroll_length for length in lengths):
-        return lengths
-    told = f"episode_length={short(episode_length)}"
-    if lengths[0] == lengths[1]:
-        raise ValueError(
-            f"unroll_length={unroll_length} does not divide {told}; choose windows that fill the "
-            "episode exactly."
-        )
-    low = -(-lengths[0] // unroll_length) * unroll_length
-    high = max(low, lengths[1] // unroll_length * unroll_length)
-    raise ValueError(
-        f"unroll_length={unroll_length} does not divide both bounds of {told}: episodes of "
-        f"truncated_bptt are whole windows; take ({low}, {high}), or an evolution strategy, whose "
-        "episodes may end inside a window."
     )
 
 

@@ -83,3 +83,27 @@ def check_lengths(episode_length: Any) -> tuple[int, int]:
         "episode_length must be a positive integer or bounds (low, high) of lengths to be drawn, "
         f"got {short(episode_length)}."
     )
+
+
+def whole_windows(episode_length: Any, unroll_length: int) -> tuple[int, int]:
+    """Bounds of the lengths of episodes that are made of whole windows.
+
+    Raises:
+        ValueError: for what is no length, or one that windows do not fill.
+    """
+    lengths = check_lengths(episode_length)
+    if not any(length % unroll_length for length in lengths):
+        return lengths
+    told = f"episode_length={short(episode_length)}"
+    if lengths[0] == lengths[1]:
+        raise ValueError(
+            f"unroll_length={unroll_length} does not divide {told}; choose windows that fill the "
+            "episode exactly."
+        )
+    low = -(-lengths[0] // unroll_length) * unroll_length
+    high = max(low, lengths[1] // unroll_length * unroll_length)
+    raise ValueError(
+        f"unroll_length={unroll_length} does not divide both bounds of {told}, and "
+        f"differentiated episodes are whole windows; take ({low}, {high}), or an evolution "
+        "strategy, whose episodes may end inside a window."
+    )

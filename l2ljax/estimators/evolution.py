@@ -29,6 +29,7 @@ from l2ljax.estimators.perturbations import (
     gaussian,
     gradient_sum,
     largest_divisor,
+    least_alone,
     scales,
     score,
     window_coefficients,
@@ -55,7 +56,7 @@ class EvolutionStrategy(GradientEstimator):
     redraw_every: int | None = dataclasses.field(metadata={"static": True})
     accumulates: bool = dataclasses.field(metadata={"static": True})
     weights: tuple[float, ...] = dataclasses.field(metadata={"static": True})
-    reduction: Literal["sum", "mean", "last"] = dataclasses.field(metadata={"static": True})
+    reduction: Literal["sum", "mean", "last", "min"] = dataclasses.field(metadata={"static": True})
     objective: Objective | None = dataclasses.field(metadata={"static": True})
     loss_transform: Any = dataclasses.field(metadata={"static": True})
     delta_losses: bool = dataclasses.field(metadata={"static": True})
@@ -198,6 +199,8 @@ class EvolutionStrategy(GradientEstimator):
             rollout, task, meta_params, state.episodes, state.pairs, keys, draw
         )
         values = self._transformed(record.values[1:])
+        if self.reduction == "min":
+            values = least_alone(values, self._step_weights(record))
         weighted, coefficients = window_coefficients(
             values,
             self._transformed(record.starts),

@@ -36,7 +36,8 @@ class Options(TypedDict, total=False):
         reduction: what becomes of the weighted losses f(theta_t) after each of a window's steps:
             "sum" (as `truncated_bptt`; Vicol et al. 2021), "mean" over the window's steps (Li et
             al. 2023 and google/learned_optimization; `full_es`: over the episode's), or "last",
-            the one at the end of the window and those at ends of episodes. Default: "sum".
+            the one at the end of the window and those at ends of episodes. "min" (`full_es` alone):
+            the least of the episode, of the steps that have a weight. Default: "sum".
         objective: (params, batch) -> scalar, what the meta-loss is made of instead of the task's
             loss. It is never differentiated: the error rate on a part of the batch will do.
         loss_transform: applied to each loss (or objective), array to array of the same shape;
@@ -55,7 +56,7 @@ class Options(TypedDict, total=False):
     """
 
     weights: Weights | None
-    reduction: Literal["sum", "mean", "last"]
+    reduction: Literal["sum", "mean", "last", "min"]
     objective: Objective | None
     loss_transform: LossTransform | None
     delta_losses: bool
@@ -79,7 +80,7 @@ def evolution_strategy(
     redraw_every: int | None,
     accumulates: bool = False,
     weights: Weights | None = None,
-    reduction: Literal["sum", "mean", "last"] = "sum",
+    reduction: Literal["sum", "mean", "last", "min"] = "sum",
     objective: Objective | None = None,
     loss_transform: LossTransform | None = None,
     delta_losses: bool = False,
@@ -102,7 +103,12 @@ def evolution_strategy(
     lengths = check_lengths(episode_length)
     if perturbations_at_once is not None:
         check_positive_int("perturbations_at_once", perturbations_at_once)
-    check_choice("reduction", reduction, ("sum", "mean", "last"))
+    check_choice("reduction", reduction, ("sum", "mean", "last", "min"))
+    if reduction == "min" and (carried != "nothing" or delta_losses):
+        raise ValueError(
+            'reduction="min" is the least loss of a whole episode; take it with full_es, and '
+            "without delta_losses."
+        )
     for name, flag in {"delta_losses": delta_losses, "sign": sign, "stagger": stagger}.items():
         check_kind(name, flag, bool)
     loss_transform = _checked_functions(objective, loss_transform)

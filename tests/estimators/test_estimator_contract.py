@@ -2,9 +2,20 @@
 
 import jax
 import jax.numpy as jnp
+import optax
 import pytest
 
-from l2ljax.estimators import curriculum, es, full_es, gpes, mixture, nres, pes, truncated_bptt
+from l2ljax.estimators import (
+    curriculum,
+    es,
+    full_es,
+    gpes,
+    imitation,
+    mixture,
+    nres,
+    pes,
+    truncated_bptt,
+)
 from l2ljax.optimizers import lstm
 from l2ljax.tasks import mlp, quadratic
 from l2ljax.tasks.data import Images
@@ -31,6 +42,7 @@ CASES = {
             ),
         ]
     ),
+    "imitation": lambda task: imitation(task, lstm((3,)), optax.adam(0.1), **WINDOWS, stagger=True),
     "full_es": lambda task: full_es(task, lstm((3,)), num_tasks=2, episode_length=4, **NOISE),
     "scan": lambda task: truncated_bptt(task, lstm((3,)), backward="scan", **WINDOWS),
     "recorded": lambda task: truncated_bptt(task, lstm((3,)), **WINDOWS),
