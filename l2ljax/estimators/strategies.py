@@ -103,12 +103,7 @@ def evolution_strategy(
     lengths = check_lengths(episode_length)
     if perturbations_at_once is not None:
         check_positive_int("perturbations_at_once", perturbations_at_once)
-    check_choice("reduction", reduction, ("sum", "mean", "last", "min"))
-    if reduction == "min" and (carried != "nothing" or delta_losses):
-        raise ValueError(
-            'reduction="min" is the least loss of a whole episode; take it with full_es, and '
-            "without delta_losses."
-        )
+    _check_reduction(reduction, least=carried == "nothing" and not delta_losses)
     for name, flag in {"delta_losses": delta_losses, "sign": sign, "stagger": stagger}.items():
         check_kind(name, flag, bool)
     loss_transform = _checked_functions(objective, loss_transform)
@@ -135,6 +130,16 @@ def evolution_strategy(
         mesh=mesh,
         shard_data=shard_data,
     )
+
+
+def _check_reduction(reduction: Any, *, least: bool) -> None:
+    """Refuses an unknown one, and "min" unless the `least` of whole episodes can be had."""
+    check_choice("reduction", reduction, ("sum", "mean", "last", "min"))
+    if reduction == "min" and not least:
+        raise ValueError(
+            'reduction="min" is the least loss of a whole episode; take it with full_es, and '
+            "without delta_losses."
+        )
 
 
 def _checked_functions(objective: Any, loss_transform: Any) -> Callable | None:
