@@ -134,17 +134,16 @@ def draw(found: dict[str, Any], path: Path) -> None:
 
 def main(argv: list[str]) -> None:
     del argv
-    began, truth = time.perf_counter(), []
+    began, truth, out = time.perf_counter(), [], Path(OUT.value)
+    out.mkdir(parents=True, exist_ok=True)
     found = {"windows": WINDOWS, "steps": STEPS, "groups": GROUPS.value, "episodes": EPISODES.value}
     found |= {"sigma": SIGMA, "hardware": hardware(), "estimators": {}}
     for name in ("nres", "pes", "es"):  # the mean of nres, which is unbiased, is the gradient
         found["estimators"][name] = result = measure(ESTIMATORS[name], truth)
         print(name, json.dumps(result), flush=True)
-    found["seconds"] = round(time.perf_counter() - began, 1)
-    out = Path(OUT.value)
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / "variance.json", json.dumps(found, indent=1) + "\n")
-    draw(found, out / "variance.png")
+        found["seconds"] = round(time.perf_counter() - began, 1)
+        write_atomically(out / "variance.json", json.dumps(found, indent=1) + "\n")
+        draw(found, out / "variance.png")
 
 
 if __name__ == "__main__":
