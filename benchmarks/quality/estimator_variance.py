@@ -127,7 +127,9 @@ def draw(found: dict[str, Any], path: Path) -> None:
     right.axhline(1, color="0.6", linewidth=0.8, zorder=0)
     right.set(ylabel="share of the gradient in the mean")
     for panel in panels.flat:
-        panel.set_xscale("log", base=4)
+        panel.set_xscale("log")
+        panel.set_xticks(WINDOWS, map(str, WINDOWS))
+        panel.minorticks_off()
         panel.set(xlabel=f"windows of {STEPS} steps in an episode")
     save_figure(figure, path)
 
