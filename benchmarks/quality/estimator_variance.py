@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from absl import app, flags
+from matplotlib.ticker import NullLocator
 
 from l2ljax.base import GradientEstimator, LearnedOptimizer, Task
 from l2ljax.estimators import es, nres, pes
@@ -129,7 +130,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
     for panel in panels.flat:
         panel.set_xscale("log")
         panel.set_xticks(WINDOWS, map(str, WINDOWS))
-        panel.minorticks_off()
+        panel.xaxis.set_minor_locator(NullLocator())
         panel.set(xlabel=f"windows of {STEPS} steps in an episode")
     save_figure(figure, path)
 
