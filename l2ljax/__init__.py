@@ -15,7 +15,17 @@ from l2ljax.bundled import (
     pretrained_table,
     save_optimizer,
 )
-from l2ljax.estimators import es, full_es, gpes, mixture, nres, pes, truncated_bptt
+from l2ljax.estimators import (
+    curriculum,
+    es,
+    full_es,
+    gpes,
+    imitation,
+    mixture,
+    nres,
+    pes,
+    truncated_bptt,
+)
 from l2ljax.estimators.checking import check_learned_optimizer
 from l2ljax.evaluation import BASELINES, LEARNING_RATES, compare, evaluate, tune
 from l2ljax.experiments.adaptation import Adaptation, adapt
@@ -82,6 +92,7 @@ __all__ = [
     "celo_adam",
     "check_learned_optimizer",
     "compare",
+    "curriculum",
     "es",
     "estimators",
     "evaluate",
@@ -90,6 +101,7 @@ __all__ = [
     "guard",
     "hyperparameters",
     "identity",
+    "imitation",
     "init_optimizee",
     "load_dataset",
     "load_optimizer",

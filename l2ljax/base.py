@@ -215,3 +215,12 @@ class GradientEstimator(abc.ABC):
             arrays to log. An int32 array `diverged_at` `[num_tasks]` among them, the inner step at
             which each optimizee diverged or -1, is counted instead.
         """
+
+    def at(self, update: int) -> "GradientEstimator":
+        """The estimator of that meta-update, counted from 0, with the same state.
+
+        `meta_train` asks for it before each; one whose program changes on the way (`curriculum`)
+        answers with another value, and is compiled anew. Default: itself.
+        """
+        del update
+        return self

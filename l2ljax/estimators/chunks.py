@@ -57,6 +57,7 @@ def plan_chunks(
     chunk_size: int | None = None,
     remat: Remat | Literal["auto"] = "auto",
     num_parts: int = 1,
+    copies: int = 1,
 ) -> Plan:
     """As many snapshots as `SNAPSHOT_BYTES` hold, and chunks that keep about `CHUNK_BYTES`.
 
@@ -67,12 +68,15 @@ def plan_chunks(
         chunk_size: coordinates; `None` to choose.
         remat: "auto" to choose: every activation, else every step's state, else nested segments.
         num_parts: devices that share the coordinates.
+        copies: of the pass that run side by side, and share the memory.
     """
     leaves = [[leaf for leaf in jax.tree.leaves(state) if leaf.ndim] for state in states]
     total = sum(leaf.size * leaf.dtype.itemsize for group in leaves for leaf in group)
-    snapshots = min(num_steps, max(1, SNAPSHOT_BYTES // (num_parts * max(1, total))))
+    snapshots = min(num_steps, max(1, SNAPSHOT_BYTES // (num_parts * copies * max(1, total))))
     length = -(-num_steps // snapshots)
     largest = LARGEST_CHUNK if num_parts == 1 else LARGEST_CHUNK_OF_PARTS
+    least, largest = max(1, LEAST_CHUNK // copies), max(1, largest // copies)
+    chunk_bytes = CHUNK_BYTES // copies
 
     def plan_group(leaves: list[Any]) -> tuple[int, Remat]:
         bytes_each = sum(x.dtype.itemsize * math.prod(x.shape[:-1]) for x in leaves) or 1
@@ -83,11 +87,11 @@ def plan_chunks(
         }
         choice: Remat = "nested"
         for name in reversed(kept):
-            if kept[name] * (chunk_size or LEAST_CHUNK) <= CHUNK_BYTES:
+            if kept[name] * (chunk_size or least) <= chunk_bytes:
                 choice = name
         if remat != "auto":
             choice = remat
-        fitting = max(LEAST_CHUNK, CHUNK_BYTES // kept[choice])
+        fitting = max(least, chunk_bytes // kept[choice])
         return chunk_size or min(largest, fitting), choice
 
     sizes, remats = zip(*map(plan_group, leaves), strict=True) if states else ((), ())

@@ -62,7 +62,7 @@ def record_window(
 
     step_keys = jax.vmap(lambda k: jax.random.split(k, num_steps + 1), out_axes=1)(window.keys)
     visited = jax.eval_shape(of_chosen, (None, starts))
-    plan = plan_chunks(visited, num_steps, options.chunk_size, options.remat, parts.number)
+    plan = plan_chunks(visited, num_steps, *options.of_plan)
     (params, states), (losses, gradients), snapshots = scan_with_snapshots(
         inner_step,
         (window.optimizees.params, starts),
@@ -73,8 +73,8 @@ def record_window(
     last_losses, _, last = loss_and_grads(params, step_keys[-1])
     whole = _whole_states(transforms, states, widths, parts)
     losses = jnp.concatenate([losses, last_losses[None]]).astype(jnp.float32).T
-    weights = [weights for _, weights in samples]
-    return Recording(params, whole, losses, gradients, record(last), list(snapshots), weights, plan)
+    kept = list(snapshots), [weights for _, weights in samples]
+    return Recording(params, whole, losses, gradients, record(last), *kept, plan)
 
 
 def _start_states(transforms, fresh, window: Window, parts: Parts) -> tuple[PyTree, ...]:
