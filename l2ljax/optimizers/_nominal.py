@@ -33,6 +33,7 @@ from l2ljax.checks import (
     check_real_floating,
     check_sizes,
 )
+from l2ljax.optimizers.alone import tensors_alone
 from l2ljax.optimizers.signs import negated
 from l2ljax.specification import specified
 
@@ -214,8 +215,8 @@ def nominal(
 
     State: 16 bytes a parameter (four float32 numbers). An update costs about twice Adam's
     operations: the network runs once a tensor, not once a parameter. It reads `params` (their root
-    mean square), so gradient estimators differentiate it by the scan; with stopped gradients that
-    derivative goes through the sizes of the parameters too.
+    mean square), each tensor by itself, so the recorded backward pass serves it by `tensor_groups`;
+    the meta-gradient goes through the sizes of the parameters that later steps read.
 
     Args:
         hidden_sizes: units of the network's layers.
@@ -248,7 +249,7 @@ def nominal(
     def transform(meta_params: MetaParams) -> optax.GradientTransformationExtraArgs:
         return negated(scale_by_nominal(meta_params, **options._asdict()))
 
-    return LearnedOptimizer(init, transform)
+    return LearnedOptimizer(init, transform, tensor_groups=tensors_alone(transform))
 
 
 def _init_layers(sizes: Sequence[int], key: Key) -> list[dict[str, jax.Array]]:
