@@ -179,7 +179,8 @@ def vjp_over_chunks(
     def in_segments(chunk, mode):
         # Steps are added to the last segment whose cotangents are 0: they change nothing. They
         # repeat a gradient, since a rule may have no finite derivative at any made up for them.
-        chunk = jnp.pad(chunk, [(0, missing)] + [(0, 0)] * (chunk.ndim - 1), mode=mode)
+        if missing:
+            chunk = jnp.pad(chunk, [(0, missing)] + [(0, 0)] * (chunk.ndim - 1), mode=mode)
         return chunk.reshape(num_segments, segment_length, *chunk.shape[1:])
 
     one_segment = _segment_vjp(group, meta_params, remat)

@@ -138,8 +138,8 @@ def _of_group(group, i, meta_params, window, recording, visit):
     share_weights = recording.share_weights[i].reshape(-1) / num_tasks
 
     def cotangents(cut):
-        weights = window.weights.reshape(-1, *[1] * (gradients.ndim - 1))
-        later = jnp.concatenate([cut(gradients)[1:], cut(after)[None]]) * weights
+        later = jnp.concatenate([cut(gradients)[1:], cut(after)[None]])
+        later = later * jnp.expand_dims(window.weights, range(1, later.ndim))
         sums = jax.lax.cumsum(later, axis=0, reverse=True) * cut(share_weights)
         if isinstance(group, Tensors):
             return sums

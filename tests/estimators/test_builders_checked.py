@@ -27,7 +27,10 @@ ARGUMENTS = {
 @pytest.mark.parametrize("name", BUILDERS)
 def test_every_builder_passes_the_public_check(name):
     """With its defaults, on a convolution's kernel, a matrix and a vector."""
-    params = {"w": jnp.ones((1, 2, 1, 2)), "m": jnp.ones((2, 3)), "b": jnp.ones(3)}
+    params = {
+        "conv": {"kernel": jnp.ones((1, 2, 1, 2))},
+        "fc": {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)},
+    }
     optimizer = BUILDERS[name](**ARGUMENTS.get(name, {}))
     assert jax.tree.leaves(optimizer.init(jax.random.key(0)))
     l2ljax.check_learned_optimizer(optimizer, params)

@@ -41,6 +41,10 @@ def _trust_ratio(rate):
     )
 
 
+def _slow(value, yes=True):
+    return pytest.param(value, marks=[pytest.mark.slow] * yes)
+
+
 TRUST = tensorwise(_trust_ratio, 0.5)
 RATE = coordinatewise(lambda r: chained(optax.scale(-r)), 0.1)
 
@@ -56,7 +60,7 @@ def test_the_family_declares_what_is_alone():
         assert build(num_steps=10).groups is None
 
 
-@pytest.mark.parametrize("name", BY_TENSOR)
+@pytest.mark.parametrize("name", [_slow(name, name != "nominal") for name in BY_TENSOR])
 def test_recorded_equals_scan_for_the_family(name):
     """One tensor at a time; one coordinate of one optimizee has a NaN gradient."""
     optimizer = BY_TENSOR[name]
@@ -77,11 +81,11 @@ OWN = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("chunk_size", [1, 5, None])
-@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize("chunk_size", [1, _slow(14), _slow(None)])
+@pytest.mark.parametrize("name", [_slow(name, name == "nested") for name in OWN])
 def test_recorded_equals_scan(name, chunk_size):
     """Whatever the chunks; tensors of any rank, some empty, in trees and partitions."""
-    task = problem([(2, 3), (3,), (2, 3), (), (3, 0), (4, 1, 2)], [jnp.float32] * 6)
+    task = problem([(2, 3), (2, 3), (2, 3), (), (3, 0)], [jnp.float32] * 5)
     _, gradient, _ = assert_same(task, OWN[name], chunk_size=chunk_size)
     assert all(np.isfinite(g) and abs(g) > 1e-2 for g in map(float, jax.tree.leaves(gradient)))
 
@@ -94,14 +98,11 @@ def test_a_wrapped_tensor_rule_is_trained_with_its_wrapper():
     assert wrap(TRUST, around, True).groups is not None
 
 
-@pytest.mark.parametrize("restarted", [False, True])
-def test_windows_of_an_episode_equal_the_scans(restarted):
+def test_windows_of_an_episode_equal_the_scans():
     """Parameters are those of the window's start, also where an optimizee was drawn anew."""
-    wild = 1e30 if restarted else 1.0
 
-    def loss(params, batch):  # infinite for the optimizees that start far out
-        value = NOISY_BOWL.loss(params, batch)
-        return jnp.where(value > 60.0, value * wild * wild, value)
+    def loss(params, batch):  # infinite for some optimizees
+        return jnp.where(batch[0] > 0.5, jnp.inf, NOISY_BOWL.loss(params, batch))
 
     task = l2ljax.Task(
         sample=NOISY_BOWL.sample, init=NOISY_BOWL.init, batch=NOISY_BOWL.batch, loss=loss
@@ -115,8 +116,8 @@ def test_windows_of_an_episode_equal_the_scans(restarted):
         for key in jax.random.split(jax.random.key(2), 3):
             loss_value, grads, state, metrics = ESTIMATE(estimator, jnp.float32(0.5), state, key)
             results.append((backward, loss_value, grads, state.optimizees.params, metrics))
-    diverged = [metrics["diverged_at"] for *_, metrics in results[:2]]
-    assert bool((jnp.stack(diverged) >= 0).any()) == restarted
+    diverged = [int((metrics["diverged_at"] >= 0).sum()) for *_, metrics in results[:3]]
+    assert all(0 < number < 6 for number in diverged[:2])
     for (_, *one, _), (_, *other, _) in zip(results[:3], results[3:], strict=True):
         assert_close(other, one)
 
@@ -150,7 +151,9 @@ def _without(params, name):
     return {key: value for key, value in params.items() if key != name}
 
 
-@pytest.mark.parametrize("name", ["trust", "small_fc", "celo2-network", "nominal"])
+@pytest.mark.parametrize(
+    "name", ["trust", _slow("small_fc"), _slow("celo2-network"), _slow("nominal")]
+)
 @pytest.mark.parametrize("backward", ["scan", "recorded"])
 def test_the_meta_gradient_goes_through_the_parameters_that_later_steps_read(name, backward):
     """With g_t held at what they were, sum_t <g_t, theta_t(phi)> has it as its derivative.
@@ -228,14 +231,11 @@ def _reads_value(rate):
     ("optimizer", "words"),
     [
         (_refused(_reads_value), "is given gradients and parameters alone"),
-        (_refused(lambda r: optax.add_noise(r, 0.5, key=jax.random.key(0))), "others for chunks "
-         "of its tensors"),
-        (LearnedOptimizer(TRUST.init, TRUST.transform,
-                          tensor_groups=lambda p: (TensorGroup((0,), _trust_ratio),)),
-         "is in 0 groups"),
+        (_refused(lambda r: optax.add_noise(r, 0.5, key=jax.random.key(0))), "of its tensors"),
+        (TRUST._replace(tensor_groups=lambda p: (TensorGroup((0,), _trust_ratio),)), "in 0 groups"),
     ],
     ids=["value", "random", "uncovered"],
-)  # fmt: skip
+)
 def test_what_cannot_be_recorded_is_refused_in_a_sentence(optimizer, words):
     with pytest.raises(ValueError, match=words) as error:
         make(optimizer, backward="recorded")
@@ -248,7 +248,11 @@ def test_the_public_check_finds_tensors_that_are_not_alone():
     params = {"w": jnp.ones((2, 2)), "b": jnp.zeros(3)}
     with pytest.raises(ValueError, match=r"leave tensor_groups out"):
         l2ljax.check_learned_optimizer(wrong, params)
-    l2ljax.check_learned_optimizer(TRUST, params)
+
+
+@pytest.mark.slow
+def test_the_public_check_passes():
+    l2ljax.check_learned_optimizer(TRUST, {"w": jnp.ones((2, 2)), "b": jnp.zeros(3)})
 
 
 def test_chunks_of_tensors_keep_to_their_budget():
