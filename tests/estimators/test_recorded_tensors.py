@@ -210,10 +210,16 @@ def _drawn(task, key):
     return jax.tree.map(lambda leaf: leaf[0], sample_batch(task, keys))
 
 
-def test_auto_is_the_recorded_pass():
-    assert make(TRUST).backward == "recorded"
-    assert make(partition({"a": TRUST, "b": lstm((2,))}, LABELS["rank"])).backward == "recorded"
-    assert make(partition({"a": TRUST, "b": celo(4)}, LABELS["rank"])).backward == "scan"
+def test_the_recorded_pass_of_tensors_is_taken_on_request():
+    """A share of them is one; where a member reads the loss it is refused."""
+    both = partition({"a": TRUST, "b": lstm((2,))}, LABELS["rank"])
+    for optimizer in (TRUST, both):
+        assert make(optimizer).backward == "scan"
+        assert make(optimizer, coordinate_share=0.5).backward == "recorded"
+        assert make(optimizer, backward="recorded").backward == "recorded"
+    reads_loss = partition({"a": TRUST, "b": celo(4)}, LABELS["rank"])
+    with pytest.raises(ValueError, match="declares no coordinate_groups or tensor_groups"):
+        make(reads_loss, backward="recorded")
 
 
 def _refused(make_tx):
