@@ -22,10 +22,7 @@ from l2ljax.checks import (
     short,
 )
 from l2ljax.estimators.divergence import diverged_at, mean_of_finite
-from l2ljax.estimators.groups import (
-    group_state_specs,
-    init_group_states,
-)
+from l2ljax.estimators.groups import group_state_specs, init_group_states
 from l2ljax.estimators.optimizees import renewed, sample_batch
 from l2ljax.estimators.passes import check_record_dtype, choose_pass
 from l2ljax.estimators.recorded import recorded_meta_gradient
@@ -226,11 +223,10 @@ def truncated_bptt(
         second_derivatives: differentiate through the optimizee's gradients too (needs "scan").
         backward: "scan" differentiates the rollout step by step; "recorded" the optimizer alone,
             over the gradients recorded on the way: the same meta-gradient for optimizers that
-            declare `coordinate_groups`, in less memory and time ("auto": that where it applies), or
-            `tensor_groups`, in less memory alone.
+            declare `coordinate_groups`, in less memory and time ("auto"), or `tensor_groups`, in
+            less memory (a share of these is one of the tensors of a shape).
         coordinate_share: share of the coordinates, in (0, 1], that the recorded backward pass
             visits: a stratified sample, drawn anew for each meta-gradient, which stays unbiased.
-            Of `tensor_groups` whole tensors are drawn, among those of one shape.
         chunk_size: coordinates that the recorded pass handles at once; default: what fits.
         remat: what the backward pass keeps, "none", "step" or "nested", see `l2ljax.unroll`.
             "auto" is "step" for the scan, and what fits for the recorded pass.

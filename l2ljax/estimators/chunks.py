@@ -167,21 +167,12 @@ def vjp_over_chunks(
             rule may have no finite derivative at any number made up for them.
         segment_length, chunk_size, remat: see `Plan`.
     """
-    num_steps, num_coordinates = gradients.shape[0], gradients.shape[-1]
+    num_coordinates = gradients.shape[-1]
     num_chunks = -(-num_coordinates // chunk_size)
     size = -(-num_coordinates // num_chunks)
-    num_segments = -(-num_steps // segment_length)
-    missing = num_segments * segment_length - num_steps
     tx = group.transform(meta_params)
     each = num_coordinates // visit.shape[0]
     stand_in = jnp.where(visit, jnp.arange(visit.shape[0]), jnp.argmax(visit))
-
-    def in_segments(chunk, mode):
-        # Steps are added to the last segment whose cotangents are 0: they change nothing. They
-        # repeat a gradient, since a rule may have no finite derivative at any made up for them.
-        if missing:
-            chunk = jnp.pad(chunk, [(0, missing)] + [(0, 0)] * (chunk.ndim - 1), mode=mode)
-        return chunk.reshape(num_segments, segment_length, *chunk.shape[1:])
 
     one_segment = _segment_vjp(group, meta_params, remat)
 
@@ -205,7 +196,10 @@ def vjp_over_chunks(
         outer = jnp.where(is_new & visited, cotangents(cut), 0)
         # Gradients may be held in fewer bits than the cotangents of the updates need.
         chunk = cut(gradients).astype(jnp.promote_types(gradients.dtype, outer.dtype))
-        segments = (states, in_segments(chunk, "edge"), in_segments(outer, "constant"))
+        # Steps are added to the last segment whose cotangents are 0: they change nothing. They
+        # repeat a gradient, since a rule may have no finite derivative at any made up for them.
+        padded = _in_segments(chunk, segment_length, "edge")
+        segments = (states, padded, _in_segments(outer, segment_length, "constant"))
         nothing = [jnp.zeros_like(leaf[0]) for leaf in _floats(states)]
         (total, state_cotangents), _ = jax.lax.scan(
             one_segment, (total, nothing), segments, reverse=True
@@ -217,6 +211,14 @@ def vjp_over_chunks(
 
     zeros = jax.tree.map(jnp.zeros_like, meta_params)
     return jax.lax.scan(one_chunk, zeros, jnp.arange(num_chunks))[0]
+
+
+def _in_segments(array: jax.Array, length: int, mode: str) -> jax.Array:
+    """`[num_steps, ...]` -> `[num_segments, length, ...]`, filled up at the end."""
+    missing = -array.shape[0] % length
+    if missing:
+        array = jnp.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1), mode=mode)
+    return array.reshape(-1, length, *array.shape[1:])
 
 
 def _segment_vjp(group: Columns, meta_params: MetaParams, remat: Remat):

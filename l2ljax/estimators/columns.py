@@ -6,6 +6,7 @@ columns]`; every array of their state ends with the same axes.
 """
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -87,6 +88,19 @@ def _over_columns(
         return optax.GradientTransformation(init, update)  # pyright: ignore[reportArgumentType]
 
     return lifted
+
+
+def tensor_sizes(groups: Sequence[Columns], arrays: Sequence[Any]) -> list[int | None]:
+    """Coordinates of a tensor of each of the `Tensors`; `None` for coordinate groups.
+
+    Args:
+        groups: of an optimizer.
+        arrays: for each, `[*shape, num_tasks, columns]`.
+    """
+    return [
+        math.prod(array.shape[:-2]) if isinstance(group, Tensors) else None
+        for group, array in zip(groups, arrays, strict=True)
+    ]
 
 
 def map_columns(

@@ -1,6 +1,5 @@
 """The rollout of a window that records what its backward pass needs."""
 
-import math
 from typing import Any
 
 import jax
@@ -9,7 +8,7 @@ import optax
 
 from l2ljax.base import Key, MetaParams, PyTree, Task
 from l2ljax.estimators.chunks import plan_chunks, scan_with_snapshots
-from l2ljax.estimators.columns import Columns, Tensors, map_columns
+from l2ljax.estimators.columns import Columns, map_columns, tensor_sizes
 from l2ljax.estimators.groups import from_matrices, to_matrices, with_params
 from l2ljax.estimators.sampling import sample_coordinates, take_coordinates
 from l2ljax.estimators.windows import Options, Recording, Window
@@ -29,7 +28,7 @@ def record_window(
     parts, num_steps = options.parts, window.weights.shape[0]
     transforms = [group.transform(meta_params) for group in groups]
     matrices = to_matrices(groups, window.optimizees.params)
-    widths = [matrix.shape[-1] for matrix in matrices]
+    widths, sizes = [m.shape[-1] for m in matrices], tensor_sizes(groups, matrices)
     starts = _start_states(groups, transforms, fresh, window, parts)
     samples = _samples(window.share_keys, widths, options)
 
@@ -65,10 +64,6 @@ def record_window(
 
     step_keys = jax.vmap(lambda k: jax.random.split(k, num_steps + 1), out_axes=1)(window.keys)
     visited = jax.eval_shape(of_chosen, (None, starts))
-    sizes = [
-        math.prod(matrix.shape[:-2]) if isinstance(group, Tensors) else None
-        for group, matrix in zip(groups, matrices, strict=True)
-    ]
     plan = plan_chunks(visited, num_steps, options.chunk_size, options.remat, parts.number, sizes)
     (params, states), (losses, gradients), snapshots = scan_with_snapshots(
         inner_step,
