@@ -5,7 +5,7 @@ A learned optimizer is a function from meta-parameters to an Optax transformatio
 """
 
 from l2ljax import estimators, optimizers, tasks
-from l2ljax.base import CoordinateGroup, GradientEstimator, LearnedOptimizer, Task
+from l2ljax.base import CoordinateGroup, GradientEstimator, LearnedOptimizer, Task, TensorGroup
 from l2ljax.bundled import (
     load_optimizer,
     load_pretrained,
@@ -85,6 +85,7 @@ __all__ = [
     "OptimizeeState",
     "ScaleByLSTMState",
     "Task",
+    "TensorGroup",
     "Validation",
     "adapt",
     "celo",

@@ -70,7 +70,8 @@ def truncated_bptt(
         second_derivatives: differentiate through the optimizee's gradients too (needs "scan").
         backward: "scan" differentiates the rollout step by step; "recorded" the optimizer alone,
             over the gradients recorded on the way: the same meta-gradient for optimizers that
-            declare `coordinate_groups`, in less memory and time. "auto": that where it applies.
+            declare `coordinate_groups`, in less memory and time ("auto"), or `tensor_groups`, in
+            less memory (a share of these is one of the tensors of a shape).
         coordinate_share: share of the coordinates, in (0, 1], that the recorded backward pass
             visits: a stratified sample, drawn anew for each meta-gradient, which stays unbiased.
         chunk_size: coordinates that the recorded pass handles at once; default: what fits.

@@ -226,8 +226,8 @@ def nominal(
 
     State: 16 bytes a parameter (four float32 numbers). An update costs about twice Adam's
     operations: the network runs once a tensor, not once a parameter. It reads `params` (their root
-    mean square), so gradient estimators differentiate it by the scan; with stopped gradients that
-    derivative goes through the sizes of the parameters too.
+    mean square, of each tensor and of all), so gradient estimators differentiate it by the scan;
+    with stopped gradients that derivative goes through the sizes of the parameters too.
 
     Args:
         hidden_sizes: units of the network's layers.
