@@ -104,7 +104,15 @@ def test_tables_and_pictures(tmp_path):
     page = board_page.page(CELLS)
     assert "held-out tasks, untuned" in page
     assert "| ours | 2 | 1.250 |" in page
+    assert "| rosenbrock | 0.5 |" in page
     assert all(path.stat().st_size > 5_000 for path in board_page.draw(CELLS, tmp_path))
+
+
+def test_who_has_not_met_every_task_is_not_ranked():
+    partial = {key: value for key, value in CELLS.items() if key[1:] != ("poisson", "ours")}
+    page = board_page.page(partial)
+    assert "| ours |" not in page
+    assert "Not ranked, with cells of fewer than 2 tasks: ours (1)." in page
 
 
 @pytest.mark.parametrize("name", sorted(HAND_MADE))
