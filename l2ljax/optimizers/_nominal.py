@@ -42,6 +42,7 @@ from l2ljax.optimizers.nominal_statistics import (
     power,
     tensor_row,
 )
+from l2ljax.optimizers.sharding import axis_in_front
 from l2ljax.optimizers.signs import negated
 from l2ljax.specification import specified
 
@@ -69,13 +70,14 @@ class ScaleByNominalState(NamedTuple):
         count: int32 scalar, updates made so far (it stops at the largest int32).
         momenta: one tree like the parameters for each of `DECAYS`, float32.
         second: tree like the parameters, float32.
-        memory: `[tensors, 5]` float32, see `nominal_statistics.num_remembered`.
+        memory: for each parameter `[5, 1, ..., 1]` float32, what is remembered of a tensor as a
+            whole: see `nominal_statistics.num_remembered`.
     """
 
     count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
     momenta: tuple[PyTree, ...]
     second: PyTree
-    memory: jax.Array
+    memory: PyTree
 
 
 def scale_by_nominal(
@@ -130,8 +132,10 @@ def scale_by_nominal(
         *momenta, second = [
             optax.tree.zeros_like(params, dtype=jnp.float32) for _ in range(len(DECAYS) + 1)
         ]
-        tensors = len(jax.tree.leaves(params))
-        memory = jnp.zeros((tensors, num_remembered(len(DECAYS))), jnp.float32)
+        columns = num_remembered(len(DECAYS))
+        memory = axis_in_front(
+            jax.tree.map(lambda p: jnp.zeros((columns, *[1] * jnp.ndim(p)), jnp.float32), params)
+        )
         return ScaleByNominalState(jnp.zeros([], jnp.int32), tuple(momenta), second, memory)
 
     def update(
@@ -161,12 +165,14 @@ def scale_by_nominal(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _step(meta_params, options, count, gradients, params, second, momenta, memory):
-    """Steps of all tensors, float32 in Optax's sign, and the memory after them."""
+def _step(meta_params, options, count, gradients, params, second, momenta, remembered):
+    """Steps of all tensors, float32 in Optax's sign, and what is remembered after them."""
     t = count.astype(jnp.float32)
     leaves, treedef = jax.tree.flatten(gradients)
     if not leaves:
-        return gradients, memory
+        return gradients, remembered
+    kept, kept_treedef = jax.tree.flatten(remembered)  # boxes around them name more axes
+    memory = jnp.stack([jnp.ravel(each) for each in kept])
     params = [jnp.asarray(p, jnp.float32) for p in jax.tree.leaves(params)]
     columns = [leaves, jax.tree.leaves(second), *map(jax.tree.leaves, momenta)]
     normalised = [_normalised(t, *tensor) for tensor in zip(*columns, strict=True)]
@@ -195,7 +201,8 @@ def _step(meta_params, options, count, gradients, params, second, momenta, memor
         for i, tensor in enumerate(normalised)
     ]
     after = jnp.concatenate([averaged, log_size[:, None], drift[:, None]], axis=1)
-    return treedef.unflatten(steps), after
+    after = [row.reshape(each.shape) for row, each in zip(after, kept, strict=True)]
+    return treedef.unflatten(steps), kept_treedef.unflatten(after)
 
 
 def _normalised(t, gradient, second, *momenta):
