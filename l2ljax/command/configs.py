@@ -82,9 +82,8 @@ def make_config(source: str) -> Any:
     except Exception as error:  # whatever the file's own code raises
         reason = shorten(f"{type(error).__name__}: {error}", 200)
         raise ValueError(f"Making the configuration {short(source)} failed ({reason}).") from error
-    if not isinstance(
-        config, Mapping | ml_collections.ConfigDict | ml_collections.FrozenConfigDict
-    ):
+    known: Any = (Mapping, ml_collections.ConfigDict, ml_collections.FrozenConfigDict)
+    if not isinstance(config, known):
         raise ValueError(
             f"The configuration {short(source)} must be a ConfigDict or a dict, got "
             f"{short(config)}."

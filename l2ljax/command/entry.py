@@ -69,9 +69,9 @@ def _run(words: list[str], program: Sequence[str]) -> int:
         print(usage(), file=sys.stdout if words else sys.stderr)
         return 0 if words else BAD_INPUT
     if words[0] == "--version":
-        from l2ljax import __version__
+        import l2ljax
 
-        print(f"l2ljax {__version__}")
+        print(f"l2ljax {l2ljax.__version__}")
         return 0
     name = words[0]
     try:
