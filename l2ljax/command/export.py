@@ -64,7 +64,7 @@ def export(source: str, path: Path) -> str:
     elif workdir.is_dir():
         weights = workdir / "meta_params.safetensors"
         if not weights.exists():
-            return _unfinished(workdir, path)
+            return _newest_checkpoint(workdir, path)
     else:
         names = pretrained_names()
         raise ValueError(
@@ -76,7 +76,7 @@ def export(source: str, path: Path) -> str:
     return ""
 
 
-def _unfinished(workdir: Path, path: Path) -> str:
+def _newest_checkpoint(workdir: Path, path: Path) -> str:
     if not checkpoint.steps(workdir / "checkpoints"):
         raise ValueError(f"{workdir} holds no trained weights and no checkpoint.")
     found = load_run(workdir)
@@ -89,4 +89,5 @@ def _unfinished(workdir: Path, path: Path) -> str:
     known = {"best_update": found.best_update, "validation_loss": found.best_score}
     config = {"config": read_config(workdir)} if has_config else {}
     save_optimizer(path, found.optimizer, found.meta_params, {**config, **known})
-    return f", as of meta-update {found.num_meta_updates} of a run that is not finished"
+    unfinished = " of a run that is not finished" if found.interrupted else ""
+    return f", as of meta-update {found.num_meta_updates}{unfinished}"

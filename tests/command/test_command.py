@@ -3,18 +3,20 @@
 import hashlib
 import importlib
 import json
+import re
 import shlex
 from pathlib import Path
 
 import jax
+import numpy as np
+import optax
 import pytest
 import safetensors.numpy
 
 import l2ljax
-from l2ljax.command import bundled_config, config_names, main
-from l2ljax.command.configs import config_path, make_config
+from l2ljax.command import main
 from l2ljax.command.entry import COMMANDS
-from l2ljax.command.overrides import split_overrides, take_initial, with_initial, with_overrides
+from l2ljax.command.overrides import split_overrides
 
 ROOT = Path(l2ljax.__file__).parents[1]
 NAMES = l2ljax.pretrained_names()
@@ -67,6 +69,18 @@ def test_the_examples_of_the_help_are_command_lines(name, monkeypatch):
     for line in lines:
         first, command, *words = shlex.split(line.partition(" > ")[0])
         assert first == "l2ljax"
+        modules()[command].parser().read(split_overrides(words)[0])
+
+
+@pytest.mark.skipif(not (ROOT / "docs").is_dir(), reason="an installed package alone")
+def test_the_page_has_every_command_and_only_command_lines():
+    """docs/command-line.md: a section each, and in its blocks what the parsers take."""
+    page = (ROOT / "docs" / "command-line.md").read_text()
+    assert re.findall(r"^## (.*)$", page, re.MULTILINE) == list(COMMANDS)
+    lines = re.findall(r"^l2ljax (.*)$", page, re.MULTILINE)
+    assert len(lines) > len(COMMANDS)
+    for line in lines:
+        command, *words = shlex.split(line.partition(" > ")[0])
         modules()[command].parser().read(split_overrides(words)[0])
 
 
@@ -189,79 +203,6 @@ def test_inspect_runs_no_code_and_notices_damage(run, tmp_path):
     assert "damaged" in err
 
 
-@pytest.mark.parametrize("name", config_names())
-def test_a_printed_configuration_is_the_bundled_one(name, run, tmp_path):
-    """As a file elsewhere, without its neighbours."""
-    code, text, _ = run("init-config", name)
-    assert code == 0
-    assert text == config_path(name).read_text()
-    (tmp_path / "mine.py").write_text(text)
-    assert make_config("mine.py").to_dict() == bundled_config(name).to_dict()
-
-
-def test_where_configurations_come_from(tmp_path, monkeypatch):
-    """A name, a path, functions in modules and files, a word for get_config; a dict will do."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "some_configs.py").write_text(
-        "def get_config(word='none'):\n    return {'word': word}\n"
-        "def small():\n    return {'word': 'small'}\n"
-    )
-    for source, word in {
-        "some_configs.py": "none",
-        f"{tmp_path}/some_configs.py": "none",
-        "some_configs.py:small": "small",
-        "some_configs.py:given": "given",
-        "some_configs:small": "small",
-    }.items():
-        assert make_config(source).word == word
-    with pytest.raises(ValueError, match="has no attribute 'other'"):
-        make_config("some_configs:other")
-    by_path = make_config(str(config_path("demo")))
-    assert by_path.to_dict() == bundled_config("demo").to_dict()
-
-
-def test_flags_change_fields_and_keep_their_types():
-    """As literals; a field without a value takes any; inner fields are left as they are."""
-    words = [
-        "--config.num_tasks", "7", "--config.task.dim=3", "--config.initial=lstm-mnist",
-        "--config.meta_optimizer.learning_rate=1", "--config.optimizer.hidden_sizes=(4,)",
-    ]  # fmt: skip
-    rest, fields = split_overrides(["demo", *words, "--quiet"])
-    assert rest == ["demo", "--quiet"]
-    before, after = bundled_config("demo").to_dict(), with_overrides(bundled_config("demo"), fields)
-    assert after["num_tasks"] == 7
-    assert after["task"] == before["task"] | {"dim": 3}
-    assert after["initial"] == "lstm-mnist"
-    rate = after["meta_optimizer"]["learning_rate"]
-    assert (rate, type(rate)) == (1.0, float)
-    assert after["optimizer"]["hidden_sizes"] == (4,)
-    assert after["evaluation"] == before["evaluation"]
-    assert with_overrides(bundled_config("demo"), []) == before
-    with pytest.raises(ValueError, match="num_tusks"):
-        with_overrides(bundled_config("demo"), ["--config.num_tusks=3"])
-
-
-def test_flags_for_what_to_start_from():
-    """A string or a dict of them, whatever the configuration's file has; other flags stay."""
-    words = ["--config.initial.conv=a", "--config.initial.fc=b", "--config.seed=1"]
-    assert take_initial(words) == (["--config.seed=1"], {"conv": "a", "fc": "b"})
-    assert take_initial(["--config.initials=3"]) == (["--config.initials=3"], {})
-    both = {"conv": "a", "fc": "b"}
-    for before, given, after in [
-        (None, {}, None),
-        (None, {"": "a"}, "a"),
-        (both, {"": "c"}, "c"),
-        (None, {"conv": "c"}, {"conv": "c"}),
-        (both, {"conv": "c"}, {"conv": "c", "fc": "b"}),
-        (None, {"": '{"conv": "a", "fc": "b"}'}, both),
-        ("a", {"": "none"}, None),
-    ]:
-        assert with_initial({"initial": before}, given) == {"initial": after}
-    with pytest.raises(ValueError, match="needs a bundled optimizer's name or a file"):
-        take_initial(["--config.initial="])
-
-
 def test_export_copies_and_keeps_what_is_there(run, tmp_path):
     """Byte for byte from a name, a file, and a finished run; no file is replaced unasked."""
     code, out, _ = run("export", "lstm-mnist", "a.safetensors")
@@ -280,3 +221,26 @@ def test_export_copies_and_keeps_what_is_there(run, tmp_path):
     for source in ("run", "run/meta_params.safetensors"):
         assert run("export", source, "b.safetensors", "--force")[0] == 0
         assert (tmp_path / "b.safetensors").read_bytes() == first
+
+
+@pytest.mark.slow
+def test_export_of_a_run_that_left_checkpoints_alone(run, tmp_path):
+    """Its best weights so far, which load as any."""
+    optimizer = l2ljax.lstm(hidden_sizes=(2,))
+    estimator = l2ljax.truncated_bptt(
+        l2ljax.tasks.quadratic(dim=2), optimizer, num_tasks=2, episode_length=2, unroll_length=2
+    )
+    result = l2ljax.meta_train(
+        estimator,
+        optax.adam(1e-2),
+        optimizer.init(jax.random.key(0)),
+        jax.random.key(1),
+        num_meta_updates=2,
+        workdir=tmp_path / "run",
+    )
+    code, out, err = run("export", "run", "w.safetensors")
+    assert code == 0, err
+    assert "as of meta-update 2" in out
+    loaded, phi, _ = l2ljax.load_optimizer("w.safetensors")
+    assert loaded is optimizer
+    jax.tree.map(np.testing.assert_array_equal, phi, result.meta_params)

@@ -64,45 +64,40 @@ def installed(tmp_path_factory):
 
 @pytest.fixture
 def run(installed, tmp_path):
-    """Runs `python -m l2ljax` of the wheel in an empty folder; its exit code and what it says.
+    """Runs Python in an empty folder, with the wheel's folder and that of the dependencies.
 
-    Python starts without its site packages' `.pth` files, by which the clone might be found; the
-    folder of the dependencies is on the path behind the wheel's.
+    Without `.pth` files (-S), by which the clone would be found.
     """
-    dependencies = str(Path(importlib.util.find_spec("jax").origin).parents[1])
-    start = f"import site, sys; sys.path[:0] = ['', {str(installed)!r}]; "
-    start += f"sys.path.append({dependencies!r}); import runpy; "
-    start += "sys.argv[0] = 'l2ljax'; runpy.run_module('l2ljax', run_name='__main__')"
+    dependencies = Path(importlib.util.find_spec("jax").origin).parents[1]
     clean = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    path = {"PYTHONPATH": f"{installed}{os.pathsep}{dependencies}"}
+    quick = {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
 
-    def run(*words, code=start):
+    def run(*words, start=("-m", "l2ljax")):
         done = subprocess.run(
-            [sys.executable, "-S", "-P", "-c", code, *words],
+            [sys.executable, "-S", *start, *words],
             capture_output=True,
             text=True,
             cwd=tmp_path,
-            env=clean | {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
+            env=clean | path | quick,
             timeout=300,
         )
         return done.returncode, done.stdout, done.stderr
 
-    run.start = start
     return run
 
 
 @pytest.mark.slow
 def test_the_wheel_brings_everything(run, installed):
-    """It is the wheel's own package that runs, with the clone's configurations, and `l2ljax`."""
-    code, out, err = run(code=run.start.partition("import runpy")[0] + "import l2ljax.command as c;"
-                         "print(c.__file__, *c.config_names())")  # fmt: skip
-    assert code == 0, err
-    file, *names = out.split()
+    """It is the wheel's own package that runs, with the clone's configurations."""
+    code = "import l2ljax.command as c; print(c.__file__, *c.config_names())"
+    _, out, err = run(start=("-c", code))
+    file, *names = out.split() or [err]
     assert Path(file).is_relative_to(installed)
     assert names == config_names()
     for name in names:
         there = (installed / "l2ljax" / "configs" / f"{name}.py").read_bytes()
         assert there == (ROOT / "configs" / f"{name}.py").read_bytes()
-    assert (installed / "bin" / "l2ljax").exists()
 
 
 @pytest.mark.slow
@@ -124,13 +119,15 @@ def test_a_bundled_configuration_trains_and_evaluates(run, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_configuration_and_a_task_of_ones_own(run, tmp_path):
-    """In modules of the folder where one works, by `module:function` and `module:attribute`."""
+def test_a_configuration_and_a_task_of_ones_own(run, installed, tmp_path):
+    """In modules of the folder where one works, which the command `l2ljax` finds, too."""
+    command = (str(installed / "bin" / "l2ljax"),)
     (tmp_path / "own.py").write_text(OWN)
     (tmp_path / "my_configs.py").write_text(OWN_CONFIG)
-    code, out, err = run("train", "my_configs:small", "--workdir=y", *TINY, "--config.task.width=2")
+    words = ("train", "my_configs:small", "--workdir=y", *TINY, "--config.task.width=2")
+    code, out, err = run(*words, start=command)
     assert code == 0, err
-    code, out, err = run("evaluate", "--workdir=y", "--quiet", "--output=out")
+    code, out, err = run("evaluate", "--workdir=y", "--quiet", "--output=out", start=command)
     assert (code, out) == (0, ""), err
     found = json.loads((tmp_path / "out" / "summary.json").read_text())
     rows = np.genfromtxt(tmp_path / "out" / "curves.csv", delimiter=",", names=True)
