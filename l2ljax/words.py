@@ -28,6 +28,10 @@ def shorten(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 3] + "..."
 
 
+CLOSE = 0.75
+"""How alike two names must be, of 1, for one to be taken for the other mistyped."""
+
+
 def hint(name: str, there: Iterable[str]) -> str:
     """What was probably meant by a name that is not there, for a sentence; or nothing.
 
@@ -37,7 +41,7 @@ def hint(name: str, there: Iterable[str]) -> str:
         >>> hint("adam", ["lstm-mnist"])
         ''
     """
-    close = difflib.get_close_matches(name, list(there), n=1)
+    close = difflib.get_close_matches(name, list(there), n=1, cutoff=CLOSE)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 

@@ -264,7 +264,7 @@ def _read_meta_params(source: Any, label: str | None = None) -> MetaParams:
 def _bundled(name: str) -> Path:
     if name not in pretrained_names():
         raise ValueError(
-            f"There is no bundled optimizer {short(name)}{hint(name, pretrained_names())}; there "
-            f"are {', '.join(pretrained_names())}."
+            f"There is no bundled optimizer {short(name)}; there are "
+            f"{', '.join(pretrained_names())}{hint(name, pretrained_names())}."
         )
     return WEIGHTS / f"{name}.safetensors"

@@ -26,6 +26,7 @@ NAMES = l2ljax.pretrained_names()
 def run(capsys, tmp_path, monkeypatch):
     """Runs a command line in an empty folder; its exit code, and what it says."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("l2ljax.command.train.set_up", lambda: None)  # the tests' is set up
 
     def run(*words):
         code = main(words)
@@ -114,6 +115,7 @@ def test_the_page_has_every_command_and_only_command_lines():
         ("train demo --workdir=x --config.num_tusks=3", "num_tusks"),
         ("train demo --workdir=x --config.num_tasks=many", "does not fit"),
         ("train demo --workdir=x --config.initial=", "needs a bundled optimizer's name"),
+        ("train demo --workdir=x --config.task.name=quadratc", "(did you mean 'quadratic'?)"),
         ("evaluate", "one of the arguments --workdir --weights is required"),
         ("evaluate --workdir=x --weights=y", "not allowed with"),
         ("evaluate --weights=lstm-mnist", "--weights needs --output"),
