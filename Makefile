@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test test-slow test-long test-matrix kill-test fuzz soak stability lint types check bench clean
+.PHONY: demo test test-slow test-long test-matrix kill-test fuzz soak stability lint types check bench board clean
 
 demo: $(VENV)/demo.stamp
 	$(RUN) scripts/meta_train.py --config=configs/demo.py --workdir=runs/demo
@@ -47,6 +47,10 @@ types: $(VENV)/dev.stamp
 	$(RUN) -m pyright --pythonpath $(RUN)
 
 check: lint types test test-slow
+
+# Every optimizer on every task of the suite: hours, cell by cell. BOARD="--quick" for minutes.
+board: $(VENV)/dev.stamp
+	$(RUN) scripts/board.py $(BOARD)
 
 # One work: make bench BENCH="--works=mnist". Other implementations beside it: BENCH="--peers=FOLDER".
 bench: $(VENV)/dev.stamp

@@ -5,7 +5,7 @@ A learned optimizer is a function from meta-parameters to an Optax transformatio
 """
 
 from l2ljax import estimators, optimizers, tasks
-from l2ljax.base import CoordinateGroup, GradientEstimator, LearnedOptimizer, Task
+from l2ljax.base import CoordinateGroup, GradientEstimator, LearnedOptimizer, Task, TensorGroup
 from l2ljax.bundled import (
     load_optimizer,
     load_pretrained,
@@ -15,9 +15,20 @@ from l2ljax.bundled import (
     pretrained_table,
     save_optimizer,
 )
-from l2ljax.estimators import es, full_es, gpes, mixture, nres, pes, truncated_bptt
+from l2ljax.estimators import (
+    curriculum,
+    es,
+    full_es,
+    gpes,
+    imitation,
+    mixture,
+    nres,
+    pes,
+    truncated_bptt,
+)
 from l2ljax.estimators.checking import check_learned_optimizer
 from l2ljax.evaluation import BASELINES, LEARNING_RATES, compare, evaluate, tune
+from l2ljax.experiments.adaptation import Adaptation, adapt
 from l2ljax.optimizers import (
     GuardState,
     celo,
@@ -60,6 +71,7 @@ __version__ = "0.1.0"
 __all__ = [
     "BASELINES",
     "LEARNING_RATES",
+    "Adaptation",
     "CoordinateGroup",
     "CoordinatewiseLSTM",
     "DivergenceError",
@@ -73,12 +85,15 @@ __all__ = [
     "OptimizeeState",
     "ScaleByLSTMState",
     "Task",
+    "TensorGroup",
     "Validation",
+    "adapt",
     "celo",
     "celo2",
     "celo_adam",
     "check_learned_optimizer",
     "compare",
+    "curriculum",
     "es",
     "estimators",
     "evaluate",
@@ -87,6 +102,7 @@ __all__ = [
     "guard",
     "hyperparameters",
     "identity",
+    "imitation",
     "init_optimizee",
     "load_dataset",
     "load_optimizer",

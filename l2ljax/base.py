@@ -38,6 +38,23 @@ class CoordinateGroup(NamedTuple):
     transform: Callable[[MetaParams], optax.GradientTransformation]
 
 
+class TensorGroup(NamedTuple):
+    """Parameters that one per-tensor rule serves: the coordinates of a tensor may meet in it.
+
+    Attributes:
+        leaves: positions of those parameters in `jax.tree.leaves(params)`.
+        transform: as of `CoordinateGroup`, but it is given whole tensors, one at a time, and may
+            reduce over a tensor and read its `params`; its state may have any shapes. It must not
+            read `value` or another extra argument.
+    """
+
+    leaves: tuple[int, ...]
+    transform: Callable[[MetaParams], optax.GradientTransformation]
+
+
+Group = CoordinateGroup | TensorGroup
+
+
 class _Fields(NamedTuple):
     """The fields of a `LearnedOptimizer`."""
 
@@ -45,6 +62,7 @@ class _Fields(NamedTuple):
     transform: Callable[[MetaParams], optax.GradientTransformation]
     coordinate_groups: Callable[[Params], tuple[CoordinateGroup, ...]] | None = None
     specification: Mapping[str, Any] | None = None
+    tensor_groups: Callable[[Params], tuple[Group, ...]] | None = None
 
 
 class LearnedOptimizer(_Fields):
@@ -62,6 +80,9 @@ class LearnedOptimizer(_Fields):
         specification: plain data that rebuilds it, `{"name": ..., argument: ...}`, as weights files
             and configurations hold it; builders fill it in (`l2ljax.specified`). `None`: it was
             made of functions that have no name, and cannot be saved.
+        tensor_groups: for an optimizer without `coordinate_groups` that treats tensors alone, its
+            groups of parameters, as there; each a `TensorGroup` or a `CoordinateGroup`. `None`
+            says that tensors may influence one another too.
 
     Example:
         A learned learning rate, one meta-parameter in all:
@@ -84,11 +105,11 @@ class LearnedOptimizer(_Fields):
     def _replace(self, **changes: Any) -> "LearnedOptimizer":  # pyright: ignore
         """As NamedTuples have it; groups go with the transform that they were made for.
 
-        Where `transform` is replaced and `coordinate_groups` is not, the result has none: the old
-        ones know nothing of the new rule. `l2ljax.wrap` keeps them where that is right.
+        Where `transform` is replaced and the groups are not, the result has none: the old ones know
+        nothing of the new rule. `l2ljax.wrap` keeps them where that is right.
         """
         if "transform" in changes:
-            changes.setdefault("coordinate_groups", None)
+            changes = {"coordinate_groups": None, "tensor_groups": None} | changes
         return super()._replace(**changes)
 
     def __repr__(self) -> str:
@@ -97,6 +118,11 @@ class LearnedOptimizer(_Fields):
             return f"LearnedOptimizer({dict(self.specification)})"
         init, transform = function_name(self.init), function_name(self.transform)
         return f"LearnedOptimizer(init={init}, transform={transform})"
+
+    @property
+    def groups(self) -> Callable[[Params], tuple[Group, ...]] | None:
+        """What it declares to be independent: `coordinate_groups`, else `tensor_groups`."""
+        return self.tensor_groups if self.coordinate_groups is None else self.coordinate_groups
 
 
 def _no_instance(data: PyTree, key: Key) -> Instance:
@@ -215,3 +241,12 @@ class GradientEstimator(abc.ABC):
             arrays to log. An int32 array `diverged_at` `[num_tasks]` among them, the inner step at
             which each optimizee diverged or -1, is counted instead.
         """
+
+    def at(self, update: int) -> "GradientEstimator":
+        """The estimator of that meta-update, counted from 0, with the same state.
+
+        `meta_train` asks for it before each; one whose program changes on the way (`curriculum`)
+        answers with another value, and is compiled anew. Default: itself.
+        """
+        del update
+        return self

@@ -37,12 +37,12 @@ def hint(name: str, there: Iterable[str]) -> str:
 
     Example:
         >>> hint("lstm-mnits", ["lstm-mnist", "lstm-cifar10"])
-        " (did you mean 'lstm-mnist'?)"
+        ' (did you mean lstm-mnist?)'
         >>> hint("adam", ["lstm-mnist"])
         ''
     """
     close = difflib.get_close_matches(name, list(there), n=1, cutoff=CLOSE)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def path_name(path: tuple) -> str:

@@ -2,7 +2,7 @@ r"""Every optimizer on every task of the suite, resumable; then its tables and p
 
     python scripts/board.py --quick                        # minutes: small tasks, 100 steps
     python scripts/board.py --steps=1000 --data_dir=../shared/tfds
-    python scripts/board.py --optimizers=adam,nominal-1000 --tasks=rosenbrock --steps=100
+    python scripts/board.py --optimizers=adam,nominal-suite --tasks=rosenbrock --steps=100
 
 Cells that are done are kept in `--cells`, one JSON file each, and not run again.
 """
@@ -27,7 +27,7 @@ DRAW_ONLY = flags.DEFINE_bool("draw_only", False, "Redraw from the cells that ar
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS finds its data sets.")
 
 QUICK_TASKS = ("quadratic", "digits-relu-32", "rosenbrock", "wine-softmax", "teacher-8")
-QUICK_OPTIMIZERS = ("adam", "nag", "adam-1e-3", "optlist-0", "lstm-mnist")
+QUICK_OPTIMIZERS = ("adam", "nag", "adam-1e-3", "optlist-0", "lstm-mnist", "nominal-suite")
 
 
 def main(argv: list[str]) -> None:

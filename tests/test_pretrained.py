@@ -112,7 +112,9 @@ def test_bundled_optimizers_say_how_they_were_made():
     assert {"lstm-quadratic", "lstm-mnist"} <= set(pretrained_names())
     for name in pretrained_names():
         metadata = pretrained_metadata(name)
-        assert metadata["command"].startswith("python scripts/meta_train.py --config=configs/")
+        assert metadata["command"].startswith(
+            ("python scripts/meta_train.py --config=configs/", "python benchmarks/quality/")
+        )
         assert {"config", "seconds", "hardware", "validation_loss", "evaluation"} <= set(metadata)
         assert "seed" in metadata["config"]
         rows = metadata["evaluation"]["optimizers"].values()

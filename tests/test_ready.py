@@ -105,3 +105,14 @@ def test_the_table_tells_of_every_bundled_optimizer():
     assert all(row["fails"] != "-" for row in table.rows)
     assert "lstm-mnist" in str(table)
     assert "<td>lstm-mnist</td>" in table._repr_html_()
+
+
+def test_without_a_name_it_is_the_one_without_anything_to_tune():
+    """Steps of the size that the bound allows, at any scale of the gradient."""
+    tx = l2ljax.pretrained()
+    updates = [
+        tx.update(jax.tree.map(lambda g, s=scale: s * g, GRADIENT), tx.init(PARAMS), PARAMS)[0]
+        for scale in (1.0, 1e3)
+    ]
+    assert all(0 < np.abs(leaf).max() <= 5 * np.e for leaf in jax.tree.leaves(updates))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-7), *updates)

@@ -16,9 +16,12 @@ from l2ljax.checks import check_number, check_transform, short
 from l2ljax.optimizers import build
 from l2ljax.optimizers import guard as guard_
 
+DEFAULT = "nominal-suite"
+"""The one that needs no tuning; docs/board.md has how it fares."""
+
 
 def pretrained(
-    name: str | Path,
+    name: str | Path = DEFAULT,
     *,
     learning_rate: float | optax.Schedule = 1.0,
     weight_decay: float = 0.0,
@@ -34,6 +37,8 @@ def pretrained(
 
     Args:
         name: one of `pretrained_names()`, or a `.safetensors` file of `l2ljax.save_optimizer`.
+            Default: "nominal-suite", which knows no task and no number of steps; it reads `params`
+            in `update`.
         learning_rate: a factor on all updates, or a schedule of it.
         weight_decay: share of each parameter that is taken off in each step, times the learning
             rate; needs `params` in `update`. 0 adds nothing to the chain.
@@ -107,6 +112,7 @@ WHERE_THEY_FAIL = {
     "lstm-quadratic": "anything but quadratics",
     "lstm-quadratic-all": "anything but quadratics",
     "lstm-quadratic-last": "behind Adam already on quadratics: a lesson, not a tool",
+    "nominal-suite": "see docs/board.md: tasks that want steps beyond exp(1) or below exp(-13)",
 }
 """Measured: docs/results.md, docs/robustness.md."""
 
@@ -166,8 +172,8 @@ def pretrained_table() -> PretrainedTable:
             {
                 "name": name,
                 "rule": metadata["optimizer"]["name"],
-                "trained_on": _task(config.get("task", {})),
-                "steps": config.get("episode_length", "-"),
+                "trained_on": metadata.get("trained_on", _task(config.get("task", {}))),
+                "steps": metadata.get("steps", config.get("episode_length", "-")),
                 "weights": sum(leaf.size for leaf in jax.tree.leaves(meta_params)),
                 "state_bytes": _state_bytes(optimizer, meta_params),
                 "fails": metadata.get("fails", WHERE_THEY_FAIL.get(name, "-")),

@@ -3,18 +3,22 @@
 from collections.abc import Callable
 
 from l2ljax.base import GradientEstimator
+from l2ljax.estimators._curriculum import curriculum
 from l2ljax.estimators._es import es
 from l2ljax.estimators._full_es import full_es
 from l2ljax.estimators._gpes import gpes
+from l2ljax.estimators._imitation import imitation
 from l2ljax.estimators._mixture import mixture
 from l2ljax.estimators._nres import nres
 from l2ljax.estimators._pes import pes
 from l2ljax.estimators._truncated_bptt import truncated_bptt
 
 BUILDERS: dict[str, Callable[..., GradientEstimator]] = {
+    "curriculum": curriculum,
     "es": es,
     "full_es": full_es,
     "gpes": gpes,
+    "imitation": imitation,
     "mixture": mixture,
     "nres": nres,
     "pes": pes,
@@ -22,4 +26,15 @@ BUILDERS: dict[str, Callable[..., GradientEstimator]] = {
 }
 """Name in configs -> builder. A new estimator adds its line here."""
 
-__all__ = ["BUILDERS", "es", "full_es", "gpes", "mixture", "nres", "pes", "truncated_bptt"]
+__all__ = [
+    "BUILDERS",
+    "curriculum",
+    "es",
+    "full_es",
+    "gpes",
+    "imitation",
+    "mixture",
+    "nres",
+    "pes",
+    "truncated_bptt",
+]

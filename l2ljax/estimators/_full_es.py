@@ -8,8 +8,9 @@ from typing import Any, Unpack
 
 from l2ljax.base import LearnedOptimizer, Task
 from l2ljax.checks import short
+from l2ljax.estimators.episodes import check_lengths
 from l2ljax.estimators.evolution import EvolutionStrategy
-from l2ljax.estimators.strategies import Options, check_lengths, evolution_strategy
+from l2ljax.estimators.strategies import Options, evolution_strategy
 
 
 def full_es(

@@ -21,9 +21,10 @@ def check_learned_optimizer(optimizer: LearnedOptimizer, params: Params) -> None
     """Tries a learned optimizer by every path that meta-training may take, on a small problem.
 
     Parabolas of `params` are minimised for four steps, and the meta-gradient is computed by
-    backpropagation through the rollout and, where `coordinate_groups` are declared, by the recorded
-    backward pass: whole, in chunks of three coordinates, inside nested partitions, and with a
-    gradient that is NaN in one coordinate of one optimizee. All must agree.
+    backpropagation through the rollout and, where `coordinate_groups` or `tensor_groups` are
+    declared, by the recorded backward pass: whole, in chunks of three coordinates (or of one
+    tensor), inside nested partitions, and with a gradient that is NaN in one coordinate of one
+    optimizee. All must agree.
 
     Args:
         optimizer: the learned optimizer.
@@ -45,15 +46,12 @@ def check_learned_optimizer(optimizer: LearnedOptimizer, params: Params) -> None
     by_scan = _estimate(task, optimizer, meta_params, backward="scan")
     again = _estimate(task, optimizer, meta_params, backward="scan")
     _compare(by_scan, again, "two calls with the same arguments", "make its functions pure")
-    if optimizer.coordinate_groups is None:
+    if optimizer.groups is None:
         return
     batch = jax.tree.map(lambda p: jnp.stack([p] * NUM_TASKS), params)
     coordinate_groups(optimizer, batch)  # refuses with a sentence of its own
-    remedy = (
-        "leave coordinate_groups out, or let its rule treat every coordinate alike, alone, and by "
-        "its gradients only"
-    )
-    for what, chunk in (("the recorded backward pass", None), ("chunks of three coordinates", 3)):
+    remedy, declared, chunks = _DECLARED[optimizer.coordinate_groups is None]
+    for what, chunk in (("the recorded backward pass", None), (chunks, 3)):
         found = _estimate(task, optimizer, meta_params, backward="recorded", chunk_size=chunk)
         _compare(by_scan, found, f"backpropagation through the rollout and {what}", remedy)
     nested, inside = _nested(optimizer, meta_params)
@@ -62,11 +60,26 @@ def check_learned_optimizer(optimizer: LearnedOptimizer, params: Params) -> None
         by_scan,
         (found[0], found[1]["outer"]["inner"]),
         "the rule alone and in partitions",
-        "let coordinate_groups read nothing but paths, shapes and dtypes of the tree it is given",
+        f"let {declared} read nothing but paths, shapes and dtypes of the tree it is given",
     )
     healthy = _estimate(sick, optimizer, meta_params, backward="scan")
     found = _estimate(sick, optimizer, meta_params, backward="recorded")
     _compare(healthy, found, "the two passes where a gradient is NaN", remedy)
+
+
+_DECLARED = {
+    False: (
+        "leave coordinate_groups out, or let its rule treat coordinates alike, alone, by gradients",
+        "coordinate_groups",
+        "chunks of three coordinates",
+    ),
+    True: (
+        "leave tensor_groups out, or let its rule treat tensors alike, alone, by g and params",
+        "tensor_groups",
+        "chunks of one tensor",
+    ),
+}
+"""What to do, what it declares and what chunks are, for coordinates and for tensors."""
 
 
 def _estimate(task: Task, optimizer: LearnedOptimizer, meta_params: MetaParams, **options: Any):

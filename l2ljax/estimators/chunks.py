@@ -7,14 +7,14 @@ that the forward pass leaves cost no forward pass of their own).
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
-from l2ljax.base import CoordinateGroup, MetaParams, PyTree
+from l2ljax.base import MetaParams, PyTree
+from l2ljax.estimators.columns import Columns, first_params, map_columns
 from l2ljax.unrolling.remat import Remat, checkpointed_scan, steps_kept
 
 SNAPSHOT_BYTES = 20 * 2**20
@@ -25,6 +25,9 @@ CHUNK_BYTES = 8 * 2**20
 
 ACTIVATIONS = 4
 """Bytes that an LSTM's backward pass keeps of one step, for each byte of its state."""
+
+TENSOR_ACTIVATIONS = 64
+"""The same of a network of some forty features and two layers of 32 units a coordinate."""
 
 LEAST_CHUNK = 256
 LARGEST_CHUNK = 2048
@@ -57,6 +60,8 @@ def plan_chunks(
     chunk_size: int | None = None,
     remat: Remat | Literal["auto"] = "auto",
     num_parts: int = 1,
+    copies: int = 1,
+    tensor_sizes: Sequence[int | None] | None = None,
 ) -> Plan:
     """As many snapshots as `SNAPSHOT_BYTES` hold, and chunks that keep about `CHUNK_BYTES`.
 
@@ -67,30 +72,38 @@ def plan_chunks(
         chunk_size: coordinates; `None` to choose.
         remat: "auto" to choose: every activation, else every step's state, else nested segments.
         num_parts: devices that share the coordinates.
+        copies: of the pass that run side by side, and share the memory.
+        tensor_sizes: for each group, `None`, or the coordinates of a tensor where each column of
+            its states is one; its chunks are then so many tensors, at least 1.
     """
     leaves = [[leaf for leaf in jax.tree.leaves(state) if leaf.ndim] for state in states]
     total = sum(leaf.size * leaf.dtype.itemsize for group in leaves for leaf in group)
-    snapshots = min(num_steps, max(1, SNAPSHOT_BYTES // (num_parts * max(1, total))))
+    snapshots = min(num_steps, max(1, SNAPSHOT_BYTES // (num_parts * copies * max(1, total))))
     length = -(-num_steps // snapshots)
     largest = LARGEST_CHUNK if num_parts == 1 else LARGEST_CHUNK_OF_PARTS
+    largest, chunk_bytes = max(1, largest // copies), CHUNK_BYTES // copies
 
-    def plan_group(leaves: list[Any]) -> tuple[int, Remat]:
+    def plan_group(leaves: list[Any], size: int | None) -> tuple[int, Remat]:
+        each, activations = (1, ACTIVATIONS) if size is None else (size, TENSOR_ACTIVATIONS)
+        least = max(1, (chunk_size or LEAST_CHUNK // copies) // each)
         bytes_each = sum(x.dtype.itemsize * math.prod(x.shape[:-1]) for x in leaves) or 1
-        kept: dict[Remat, int] = {  # bytes a coordinate
-            "none": length * ACTIVATIONS * bytes_each,
+        kept: dict[Remat, int] = {  # bytes a column
+            "none": length * activations * bytes_each,
             "step": length * bytes_each,
             "nested": steps_kept(length, "nested") * bytes_each,
         }
         choice: Remat = "nested"
         for name in reversed(kept):
-            if kept[name] * (chunk_size or LEAST_CHUNK) <= CHUNK_BYTES:
+            if kept[name] * least <= chunk_bytes:
                 choice = name
         if remat != "auto":
             choice = remat
-        fitting = max(LEAST_CHUNK, CHUNK_BYTES // kept[choice])
-        return chunk_size or min(largest, fitting), choice
+        fitting = max(least, chunk_bytes // kept[choice])
+        return least if chunk_size else min(max(1, largest // each), fitting), choice
 
-    sizes, remats = zip(*map(plan_group, leaves), strict=True) if states else ((), ())
+    tensor_sizes = tensor_sizes or [None] * len(leaves)
+    plans = [plan_group(*group) for group in zip(leaves, tensor_sizes, strict=True)]
+    sizes, remats = zip(*plans, strict=True) if plans else ((), ())
     return Plan(length, sizes, remats)
 
 
@@ -128,7 +141,7 @@ def scan_with_snapshots(
 
 
 def vjp_over_chunks(
-    group: CoordinateGroup,
+    group: Columns,
     meta_params: MetaParams,
     snapshots: PyTree,
     restart: jax.Array,
@@ -148,7 +161,8 @@ def vjp_over_chunks(
         snapshots: the group's states before steps 0, `segment_length`, ..., stacked; coordinates'
             leaves are `[num_segments, ..., num_coordinates]`.
         restart: bool scalar; the first snapshot is a fresh state, which may depend on phi.
-        gradients: `[num_steps, num_coordinates]`, what the updates were made from.
+        gradients: `[num_steps, num_coordinates]`, what the updates were made from; for whole
+            tensors `[num_steps, *shape, num_tensors]`, and so on for all that is per coordinate.
         cotangents: makes A, the updates' cotangents, `[num_steps, size of a chunk]`, from a
             function that cuts a chunk out of arrays `[..., num_coordinates]`.
         visit: bool `[num_tasks]`, of the tasks whose coordinates lie side by side; the others add
@@ -156,19 +170,12 @@ def vjp_over_chunks(
             rule may have no finite derivative at any number made up for them.
         segment_length, chunk_size, remat: see `Plan`.
     """
-    num_steps, num_coordinates = gradients.shape
+    num_coordinates = gradients.shape[-1]
     num_chunks = -(-num_coordinates // chunk_size)
     size = -(-num_coordinates // num_chunks)
-    num_segments = -(-num_steps // segment_length)
-    missing = num_segments * segment_length - num_steps
     tx = group.transform(meta_params)
     each = num_coordinates // visit.shape[0]
     stand_in = jnp.where(visit, jnp.arange(visit.shape[0]), jnp.argmax(visit))
-
-    def in_segments(chunk):
-        # Steps are added to the last segment whose cotangents are 0: they change nothing.
-        chunk = jnp.pad(chunk, [(0, missing), (0, 0)])
-        return chunk.reshape(num_segments, segment_length, size)
 
     one_segment = _segment_vjp(group, meta_params, remat)
 
@@ -188,16 +195,20 @@ def vjp_over_chunks(
                 leaf,
             )
 
-        states = optax.tree.map_params(tx, cut, snapshots)
+        states = map_columns(group, tx, cut, snapshots)
         outer = jnp.where(is_new & visited, cotangents(cut), 0)
         # Gradients may be held in fewer bits than the cotangents of the updates need.
         chunk = cut(gradients).astype(jnp.promote_types(gradients.dtype, outer.dtype))
-        segments = (states, in_segments(chunk), in_segments(outer))
+        # Steps are added to the last segment whose cotangents are 0: they change nothing. They
+        # repeat a gradient, since a rule may have no finite derivative at any made up for them.
+        padded = _in_segments(chunk, segment_length, "edge")
+        segments = (states, padded, _in_segments(outer, segment_length, "constant"))
         nothing = [jnp.zeros_like(leaf[0]) for leaf in _floats(states)]
         (total, state_cotangents), _ = jax.lax.scan(
             one_segment, (total, nothing), segments, reverse=True
         )
-        _, vjp = jax.vjp(lambda phi: _floats(group.transform(phi).init(chunk[0])), meta_params)
+        like = first_params(group, states, chunk)
+        _, vjp = jax.vjp(lambda phi: _floats(group.transform(phi).init(like)), meta_params)
         (grads,) = vjp([jnp.where(restart, ct, 0) for ct in state_cotangents])
         return jax.tree.map(jnp.add, total, grads), None
 
@@ -205,7 +216,15 @@ def vjp_over_chunks(
     return jax.lax.scan(one_chunk, zeros, jnp.arange(num_chunks))[0]
 
 
-def _segment_vjp(group: CoordinateGroup, meta_params: MetaParams, remat: Remat):
+def _in_segments(array: jax.Array, length: int, mode: str) -> jax.Array:
+    """`[num_steps, ...]` -> `[num_segments, length, ...]`, filled up at the end."""
+    missing = -array.shape[0] % length
+    if missing:
+        array = jnp.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1), mode=mode)
+    return array.reshape(-1, length, *array.shape[1:])
+
+
+def _segment_vjp(group: Columns, meta_params: MetaParams, remat: Remat):
     """A scan's step over segments, last to first: adds a segment's part, passes cotangents on."""
 
     def segment_outputs(meta_params, floats, others, gradients):

@@ -14,13 +14,13 @@ from jax.sharding import Mesh, PartitionSpec
 from l2ljax.base import GradientEstimator, Key, LearnedOptimizer, MetaParams, Task
 from l2ljax.estimators.axes import fold, in_parts
 from l2ljax.estimators.divergence import mean_of_finite
+from l2ljax.estimators.episodes import cut_short, first_episodes, first_shares
 from l2ljax.estimators.evolution_state import EvolutionState, Outcome
 from l2ljax.estimators.particles import (
     Objective,
     Pairs,
     Rollout,
     WindowKeys,
-    first_episodes,
     run_window,
     start_pairs,
 )
@@ -29,10 +29,12 @@ from l2ljax.estimators.perturbations import (
     gaussian,
     gradient_sum,
     largest_divisor,
+    least_alone,
     scales,
     score,
     window_coefficients,
 )
+from l2ljax.estimators.weights import stretched
 from l2ljax.parallel import SPLIT, WHOLE, gathered, mean_over_tasks, over_tasks
 
 ANTITHETIC, CENTRE = (1.0, -1.0), (0.0,)
@@ -54,7 +56,7 @@ class EvolutionStrategy(GradientEstimator):
     redraw_every: int | None = dataclasses.field(metadata={"static": True})
     accumulates: bool = dataclasses.field(metadata={"static": True})
     weights: tuple[float, ...] = dataclasses.field(metadata={"static": True})
-    reduction: Literal["sum", "mean", "last"] = dataclasses.field(metadata={"static": True})
+    reduction: Literal["sum", "mean", "last", "min"] = dataclasses.field(metadata={"static": True})
     objective: Objective | None = dataclasses.field(metadata={"static": True})
     loss_transform: Any = dataclasses.field(metadata={"static": True})
     delta_losses: bool = dataclasses.field(metadata={"static": True})
@@ -71,7 +73,8 @@ class EvolutionStrategy(GradientEstimator):
             return ()
         task_keys, pair_keys, first = self._keys(key)
         start = over_tasks(self._start, self.mesh, (self._data, WHOLE, SPLIT, SPLIT, SPLIT), SPLIT)
-        return start(self.task, meta_params, task_keys[0], pair_keys, self._first_lengths(first))
+        shares = first_shares(first, self.num_tasks) if self.stagger else jnp.ones(self.num_tasks)
+        return start(self.task, meta_params, task_keys[0], pair_keys, shares)
 
     def estimate(
         self, meta_params: MetaParams, state: Any, key: Key
@@ -129,24 +132,13 @@ class EvolutionStrategy(GradientEstimator):
         task_keys = tuple(jax.random.split(k, self.num_tasks) for k in (steps, fresh))
         return task_keys, jax.random.split(noise, (self.num_tasks, self.num_perturbations)), other
 
-    def _first_lengths(self, key):
-        """Shares of their lengths, float32 `[num_tasks]`, after which the first episodes end.
-
-        They are spread evenly, each at random in its part; the first task has the whole episode.
-        """
-        if not self.stagger:
-            return jnp.ones(self.num_tasks)
-        shift = jax.random.uniform(key, (self.num_tasks,)).at[0].set(0)
-        return 1 - (jnp.arange(self.num_tasks) + shift) / self.num_tasks
-
     def _start(self, task, meta_params, keys, noise_keys, first=None):
         episodes = first_episodes(task, keys, self.episode_lengths)
         if first is not None:
             # Whole windows, so that episodes made of whole windows stay so.
             low, high = self.episode_lengths
             unit = self.unroll_length if low == high and high % self.unroll_length == 0 else 1
-            length = jnp.ceil(first * (episodes.length // unit)).astype(jnp.int32) * unit
-            episodes = episodes._replace(length=jnp.maximum(length, 1))
+            episodes = episodes._replace(length=cut_short(episodes.length, first, unit))
         if self.carried == "centre":
             noise_keys = noise_keys[:, :1]
         signs = CENTRE if self.carried == "centre" else ANTITHETIC
@@ -207,6 +199,8 @@ class EvolutionStrategy(GradientEstimator):
             rollout, task, meta_params, state.episodes, state.pairs, keys, draw
         )
         values = self._transformed(record.values[1:])
+        if self.reduction == "min":
+            values = least_alone(values, self._step_weights(record))
         weighted, coefficients = window_coefficients(
             values,
             self._transformed(record.starts),
@@ -247,10 +241,7 @@ class EvolutionStrategy(GradientEstimator):
 
     def _step_weights(self, record):
         """Weights of the steps, float32 `[num_steps, tasks]`: w_t, reduced over the window."""
-        table = jnp.asarray(self.weights, jnp.float32)
-        # An episode that is shorter has the weights of the same shares of its length.
-        stretched = -(-record.positions * table.shape[0] // record.lengths) - 1
-        weights = table[stretched]
+        weights = stretched(self.weights, record.positions, record.lengths)
         if self.carried == "nothing":  # what follows the first episode's end is no part of it
             over = jnp.cumsum(record.restarted[1:, :, 0], axis=0) > 0
             weights = weights.at[1:].multiply(~over)

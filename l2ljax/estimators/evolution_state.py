@@ -5,7 +5,8 @@ from typing import NamedTuple
 import jax
 
 from l2ljax.base import PyTree
-from l2ljax.estimators.particles import Episodes, Pairs
+from l2ljax.estimators.episodes import Episodes
+from l2ljax.estimators.particles import Pairs
 
 
 class EvolutionState(NamedTuple):

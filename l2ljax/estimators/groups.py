@@ -12,16 +12,27 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import PartitionSpec as P
 
-from l2ljax.base import CoordinateGroup, LearnedOptimizer, MetaParams, Params, PyTree
+from l2ljax.base import (
+    CoordinateGroup,
+    Group,
+    LearnedOptimizer,
+    MetaParams,
+    Params,
+    PyTree,
+    TensorGroup,
+)
 from l2ljax.checks import path_name, shorten
+from l2ljax.estimators.columns import Columns, Tensors, map_columns, tensors_of
 from l2ljax.parallel import TASKS
 
 RANDOM = ("random_bits", "threefry2x32", "random_wrap", "random_split", "random_fold_in", "rng_")
 """How JAX's primitives that draw random numbers begin."""
 
 
-def coordinate_groups(optimizer: LearnedOptimizer, params: Params) -> tuple[CoordinateGroup, ...]:
+def coordinate_groups(optimizer: LearnedOptimizer, params: Params) -> tuple[Columns, ...]:
     """The optimizer's groups of a batch of optimizees, those without coordinates left out.
+
+    A `TensorGroup` comes as one `Tensors` for each shape and dtype among its parameters.
 
     The optimizer is asked about the parameters of a single one, as its transformation meets them.
 
@@ -33,24 +44,33 @@ def coordinate_groups(optimizer: LearnedOptimizer, params: Params) -> tuple[Coor
         ValueError: if it declares no groups, a leaf is in none or in several, or a group's rule is
             one that no backward pass over recorded gradients can follow.
     """
-    if optimizer.coordinate_groups is None:
+    declared = optimizer.groups
+    if declared is None:
         raise ValueError("The recorded backward pass needs an optimizer with coordinate_groups.")
     one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), params)
-    found: list[tuple[CoordinateGroup, ...]] = []
+    found: list[tuple[Group, ...]] = []
 
     def ask(params):
         # Abstract arrays, as under jit: labels may depend on paths and shapes, never on numbers.
-        found.append(tuple(optimizer.coordinate_groups(params)))  # pyright: ignore
+        found.append(tuple(declared(params)))
         return ()
 
     jax.eval_shape(ask, one)
     _check_cover(found[0], one)
     meta_params = jax.eval_shape(optimizer.init, jax.random.key(0))
-    sizes = [leaf.size for leaf in jax.tree.leaves(one)]
-    groups = tuple(group for group in found[0] if sum(sizes[i] for i in group.leaves))
-    for group in groups:
-        _check_rule(group, meta_params)
-    return groups
+    leaves = jax.tree.leaves(one)
+    groups: list[Columns] = []
+    for group in found[0]:
+        if isinstance(group, TensorGroup):
+            units = tensors_of(group, leaves)
+            for unit in units:
+                _check_runs(group, leaves[unit.leaves[0]], meta_params)
+            groups += units
+        elif sum(leaves[i].size for i in group.leaves):
+            _check_runs(group, jax.ShapeDtypeStruct((2, 3), jnp.float32), meta_params)
+            _check_state(group, meta_params)
+            groups.append(group)
+    return tuple(groups)
 
 
 def is_recordable(optimizer: LearnedOptimizer, params: Params) -> bool:
@@ -59,7 +79,7 @@ def is_recordable(optimizer: LearnedOptimizer, params: Params) -> bool:
     Raises:
         ValueError: if its groups do not serve each leaf once.
     """
-    if optimizer.coordinate_groups is None:
+    if optimizer.groups is None:
         return False
     try:
         coordinate_groups(optimizer, params)
@@ -72,7 +92,7 @@ class RuleError(ValueError):
     """A rule that differs between a whole parameter and a chunk of its coordinates."""
 
 
-def _check_cover(groups: Sequence[CoordinateGroup], params: Params) -> None:
+def _check_cover(groups: Sequence[Group], params: Params) -> None:
     served = [i for group in groups for i in group.leaves]
     for i, (path, _) in enumerate(jax.tree_util.tree_leaves_with_path(params)):
         if (count := served.count(i)) != 1:
@@ -83,29 +103,30 @@ def _check_cover(groups: Sequence[CoordinateGroup], params: Params) -> None:
             )
 
 
-def _check_rule(group: CoordinateGroup, meta_params: MetaParams) -> None:
-    """Refuses a group whose rule cannot be run over chunks of coordinates alone."""
+def _check_runs(group: Group, gradient: jax.ShapeDtypeStruct, meta_params: MetaParams) -> None:
+    """Refuses a group whose rule cannot be run over chunks of coordinates, or tensors, alone."""
+    whole = isinstance(group, TensorGroup)
 
     def run(meta_params, gradient):
         tx = group.transform(meta_params)
-        return tx.update(gradient, tx.init(gradient))
+        return tx.update(gradient, tx.init(gradient), *([gradient] if whole else []))
 
-    gradient = jax.ShapeDtypeStruct((2, 3), jnp.float32)
+    kind = "tensor_groups" if whole else "coordinate_groups"
+    given = "gradients and parameters" if whole else "gradients"
     try:
         program = jax.make_jaxpr(run)(meta_params, gradient)
     except Exception as error:
         reason = shorten(" ".join(f"{type(error).__name__}: {error}".split()), 200)
         raise RuleError(
-            "A rule with coordinate_groups is given gradients alone by the recorded backward pass, "
-            f'and failed on them ({reason}); use backward="scan", or leave coordinate_groups out.'
+            f"A rule with {kind} is given {given} alone by the recorded backward pass, "
+            f'and failed on them ({reason}); use backward="scan", or leave {kind} out.'
         ) from error
     if names := sorted(_primitives(program.jaxpr, RANDOM)):
         raise RuleError(
-            f"A rule with coordinate_groups draws random numbers ({names[0]}), which would be "
-            'others for chunks of its coordinates; use backward="scan", or leave coordinate_groups '
-            "out."
+            f"A rule with {kind} draws random numbers ({names[0]}), which would be others for "
+            f'chunks of its {"tensors" if whole else "coordinates"}; use backward="scan", or leave '
+            f"{kind} out."
         )
-    _check_state(group, meta_params)
 
 
 def _check_state(group: CoordinateGroup, meta_params: MetaParams) -> None:
@@ -182,21 +203,37 @@ def group_state_specs(
     groups = coordinate_groups(optimizer, params)
     states = jax.eval_shape(lambda m, p: init_group_states(optimizer, m, p), meta_params, params)
     return tuple(
-        optax.tree.map_params(
+        map_columns(
+            group,
             group.transform(meta_params),
             lambda leaf: P(*[None] * (leaf.ndim - 2), TASKS),
             state,
-            transform_non_params=lambda leaf: P(),
+            lambda leaf: P(),
         )
         for group, state in zip(groups, states, strict=True)
     )
 
 
-def to_matrices(groups: tuple[CoordinateGroup, ...], tree: PyTree) -> list[jax.Array]:
-    """Leaves `[num_tasks, *shape]` -> one `[num_tasks, coordinates]` a group, dtypes promoted."""
+def with_params(
+    groups: tuple[Columns, ...], states: tuple[PyTree, ...], params: Params
+) -> tuple[PyTree, ...]:
+    """`states`, those of tensors beside the tensors `params` as they are now."""
+    return tuple(
+        state._replace(params=matrix) if isinstance(group, Tensors) else state
+        for group, state, matrix in zip(groups, states, to_matrices(groups, params), strict=True)
+    )
+
+
+def to_matrices(groups: tuple[Columns, ...], tree: PyTree) -> list[jax.Array]:
+    """Leaves `[num_tasks, *shape]` -> one `[num_tasks, coordinates]` a group, dtypes promoted.
+
+    Of `Tensors`, `[*shape, num_tasks, tensors]`.
+    """
     leaves = jax.tree.leaves(tree)
 
-    def matrix(group: CoordinateGroup) -> jax.Array:
+    def matrix(group: Columns) -> jax.Array:
+        if isinstance(group, Tensors):
+            return jnp.stack([jnp.moveaxis(leaves[i], 0, -1) for i in group.leaves], axis=-1)
         mine = [leaves[i].reshape(leaves[i].shape[0], -1) for i in group.leaves]
         dtype = jnp.result_type(*(x.dtype for x in mine))
         return jnp.concatenate([x.astype(dtype) for x in mine], axis=1)
@@ -204,12 +241,14 @@ def to_matrices(groups: tuple[CoordinateGroup, ...], tree: PyTree) -> list[jax.A
     return [matrix(group) for group in groups]
 
 
-def from_matrices(
-    groups: tuple[CoordinateGroup, ...], matrices: Sequence[Any], like: PyTree
-) -> PyTree:
+def from_matrices(groups: tuple[Columns, ...], matrices: Sequence[Any], like: PyTree) -> PyTree:
     """The inverse of `to_matrices`; each leaf takes the shape and dtype of its like."""
     leaves, treedef = jax.tree.flatten(like)
     for group, matrix in zip(groups, matrices, strict=True):
+        if isinstance(group, Tensors):
+            for j, i in enumerate(group.leaves):
+                leaves[i] = jnp.moveaxis(matrix[..., j], -1, 0).astype(leaves[i].dtype)
+            continue
         offset = 0
         for i in group.leaves:
             width = leaves[i][0].size

@@ -16,25 +16,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from l2ljax.base import Instance, Key, LearnedOptimizer, MetaParams, Params, PyTree, Task
+from l2ljax.base import Key, LearnedOptimizer, MetaParams, Params, PyTree, Task
 from l2ljax.estimators.axes import Draw, draw_all, each_member, fold, select
+from l2ljax.estimators.episodes import Episodes, first_episodes
 from l2ljax.unrolling import scalar_loss
 
 Objective = Callable[[Params, Any], jax.Array]
-
-
-class Episodes(NamedTuple):
-    """Where each task stands; leaves have a leading axis `[tasks]`.
-
-    Attributes:
-        position: int32, inner steps made in this episode.
-        length: int32, those it has in all; where `position` has come to it, a new one begins.
-        instance: the draw f ~ p(f) of this episode.
-    """
-
-    position: jax.Array
-    length: jax.Array
-    instance: Instance
 
 
 class Pairs(NamedTuple):
@@ -102,30 +89,6 @@ class Rollout(NamedTuple):
     redraw_every: int | None
     lengths: tuple[int, int]
     objective: Objective | None
-
-
-def draw_length(key: Key, lengths: tuple[int, int]) -> jax.Array:
-    """An int32 length whose logarithm is uniform between the bounds, both of which occur."""
-    low, high = lengths
-    if low == high:
-        return jnp.full([], high, jnp.int32)
-    edges = jnp.log(jnp.asarray([low, high + 1], jnp.float32))
-    length = jnp.exp(jax.random.uniform(key, (), minval=edges[0], maxval=edges[1]))
-    return jnp.clip(length.astype(jnp.int32), low, high)
-
-
-def first_episodes(task: Task, keys: Key, lengths: tuple[int, int]) -> Episodes:
-    """An episode at its beginning for each of `keys` `[tasks]`."""
-
-    def one(key):
-        sample_key, _, length_key = jax.random.split(key, 3)
-        return Episodes(
-            jnp.zeros([], jnp.int32),
-            draw_length(length_key, lengths),
-            task.sample(task.data, sample_key),
-        )
-
-    return jax.vmap(one)(keys)
 
 
 def initial_params(task: Task, episodes: Episodes, keys: Key) -> Params:

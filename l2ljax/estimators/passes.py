@@ -48,19 +48,21 @@ def choose_pass(
         ValueError: for options that exclude one another, and groups that do not fit.
     """
     stateless = task.init_state is None
-    recordable = optimizer.coordinate_groups is not None and stateless and not second_derivatives
+    shared = mesh is not None and COORDINATES in mesh.shape
+    declared = optimizer.coordinate_groups if shared else optimizer.groups
+    recordable = declared is not None and stateless and not second_derivatives
     follows = recordable and _rule_follows(task, optimizer, strict=backward == "recorded")
     if (backward == "recorded" or coordinate_share < 1) and not recordable:
         reason = (
             "second_derivatives=True makes coordinates influence one another"
             if second_derivatives
-            else "this learned optimizer declares no coordinate_groups"
+            else "this learned optimizer declares no coordinate_groups or tensor_groups"
             if stateless
             else "this task has state"
         )
         raise ValueError(
-            "The recorded backward pass and coordinate_share < 1 need independent coordinates, "
-            f'but {reason}; use backward="scan" and coordinate_share=1.'
+            "The recorded backward pass and coordinate_share < 1 need independent coordinates or "
+            f'tensors, but {reason}; use backward="scan" and coordinate_share=1.'
         )
     if coordinate_share < 1 and not follows:
         _rule_follows(task, optimizer, strict=True)
@@ -69,11 +71,13 @@ def choose_pass(
             f'coordinate_share={coordinate_share} needs backward="recorded", got backward="scan".'
         )
     if backward == "auto":
-        backward = "recorded" if follows else "scan"
-    if backward == "scan" and mesh is not None and COORDINATES in mesh.shape:
+        # For whole tensors it takes half the memory of the scan, but no less time: on request.
+        wanted = optimizer.coordinate_groups is not None or coordinate_share < 1
+        backward = "recorded" if follows and wanted else "scan"
+    if backward == "scan" and shared:
         raise ValueError(
-            f"A mesh with the axis {COORDINATES!r} needs the recorded backward pass, "
-            'got backward="scan"; give a mesh with the axis "tasks" alone.'
+            f"A mesh with the axis {COORDINATES!r} needs the recorded backward pass of independent "
+            'coordinates, got backward="scan"; give a mesh with the axis "tasks" alone.'
         )
     return backward
 

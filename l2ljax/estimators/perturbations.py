@@ -182,6 +182,22 @@ def window_coefficients(
     return weighted.sum(axis=0), differences
 
 
+def least_alone(values: jax.Array, weights: jax.Array) -> jax.Array:
+    """`values` with 0 in place of all but each optimizee's least where there is a weight.
+
+    Args:
+        values: float32 `[num_steps, tasks, pairs, 2]`.
+        weights: float32 `[num_steps, tasks]`.
+
+    Returns:
+        as `values`: their weighted sum over steps is the weighted least.
+    """
+    counted = jnp.where(weights[..., None, None] > 0, values, jnp.inf)
+    steps = jnp.arange(values.shape[0]).reshape(-1, 1, 1, 1)
+    # A NaN counts as the least: so an optimizee that diverged is left out.
+    return jnp.where(steps == jnp.argmin(counted, axis=0), values, 0)
+
+
 def largest_divisor(number: int, bound: int) -> int:
     """The largest divisor of `number` that is at most `bound`, a positive integer."""
     return next(d for d in range(min(number, bound), 0, -1) if number % d == 0)

@@ -9,14 +9,18 @@ coordinate's gradients alone. Hence
 the optimizer's VJP, run over the gradients that a plain forward rollout records, with suffix sums
 of the later gradients as cotangents. It is exact, needs no second pass through the optimizee, runs
 over chunks of coordinates that fit the cache, and can visit a random share of the coordinates.
+
+A rule whose *tensors* are alone is served in chunks of whole tensors. It may read the tensor's
+parameters: theta_{s+1} = theta_s + u_s is then one more part of the state that the VJP goes back
+through, and u_s still depends on that tensor's recorded gradients and phi, and on nothing else.
 """
 
 import jax
 import jax.numpy as jnp
-import optax
 
-from l2ljax.base import CoordinateGroup, LearnedOptimizer, MetaParams, PyTree, Task
+from l2ljax.base import LearnedOptimizer, MetaParams, PyTree, Task
 from l2ljax.estimators.chunks import vjp_over_chunks
+from l2ljax.estimators.columns import Columns, Tensors, map_columns
 from l2ljax.estimators.divergence import all_finite
 from l2ljax.estimators.groups import (
     coordinate_groups,
@@ -39,7 +43,7 @@ def recorded_meta_gradient(
 
     Args:
         task: the optimizees' task.
-        optimizer: a learned optimizer with `coordinate_groups`.
+        optimizer: a learned optimizer with `coordinate_groups` or `tensor_groups`.
         meta_params: its meta-parameters.
         window: what it starts from.
         options: how the backward pass goes.
@@ -53,17 +57,17 @@ def recorded_meta_gradient(
     groups = coordinate_groups(optimizer, window.optimizees.params)
     fresh = init_group_states(optimizer, meta_params, window.optimizees.params)
     recording = record_window(task, groups, meta_params, window, fresh, options)
-    fine = _which_are_fine(recording, options.parts)
+    fine = _which_are_fine(groups, recording, options.parts)
     meta_grads, fine = _pull_back(groups, meta_params, window, recording, fine, options.parts)
     states = tuple(
-        _keep_states(group.transform(meta_params), fine, state, new)
+        _keep_states(group, meta_params, fine, state, new)
         for group, state, new in zip(groups, recording.states, fresh, strict=True)
     )
     optimizees = OptimizeeState(window.optimizees.instance, recording.params, states)
     return options.parts.sum(meta_grads), optimizees, recording.losses, fine
 
 
-def _which_are_fine(recording: Recording, parts: Parts) -> jax.Array:
+def _which_are_fine(groups: tuple[Columns, ...], recording: Recording, parts: Parts) -> jax.Array:
     """Bool `[num_tasks]`: tasks whose losses, parameters and cotangents are finite.
 
     A gradient that is not finite makes the cotangents of all earlier updates of its coordinate so.
@@ -72,7 +76,9 @@ def _which_are_fine(recording: Recording, parts: Parts) -> jax.Array:
     """
     num_tasks = recording.losses.shape[0]
     fine = all_finite((recording.losses, recording.params))
-    for gradients, last in zip(recording.gradients, recording.last, strict=True):
+    for group, gradients, last in zip(groups, recording.gradients, recording.last, strict=True):
+        if isinstance(group, Tensors):
+            continue  # what meets in a tensor is told by its derivatives alone, see `_pull_back`
         finite = jnp.isfinite(jnp.concatenate([gradients, last[None]]))
         bad_later = jax.lax.cummax((~finite[1:]).astype(jnp.int8), axis=0, reverse=True) > 0
         harmed = (finite[:-1] & bad_later).any(axis=0)
@@ -81,7 +87,7 @@ def _which_are_fine(recording: Recording, parts: Parts) -> jax.Array:
 
 
 def _pull_back(
-    groups: tuple[CoordinateGroup, ...],
+    groups: tuple[Columns, ...],
     meta_params: MetaParams,
     window: Window,
     recording: Recording,
@@ -132,8 +138,11 @@ def _of_group(group, i, meta_params, window, recording, visit):
     share_weights = recording.share_weights[i].reshape(-1) / num_tasks
 
     def cotangents(cut):
-        later = jnp.concatenate([cut(gradients)[1:], cut(after)[None]]) * window.weights[:, None]
+        later = jnp.concatenate([cut(gradients)[1:], cut(after)[None]])
+        later = later * jnp.expand_dims(window.weights, range(1, later.ndim))
         sums = jax.lax.cumsum(later, axis=0, reverse=True) * cut(share_weights)
+        if isinstance(group, Tensors):
+            return sums
         # Not finite only where the update is a constant, see `_which_are_fine`.
         return jnp.where(jnp.isfinite(sums), sums, 0)
 
@@ -152,11 +161,11 @@ def _of_group(group, i, meta_params, window, recording, visit):
 
 
 def _keep_states(
-    tx: optax.GradientTransformation, fine: jax.Array, states: PyTree, fresh: PyTree
+    group: Columns, meta_params: MetaParams, fine: jax.Array, states: PyTree, fresh: PyTree
 ) -> PyTree:
     """`states` of the tasks that are `fine`, else `fresh`; what is no coordinate's is kept."""
-    of_coordinates = optax.tree.map_params(
-        tx, lambda leaf: True, states, transform_non_params=lambda leaf: False
+    of_coordinates = map_columns(
+        group, group.transform(meta_params), lambda leaf: True, states, lambda leaf: False
     )
 
     def keep(of_coordinate, state, new):

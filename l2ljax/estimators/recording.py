@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from l2ljax.base import CoordinateGroup, Key, MetaParams, PyTree, Task
+from l2ljax.base import Key, MetaParams, PyTree, Task
 from l2ljax.estimators.chunks import plan_chunks, scan_with_snapshots
-from l2ljax.estimators.groups import from_matrices, to_matrices
+from l2ljax.estimators.columns import Columns, map_columns, tensor_sizes
+from l2ljax.estimators.groups import from_matrices, to_matrices, with_params
 from l2ljax.estimators.sampling import sample_coordinates, take_coordinates
 from l2ljax.estimators.windows import Options, Recording, Window
 from l2ljax.parallel.over_devices import Parts
@@ -17,7 +18,7 @@ from l2ljax.unrolling.inner_loop import loss_and_gradients
 
 def record_window(
     task: Task,
-    groups: tuple[CoordinateGroup, ...],
+    groups: tuple[Columns, ...],
     meta_params: MetaParams,
     window: Window,
     fresh: tuple[PyTree, ...],
@@ -26,14 +27,15 @@ def record_window(
     """Runs the window forward and keeps what the backward pass needs."""
     parts, num_steps = options.parts, window.weights.shape[0]
     transforms = [group.transform(meta_params) for group in groups]
-    widths = [matrix.shape[1] for matrix in to_matrices(groups, window.optimizees.params)]
-    starts = _start_states(transforms, fresh, window, parts)
+    matrices = to_matrices(groups, window.optimizees.params)
+    widths, sizes = [m.shape[-1] for m in matrices], tensor_sizes(groups, matrices)
+    starts = _start_states(groups, transforms, fresh, window, parts)
     samples = _samples(window.share_keys, widths, options)
 
     def record(matrices: list[jax.Array]) -> list[jax.Array]:
         return [
             take_coordinates(matrix, chosen)
-            .reshape(-1)
+            .reshape(*matrix.shape[:-2], -1)
             .astype(options.record_dtype or matrix.dtype)
             for matrix, (chosen, _) in zip(matrices, samples, strict=True)
         ]
@@ -58,11 +60,11 @@ def record_window(
         return (params, tuple(state for _, state in stepped)), (losses, record(matrices))
 
     def of_chosen(carry):
-        return _states_of(transforms, carry[1], samples)
+        return _states_of(groups, transforms, carry[1], samples)
 
     step_keys = jax.vmap(lambda k: jax.random.split(k, num_steps + 1), out_axes=1)(window.keys)
     visited = jax.eval_shape(of_chosen, (None, starts))
-    plan = plan_chunks(visited, num_steps, options.chunk_size, options.remat, parts.number)
+    plan = plan_chunks(visited, num_steps, *options.of_plan, sizes)
     (params, states), (losses, gradients), snapshots = scan_with_snapshots(
         inner_step,
         (window.optimizees.params, starts),
@@ -71,20 +73,21 @@ def record_window(
         of_chosen,
     )
     last_losses, _, last = loss_and_grads(params, step_keys[-1])
-    whole = _whole_states(transforms, states, widths, parts)
+    whole = _whole_states(groups, transforms, states, widths, parts)
     losses = jnp.concatenate([losses, last_losses[None]]).astype(jnp.float32).T
-    weights = [weights for _, weights in samples]
-    return Recording(params, whole, losses, gradients, record(last), list(snapshots), weights, plan)
+    kept = list(snapshots), [weights for _, weights in samples]
+    return Recording(params, whole, losses, gradients, record(last), *kept, plan)
 
 
-def _start_states(transforms, fresh, window: Window, parts: Parts) -> tuple[PyTree, ...]:
+def _start_states(groups, transforms, fresh, window: Window, parts: Parts) -> tuple[PyTree, ...]:
     """This device's part of the states before the window's first step."""
     states = jax.tree.map(
         lambda a, b: jnp.where(window.restart, a, b), fresh, window.optimizees.opt_state
     )
+    states = with_params(groups, states, window.optimizees.params)
     return tuple(
-        optax.tree.map_params(tx, parts.own, state)
-        for tx, state in zip(transforms, states, strict=True)
+        map_columns(group, tx, parts.own, state)
+        for group, tx, state in zip(groups, transforms, states, strict=True)
     )
 
 
@@ -101,21 +104,22 @@ def _samples(share_keys: Key, widths: list[int], options: Options) -> list[Any]:
     ]
 
 
-def _states_of(transforms, states, samples) -> tuple[PyTree, ...]:
+def _states_of(groups, transforms, states, samples) -> tuple[PyTree, ...]:
     """The states of the chosen coordinates, tasks and coordinates as one last axis."""
     return tuple(
-        optax.tree.map_params(
+        map_columns(
+            group,
             tx,
             lambda leaf, c=chosen: take_coordinates(leaf, c).reshape(*leaf.shape[:-2], -1),
             state,
         )
-        for tx, state, (chosen, _) in zip(transforms, states, samples, strict=True)
+        for group, tx, state, (chosen, _) in zip(groups, transforms, states, samples, strict=True)
     )
 
 
-def _whole_states(transforms, states, widths, parts: Parts) -> tuple[PyTree, ...]:
+def _whole_states(groups, transforms, states, widths, parts: Parts) -> tuple[PyTree, ...]:
     """Whole states between windows: then a run may go on with another number of parts."""
     return tuple(
-        optax.tree.map_params(tx, lambda leaf, n=width: parts.gather(leaf)[..., :n], state)
-        for tx, state, width in zip(transforms, states, widths, strict=True)
+        map_columns(group, tx, lambda leaf, n=width: parts.gather(leaf)[..., :n], state)
+        for group, tx, state, width in zip(groups, transforms, states, widths, strict=True)
     )

@@ -17,6 +17,7 @@ from l2ljax.checks import (
     check_task,
     short,
 )
+from l2ljax.estimators.episodes import check_lengths
 from l2ljax.estimators.evolution import EvolutionStrategy
 from l2ljax.estimators.particles import Objective
 from l2ljax.estimators.perturbations import check_sigma
@@ -35,7 +36,8 @@ class Options(TypedDict, total=False):
         reduction: what becomes of the weighted losses f(theta_t) after each of a window's steps:
             "sum" (as `truncated_bptt`; Vicol et al. 2021), "mean" over the window's steps (Li et
             al. 2023 and google/learned_optimization; `full_es`: over the episode's), or "last",
-            the one at the end of the window and those at ends of episodes. Default: "sum".
+            the one at the end of the window and those at ends of episodes. "min" (`full_es` alone):
+            the least of the episode, of the steps that have a weight. Default: "sum".
         objective: (params, batch) -> scalar, what the meta-loss is made of instead of the task's
             loss. It is never differentiated: the error rate on a part of the batch will do.
         loss_transform: applied to each loss (or objective), array to array of the same shape;
@@ -54,7 +56,7 @@ class Options(TypedDict, total=False):
     """
 
     weights: Weights | None
-    reduction: Literal["sum", "mean", "last"]
+    reduction: Literal["sum", "mean", "last", "min"]
     objective: Objective | None
     loss_transform: LossTransform | None
     delta_losses: bool
@@ -78,7 +80,7 @@ def evolution_strategy(
     redraw_every: int | None,
     accumulates: bool = False,
     weights: Weights | None = None,
-    reduction: Literal["sum", "mean", "last"] = "sum",
+    reduction: Literal["sum", "mean", "last", "min"] = "sum",
     objective: Objective | None = None,
     loss_transform: LossTransform | None = None,
     delta_losses: bool = False,
@@ -101,7 +103,7 @@ def evolution_strategy(
     lengths = check_lengths(episode_length)
     if perturbations_at_once is not None:
         check_positive_int("perturbations_at_once", perturbations_at_once)
-    check_choice("reduction", reduction, ("sum", "mean", "last"))
+    _check_reduction(reduction, least=carried == "nothing" and not delta_losses)
     for name, flag in {"delta_losses": delta_losses, "sign": sign, "stagger": stagger}.items():
         check_kind(name, flag, bool)
     loss_transform = _checked_functions(objective, loss_transform)
@@ -130,6 +132,16 @@ def evolution_strategy(
     )
 
 
+def _check_reduction(reduction: Any, *, least: bool) -> None:
+    """Refuses an unknown one, and "min" unless the `least` of whole episodes can be had."""
+    check_choice("reduction", reduction, ("sum", "mean", "last", "min"))
+    if reduction == "min" and not least:
+        raise ValueError(
+            'reduction="min" is the least loss of a whole episode; take it with full_es, and '
+            "without delta_losses."
+        )
+
+
 def _checked_functions(objective: Any, loss_transform: Any) -> Callable | None:
     """The loss transform as a function, once both are known to be functions or none."""
     if objective is not None and not callable(objective):
@@ -153,25 +165,6 @@ def _check_mesh(mesh: Mesh | None, num_tasks: int, sharded_data: Any) -> None:
             f"An evolution strategy has no use for the mesh axis {COORDINATES!r}; give a mesh with "
             'the axis "tasks" alone.'
         )
-
-
-def check_lengths(episode_length: Any) -> tuple[int, int]:
-    """Bounds `(low, high)`, both ends included, of episode lengths given as one or as two numbers.
-
-    Raises:
-        ValueError: for anything but one positive integer or two in order.
-    """
-    if not isinstance(episode_length, tuple | list):
-        length = check_positive_int("episode_length", episode_length)
-        return length, length
-    if len(episode_length) == 2:
-        low, high = (check_positive_int("episode_length", n) for n in episode_length)
-        if low <= high:
-            return low, high
-    raise ValueError(
-        "episode_length must be a positive integer or bounds (low, high) of lengths to be drawn, "
-        f"got {short(episode_length)}."
-    )
 
 
 def log(losses: jax.Array) -> jax.Array:

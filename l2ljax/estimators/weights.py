@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from l2ljax.checks import short
@@ -31,3 +32,28 @@ def step_weights(weights: Weights | None, episode_length: int) -> tuple[float, .
             f"{array.min()} to {array.max()}."
         )
     return tuple(array.tolist())
+
+
+def stretched(weights: tuple[float, ...], positions: jax.Array, lengths: jax.Array) -> jax.Array:
+    """The weights of steps in episodes shorter than T: those of the same shares of its length.
+
+    Args:
+        weights: w_1 ... w_T.
+        positions: int32, of the steps in their episodes, from 1.
+        lengths: int32, at most T, of those episodes; as `positions`, or to be broadcast.
+
+    Returns:
+        float32, w at ceil(position * T / length).
+
+    Example:
+        >>> stretched((1.0, 2.0, 3.0, 4.0), jnp.array([1, 2]), jnp.array(2)).tolist()
+        [2.0, 4.0]
+    """
+    table = jnp.asarray(weights, jnp.float32)
+    total = table.shape[0]
+    if total**2 <= jnp.iinfo(jnp.int32).max:
+        return table[-(-positions * total // lengths) - 1]
+    # The products do not fit: their rest beside a guess does, which wraps around to what it is.
+    guess = (positions.astype(jnp.float32) * total / lengths).astype(jnp.int32)
+    rest = guess * lengths - positions * total
+    return table[guess - rest // lengths - 1]

@@ -21,6 +21,7 @@ class Options(NamedTuple):
             by `plan_chunks` where they are left open.
         record_dtype: of the recorded gradients; `None`: their own.
         parts: of the coordinates, where several devices run the same optimizees.
+        copies: of the pass that run side by side, and share what one may keep.
     """
 
     coordinate_share: float = 1.0
@@ -28,6 +29,12 @@ class Options(NamedTuple):
     remat: Remat | Literal["auto"] = "auto"
     record_dtype: jax.typing.DTypeLike | None = None
     parts: Parts = ONE_PART
+    copies: int = 1
+
+    @property
+    def of_plan(self) -> tuple[int | None, Remat | Literal["auto"], int, int]:
+        """What `plan_chunks` is given."""
+        return self.chunk_size, self.remat, self.parts.number, self.copies
 
 
 WHOLE = Options()

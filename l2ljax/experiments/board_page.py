@@ -1,7 +1,7 @@
 """The board's cells -> tables, pictures and one file of figures."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,17 +92,41 @@ def markdown(table: list[dict[str, Any]]) -> str:
 
 
 def page(cells: Cells) -> str:
-    """All tables: each number of steps, held-out tasks before training ones, tuned apart."""
+    """All tables: each number of steps, held-out tasks before training ones, tuned apart.
+
+    Only those with a cell of every task that tuned Adam has are ranked, so that all in a table met
+    the same tasks; who lacks some is named below with how many it has.
+    """
     parts = []
     for num_steps in sorted({steps for steps, _, _ in cells}):
         for split, title in (("held_out", "held-out tasks"), ("train", "training tasks")):
             table = rows(cells, num_steps, split)
+            most = max([row["tasks"] for row in table if row["optimizer"] == REFERENCE], default=0)
+            ranked = [row for row in table if row["tasks"] == most]
             for tuned in (False, True):
-                mine = [row for row in table if (row["group"] == "tuned") == tuned]
+                mine = [row for row in ranked if (row["group"] == "tuned") == tuned]
                 if mine:
                     kind = "tuned on each task" if tuned else "untuned"
                     parts.append(f"### {num_steps} steps, {title}, {kind}\n\n{markdown(mine)}")
+            gaps = [f"{row['optimizer']} ({row['tasks']})" for row in table if row not in ranked]
+            if gaps:
+                parts.append(
+                    f"Not ranked, with cells of fewer than {most} tasks: {', '.join(gaps)}.\n"
+                )
+            names = [row["optimizer"] for row in ranked if row["optimizer"] != REFERENCE]
+            if names:
+                parts.append(by_task(cells, num_steps, split, names))
     return "\n".join(parts)
+
+
+def by_task(cells: Cells, num_steps: int, split: str, names: Sequence[str]) -> str:
+    """A table of median ratios to tuned Adam: a line a task, a column an optimizer."""
+    found = {name: task_ratios(cells, num_steps, name, split) for name in names}
+    lines = [f"| task | {' | '.join(names)} |", "| --- " * (len(names) + 1) + "|"]
+    for task in found[names[0]]:
+        medians = [f"{np.median(found[name][task]):.3g}" for name in names]
+        lines.append(f"| {task} | {' | '.join(medians)} |")
+    return "\n".join(lines) + "\n"
 
 
 def draw(cells: Cells, folder: Path) -> list[Path]:

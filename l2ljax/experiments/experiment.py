@@ -89,7 +89,7 @@ def build(
     task = build_task(config["task"], data_dir)
     optimizer = optimizers.build(config["optimizer"])
     mesh = _mesh(config, num_devices)
-    estimator = build_estimator(config, task, optimizer, mesh)
+    estimator = build_estimator(config, task, optimizer, mesh, data_dir)
     check_memory(optimizer, estimator)
     meta_optimizer = build_meta_optimizer(config["meta_optimizer"], config["num_meta_updates"])
     validation = _validation(config, task, optimizer, mesh)

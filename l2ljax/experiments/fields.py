@@ -17,7 +17,7 @@ FIELDS = {
     "task": "specification of what to optimize",
     "optimizer": "specification of what learns to",
     "estimator": "specification of the meta-gradient",
-    "weights": '"all", "rising" or "last": how the meta-loss weighs the steps; or '
+    "weights": '"all", "rising", "last" or "log_spaced": how the meta-loss weighs the steps; or '
     '"module:attribute" of a function of the positions 1 ... T',
     "meta_optimizer": "specification of what trains the meta-parameters",
     "validation": "num_tasks and every (meta-updates) of the scoring that selects the best",
@@ -57,6 +57,8 @@ WEIGHTS = {
     "all": None,
     "rising": lambda steps: 2 * steps / (len(steps) + 1),  # w_t ~ t, 1 in the mean
     "last": lambda steps: steps == steps[-1],
+    # w_t ~ 1 / t, 1 in the mean: a factor of two in time counts alike early and late
+    "log_spaced": lambda steps: len(steps) / (steps * (1 / steps).sum()),
 }
 
 

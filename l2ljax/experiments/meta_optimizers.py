@@ -17,6 +17,7 @@ def adam(
     clip_norm: float,
     schedule: str = "cosine",
     restarts: Sequence[int] = (),
+    b1: float = 0.9,
 ) -> optax.GradientTransformation:
     """Adam behind clipping by global norm.
 
@@ -27,14 +28,23 @@ def adam(
         schedule: "cosine" (to 0 at the end) or "constant".
         restarts: meta-updates at which the cosine has come to 0 and starts over
             (Loshchilov & Hutter 2017), in ascending order.
+        b1: decay of the momentum, in [0, 1); a mixture's members take turns, so nearer 1 for many.
+        b1: decay of the momentum, in [0, 1); a mixture's members take turns, so nearer 1 for many.
 
     Raises:
-        ValueError: for an unknown schedule, or restarts that are not ascending and inside the run.
+        ValueError: for an unknown schedule, restarts that are not ascending inside the run, or a
+            number out of range.
     """
     check_positive_int("num_meta_updates", num_meta_updates)
     check_number("learning_rate", learning_rate, above=0)
     check_number("clip_norm", clip_norm, above=0)
     check_choice("schedule", schedule, ["cosine", "constant"])
+    check_number("b1", b1)
+    if not 0 <= b1 < 1:
+        raise ValueError(f"b1 must be at least 0 and below 1, got {short(b1)}.")
+    check_number("b1", b1)
+    if not 0 <= b1 < 1:
+        raise ValueError(f"b1 must be at least 0 and below 1, got {short(b1)}.")
     if not isinstance(restarts, Sequence) or isinstance(restarts, str):
         raise ValueError(f"restarts must be a list of meta-updates, got {short(restarts)}.")
     for restart in restarts:
@@ -54,7 +64,7 @@ def adam(
             ],
             list(restarts),
         )
-    return optax.chain(optax.clip_by_global_norm(clip_norm), optax.adam(rate))
+    return optax.chain(optax.clip_by_global_norm(clip_norm), optax.adam(rate, b1=b1))
 
 
 META_OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {"adam": adam}

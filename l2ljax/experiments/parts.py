@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 
 from l2ljax import estimators, optimizers, tasks
 from l2ljax.base import GradientEstimator, LearnedOptimizer, Task
-from l2ljax.checks import check_kind, short
+from l2ljax.checks import check_choice, check_kind, short
 from l2ljax.experiments.fields import WEIGHTS
 from l2ljax.experiments.meta_optimizers import META_OPTIMIZERS, check_free, takes
 from l2ljax.specification import call_with, check_arguments, check_mapping, find_builder
@@ -55,18 +55,28 @@ def load_images(what: str, arguments: Any, data_dir: str | None) -> Images:
 
 def step_weights(config: Mapping[str, Any]) -> Callable[[np.ndarray], Any] | None:
     """How the meta-loss weighs the steps 1 ... T, `None` for all alike."""
-    name = config["weights"]
+    return _weights_named(config["weights"])
+
+
+def _weights_named(name: str) -> Callable[[np.ndarray], Any] | None:
+    if not (isinstance(name, str) and ":" in name):
+        check_choice("weights", name, list(WEIGHTS))
     return WEIGHTS[name] if name in WEIGHTS else find(name)
 
 
 def build_estimator(
-    config: Mapping[str, Any], task: Task, optimizer: LearnedOptimizer, mesh: Mesh | None
+    config: Mapping[str, Any],
+    task: Task,
+    optimizer: LearnedOptimizer,
+    mesh: Mesh | None,
+    data_dir: str | None = None,
 ) -> GradientEstimator:
     """The estimator of a configuration.
 
     Its builder is given what its signature takes of `task`, `optimizer`, `num_tasks`,
-    `episode_length`, `unroll_length`, `weights` and `mesh`. Specifications among its arguments are
-    estimators too, built likewise.
+    `episode_length`, `unroll_length`, `weights` and `mesh`. Specifications among its arguments, in
+    dicts or lists, are estimators too, built likewise; they may have a `task` (a specification),
+    `num_tasks`, `episode_length`, `unroll_length` and `weights` of their own.
 
     Raises:
         ValueError: for names and arguments that are not known; for a field that it needs and the
@@ -80,17 +90,41 @@ def build_estimator(
         **{n: config[n] for n in ("num_tasks", "episode_length", "unroll_length") if n in config},
         **({"mesh": mesh} if mesh is not None else {}),
     }
-    return _build_estimator(config["estimator"], given)
+    return _build_estimator(config["estimator"], given, data_dir)
 
 
-def _build_estimator(specification: Any, given: Mapping[str, Any]) -> GradientEstimator:
+OWN = ("num_tasks", "episode_length", "unroll_length")
+"""What an estimator inside another may have instead of the configuration's."""
+
+
+def _build_inner(specification: Mapping[str, Any], given: Mapping[str, Any], data_dir: Any) -> Any:
+    """An estimator inside another, with what is its own."""
+    own = {name: specification[name] for name in OWN if name in specification}
+    if "weights" in specification:
+        own["weights"] = _weights_named(specification["weights"])
+    if "task" in specification:
+        own["task"] = build_task(specification["task"], data_dir)
+    rest = {name: value for name, value in specification.items() if name not in own}
+    return _build_estimator(rest, {**given, **own}, data_dir, own)
+
+
+def _build_estimator(
+    specification: Any,
+    given: Mapping[str, Any],
+    data_dir: str | None,
+    own: Mapping[str, Any] | None = None,
+) -> GradientEstimator:
     check_mapping("estimator", specification, example='{"name": "truncated_bptt"}')
     name = specification.get("name")
     builder = find_builder(estimators.BUILDERS, name, "estimator")
-    arguments = {key: _with_estimators(value, given) for key, value in specification.items()}
+    arguments = {
+        key: _with_estimators(value, given, data_dir) for key, value in specification.items()
+    }
     nested = any(new is not specification[key] for key, new in arguments.items())
     taken = {key: value for key, value in given.items() if takes(builder, key)}
     check_free("estimator", specification, taken)
+    if idle := sorted(set(own or ()) - set(taken)) if not nested else []:
+        raise ValueError(f"The estimator {short(name)} has no argument {', '.join(idle)}.")
     if given["weights"] is not None and "weights" not in taken and not nested:
         raise ValueError(
             f"The estimator {short(name)} does not take weights of the steps; leave the "
@@ -101,16 +135,19 @@ def _build_estimator(specification: Any, given: Mapping[str, Any]) -> GradientEs
     return estimator
 
 
-def _with_estimators(value: Any, given: Mapping[str, Any]) -> Any:
+def _with_estimators(value: Any, given: Mapping[str, Any], data_dir: str | None) -> Any:
     """`value` with the estimators that are specified in it."""
+    if isinstance(value, list | tuple):
+        items = [_with_estimators(inner, given, data_dir) for inner in value]
+        return value if all(a is b for a, b in zip(items, value, strict=True)) else items
     if not isinstance(value, Mapping):
         return value
     name = value.get("name")
     if isinstance(name, str) and name in estimators.BUILDERS:
-        return _build_estimator(value, given)
+        return _build_inner(value, given, data_dir)
     if isinstance(name, str) and ":" in name and takes(find(name), "optimizer"):
-        return _build_estimator(value, given)
-    changed = {key: _with_estimators(inner, given) for key, inner in value.items()}
+        return _build_inner(value, given, data_dir)
+    changed = {key: _with_estimators(inner, given, data_dir) for key, inner in value.items()}
     return changed if any(changed[key] is not value[key] for key in value) else value
 
 
@@ -132,6 +169,8 @@ def with_own_names(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _own_named(value: Any, builders: Builders) -> Any:
+    if isinstance(value, list | tuple):
+        return type(value)(_own_named(inner, builders) for inner in value)
     if not isinstance(value, Mapping):
         return value
     out = {key: _own_named(inner, builders) for key, inner in value.items()}

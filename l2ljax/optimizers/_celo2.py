@@ -22,6 +22,7 @@ from l2ljax.checks import (
     check_positive_int,
     check_sizes,
 )
+from l2ljax.optimizers.alone import tensors_alone
 from l2ljax.optimizers.features import newton_schulz, rms_normalized
 from l2ljax.optimizers.signs import negated
 from l2ljax.optimizers.tensor_network import (
@@ -84,7 +85,8 @@ def celo2(
 
     over the last two axes. g is clipped to 1,000 first. Factored are the two *largest* axes (ties
     in the order of a stable sort). It reads `params` and each tensor as a whole, so it is not
-    coordinatewise.
+    coordinatewise; tensors are alone, so the recorded backward pass serves it by `tensor_groups`.
+    The meta-gradient goes through the parameters that later steps read.
 
     An update takes 2 (30 H + H^2 + 3 H) operations in the network and some 100 besides, 760 a
     coordinate with H = 8; Newton-Schulz takes 10 (4 k + 2 k^2 / n) more for a matrix with k the
@@ -139,7 +141,11 @@ def celo2(
             )
         )
 
-    return LearnedOptimizer(init=functools.partial(_init, sizes), transform=transform)
+    return LearnedOptimizer(
+        init=functools.partial(_init, sizes),
+        transform=transform,
+        tensor_groups=tensors_alone(transform),
+    )
 
 
 def scale_by_celo2(

@@ -42,6 +42,7 @@ from l2ljax.optimizers.nominal_statistics import (
     power,
     tensor_row,
 )
+from l2ljax.optimizers.sharding import axis_in_front
 from l2ljax.optimizers.signs import negated
 from l2ljax.specification import specified
 
@@ -56,6 +57,7 @@ class Options(NamedTuple):
     """What bounds the step, see `nominal`."""
 
     num_steps: int | None
+    rest_after: int | None
     rate: float
     span: float
     limit: float
@@ -68,19 +70,21 @@ class ScaleByNominalState(NamedTuple):
         count: int32 scalar, updates made so far (it stops at the largest int32).
         momenta: one tree like the parameters for each of `DECAYS`, float32.
         second: tree like the parameters, float32.
-        memory: `[tensors, 5]` float32, see `nominal_statistics.num_remembered`.
+        memory: for each parameter `[5, 1, ..., 1]` float32, what is remembered of a tensor as a
+            whole: see `nominal_statistics.num_remembered`.
     """
 
     count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
     momenta: tuple[PyTree, ...]
     second: PyTree
-    memory: jax.Array
+    memory: PyTree
 
 
 def scale_by_nominal(
     meta_params: MetaParams,
     *,
     num_steps: int | None = None,
+    rest_after: int | None = None,
     rate: float = -6.0,
     span: float = 7.0,
     limit: float = 5.0,
@@ -92,6 +96,7 @@ def scale_by_nominal(
     Args:
         meta_params: of `nominal(...).init`.
         num_steps: length of the training, if the meta-parameters were trained with it.
+        rest_after: see `nominal`.
         rate: natural logarithm of the step size around which the network moves it.
         span: by how much its logarithm can differ.
         limit: largest size of a direction's coordinate.
@@ -111,7 +116,7 @@ def scale_by_nominal(
         >>> bool((updates["w"] < 0).all())
         True
     """
-    options = _checked(num_steps, rate, span, limit)
+    options = _checked(num_steps, rest_after, rate, span, limit)
     features = num_features(len(DECAYS), num_steps is not None)
     sizes = [layer["bias"].shape[0] for layer in meta_params["layers"]]
     check_like(
@@ -127,8 +132,10 @@ def scale_by_nominal(
         *momenta, second = [
             optax.tree.zeros_like(params, dtype=jnp.float32) for _ in range(len(DECAYS) + 1)
         ]
-        tensors = len(jax.tree.leaves(params))
-        memory = jnp.zeros((tensors, num_remembered(len(DECAYS))), jnp.float32)
+        columns = num_remembered(len(DECAYS))
+        memory = axis_in_front(
+            jax.tree.map(lambda p: jnp.zeros((columns, *[1] * jnp.ndim(p)), jnp.float32), params)
+        )
         return ScaleByNominalState(jnp.zeros([], jnp.int32), tuple(momenta), second, memory)
 
     def update(
@@ -158,12 +165,14 @@ def scale_by_nominal(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _step(meta_params, options, count, gradients, params, second, momenta, memory):
-    """Steps of all tensors, float32 in Optax's sign, and the memory after them."""
+def _step(meta_params, options, count, gradients, params, second, momenta, remembered):
+    """Steps of all tensors, float32 in Optax's sign, and what is remembered after them."""
     t = count.astype(jnp.float32)
     leaves, treedef = jax.tree.flatten(gradients)
     if not leaves:
-        return gradients, memory
+        return gradients, remembered
+    kept, kept_treedef = jax.tree.flatten(remembered)  # boxes around them name more axes
+    memory = jnp.stack([jnp.ravel(each) for each in kept])
     params = [jnp.asarray(p, jnp.float32) for p in jax.tree.leaves(params)]
     columns = [leaves, jax.tree.leaves(second), *map(jax.tree.leaves, momenta)]
     normalised = [_normalised(t, *tensor) for tensor in zip(*columns, strict=True)]
@@ -171,10 +180,11 @@ def _step(meta_params, options, count, gradients, params, second, momenta, memor
     averaged = MEMORY_DECAY * memory[:, :-2] + (1 - MEMORY_DECAY) * now
     seen = jnp.concatenate([averaged, memory[:, -2:]], axis=1)
     size = sum(p.size for p in params)
-    whole = sum(power(p) * (p.size / max(size, 1)) for p in params)
+    whole = jnp.stack([power(p) * (p.size / max(size, 1)) for p in params]).sum()
+    known = t if options.rest_after is None else jnp.minimum(t, options.rest_after)
     table = jnp.stack(
         [
-            tensor_row(p, n, seen[i], now[i], t, whole, options.num_steps)
+            tensor_row(p, n, seen[i], now[i], known, whole, options.num_steps)
             for i, (p, n) in enumerate(zip(params, normalised, strict=True))
         ]
     )
@@ -182,7 +192,7 @@ def _step(meta_params, options, count, gradients, params, second, momenta, memor
     drift = LEAK * memory[:, -1] + GAIN * jnp.tanh(said[:, 1])
     log_size = jnp.tanh(said[:, 0] + drift)
     shares = jax.nn.softmax(said[:, 2:])
-    step_sizes = jnp.exp(options.rate + options.span * log_size)
+    step_sizes = jnp.exp(options.rate + options.span * log_size) * (known / t)
     steps = [
         step_sizes[i]
         * jnp.clip(
@@ -191,7 +201,8 @@ def _step(meta_params, options, count, gradients, params, second, momenta, memor
         for i, tensor in enumerate(normalised)
     ]
     after = jnp.concatenate([averaged, log_size[:, None], drift[:, None]], axis=1)
-    return treedef.unflatten(steps), after
+    after = [row.reshape(each.shape) for row, each in zip(after, kept, strict=True)]
+    return treedef.unflatten(steps), kept_treedef.unflatten(after)
 
 
 def _normalised(t, gradient, second, *momenta):
@@ -213,6 +224,7 @@ def _network(meta_params, x):
 def nominal(
     hidden_sizes: Sequence[int] = (16,),
     num_steps: int | None = None,
+    rest_after: int | None = None,
     rate: float = -6.0,
     span: float = 7.0,
     limit: float = 5.0,
@@ -221,13 +233,16 @@ def nominal(
 
     State: 16 bytes a parameter (four float32 numbers). An update costs about twice Adam's
     operations: the network runs once a tensor, not once a parameter. It reads `params` (their root
-    mean square), so gradient estimators differentiate it by the scan; with stopped gradients that
-    derivative goes through the sizes of the parameters too.
+    mean square, of each tensor and of all), so gradient estimators differentiate it by the scan;
+    with stopped gradients that derivative goes through the sizes of the parameters too.
 
     Args:
         hidden_sizes: units of the network's layers.
         num_steps: length of the training, so that steps can die down towards its end; `None`: no
             horizon is known.
+        rest_after: after so many steps the network is told no later time, and sizes go down as
+            rest_after / t, so that the parameters come to rest however long training goes on
+            (Robbins & Monro 1951). `None`: nothing of the kind.
         rate: natural logarithm of the step size around which the network moves it.
         span: by how much its logarithm can differ from `rate`, above 0.
         limit: largest size of a direction's coordinate.
@@ -245,7 +260,7 @@ def nominal(
         >>> meta_params["layers"][0]["kernel"].shape
         (21, 8)
     """
-    options = _checked(num_steps, rate, span, limit)
+    options = _checked(num_steps, rest_after, rate, span, limit)
     features = num_features(len(DECAYS), num_steps is not None)
     sizes = (features, *check_sizes("hidden_sizes", hidden_sizes), 3 + len(DECAYS))
 
@@ -271,10 +286,11 @@ def _init_layers(sizes: Sequence[int], key: Key) -> list[dict[str, jax.Array]]:
     return layers
 
 
-def _checked(num_steps: Any, rate: Any, span: Any, limit: Any) -> Options:
-    if num_steps is not None:
-        check_positive_int("num_steps", num_steps)
+def _checked(num_steps: Any, rest_after: Any, rate: Any, span: Any, limit: Any) -> Options:
+    for name, steps in {"num_steps": num_steps, "rest_after": rest_after}.items():
+        if steps is not None:
+            check_positive_int(name, steps)
     check_number("rate", rate)
     check_number("span", span, above=0)
     check_number("limit", limit, above=0)
-    return Options(num_steps, rate, span, limit)
+    return Options(num_steps, rest_after, rate, span, limit)

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import optax
 
-from l2ljax.base import CoordinateGroup, Key, LearnedOptimizer, MetaParams, Params, PyTree
+from l2ljax.base import Key, LearnedOptimizer, MetaParams, Params, PyTree
 from l2ljax.checks import check_optimizer, short
 from l2ljax.optimizers.plain_labels import labels_as_plain
 from l2ljax.specification import specified
@@ -30,7 +30,7 @@ def partition(
 
     Returns:
         a `LearnedOptimizer` whose meta-parameters are `{label: the member's meta-parameters}`; it
-        is coordinatewise if every member is.
+        is coordinatewise if every member is, and its tensors are alone if every member's are.
 
     Raises:
         ValueError: if `optimizers` is empty, if meta-parameters lack a label, or (from the
@@ -69,7 +69,7 @@ def partition(
         }
         return optax.partition(transforms, param_labels)
 
-    def coordinate_groups(params: Params) -> tuple[CoordinateGroup, ...]:
+    def groups_of(params: Params) -> tuple[Any, ...]:
         # Optax refuses a label without a member in init; the same refusal, where no init has run.
         optax.partition(dict.fromkeys(optimizers, optax.identity()), param_labels).init(params)
         labels = param_labels(params)
@@ -80,7 +80,7 @@ def partition(
         groups = []
         for label, member in optimizers.items():
             mine = [i for i, other in enumerate(label_of_leaf) if other == label]
-            assert member.coordinate_groups is not None
+            assert member.groups is not None
             # What `optax.partition` hands the member: the same tree, without the others' leaves.
             masked = treedef.unflatten(
                 [
@@ -89,16 +89,19 @@ def partition(
                 ]
             )
             groups += [
-                CoordinateGroup(
+                group._replace(
                     leaves=tuple(mine[i] for i in group.leaves),
                     transform=_on_member(group.transform, label),
                 )
-                for group in member.coordinate_groups(masked)
+                for group in member.groups(masked)
             ]
         return tuple(group for group in groups if group.leaves)
 
-    coordinatewise = all(member.coordinate_groups is not None for member in optimizers.values())
-    return LearnedOptimizer(init, transform, coordinate_groups if coordinatewise else None)
+    members = optimizers.values()
+    if all(member.coordinate_groups is not None for member in members):
+        return LearnedOptimizer(init, transform, coordinate_groups=groups_of)
+    alone = all(member.groups is not None for member in members)
+    return LearnedOptimizer(init, transform, tensor_groups=groups_of if alone else None)
 
 
 def _label_function(labels: PyTree | Callable[[Params], PyTree]) -> Callable[[Params], PyTree]:

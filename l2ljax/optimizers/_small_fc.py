@@ -14,6 +14,7 @@ import optax
 
 from l2ljax.base import LearnedOptimizer, MetaParams
 from l2ljax.checks import check_like, check_number, check_positive_int, check_sizes
+from l2ljax.optimizers.alone import tensors_alone
 from l2ljax.optimizers.features import TIME_SCALES, time_features
 from l2ljax.optimizers.signs import negated
 from l2ljax.optimizers.tensor_network import (
@@ -59,10 +60,12 @@ def small_fc(
     sqrt(r + 1e-8), 1 / sqrt(c + 1e-8); and tanh(t / tau - 1) for eleven tau from 1 to 100,000. The
     decays are meta-parameters too: 1 - (1 - d) exp(10 x) with x = 0 at first.
 
-    It reads `params` and each tensor as a whole, so it is not coordinatewise. An update takes 2 (39
-    H + H^2 + 2 H) operations in the network and some 100 besides, 4,700 a coordinate with H = 32,
-    and 460 with hidden_sizes=(4, 4); the state takes 16 bytes a parameter of a matrix (and what its
-    rows and columns need) and 28 of a vector. Temporaries are about one float32 a parameter.
+    It reads `params` and each tensor as a whole, so it is not coordinatewise; tensors are alone, so
+    the recorded backward pass serves it by `tensor_groups`. The meta-gradient goes through the
+    parameters that later steps read. An update takes 2 (39 H + H^2 + 2 H) operations in the network
+    and some 100 besides, 4,700 a coordinate with H = 32, and 460 with hidden_sizes=(4, 4); the
+    state takes 16 bytes a parameter of a matrix (and what its rows and columns need) and 28 of a
+    vector. Temporaries are about one float32 a parameter.
 
     Args:
         hidden_sizes: units of each hidden layer: (32, 32) in the paper, (4, 4) at its fastest.
@@ -95,7 +98,11 @@ def small_fc(
     def transform(meta_params: MetaParams) -> optax.GradientTransformationExtraArgs:
         return negated(scale_by_small_fc(meta_params, sizes, step_scale, exp_scale, block_size))
 
-    return LearnedOptimizer(init=functools.partial(_init, sizes), transform=transform)
+    return LearnedOptimizer(
+        init=functools.partial(_init, sizes),
+        transform=transform,
+        tensor_groups=tensors_alone(transform),
+    )
 
 
 def scale_by_small_fc(

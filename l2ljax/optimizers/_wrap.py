@@ -1,10 +1,11 @@
 """A learned optimizer inside another transformation, and what becomes of its coordinates."""
 
 from collections.abc import Callable
+from typing import Any
 
 import optax
 
-from l2ljax.base import CoordinateGroup, LearnedOptimizer, MetaParams, Params
+from l2ljax.base import Group, LearnedOptimizer, MetaParams, Params
 from l2ljax.checks import check_optimizer, short
 from l2ljax.specification import specified
 
@@ -24,7 +25,7 @@ def wrap(
         optimizer: what to wrap.
         around: transformation -> transformation, additive as a learned optimizer's is.
         coordinatewise: whether `around` treats each coordinate alone, alike, and without reading
-            `params`, such as `lambda tx: optax.chain(optax.clip(1.0), tx)`. Then the coordinate
+            `params`, such as `lambda tx: optax.chain(optax.clip(1.0), tx)`. Then the optimizer's
             groups stay, with `around` around each; otherwise, as for clipping by the global norm,
             they are dropped, and estimators go through the rollout step by step. A wrong `True` is
             found by `l2ljax.check_learned_optimizer`.
@@ -51,17 +52,19 @@ def wrap(
     def transform(meta_params: MetaParams) -> optax.GradientTransformation:
         return around(optimizer.transform(meta_params))
 
-    inner = optimizer.coordinate_groups
+    inner = optimizer.groups
     if inner is None or not coordinatewise:
         return LearnedOptimizer(optimizer.init, transform)
 
-    def coordinate_groups(params: Params) -> tuple[CoordinateGroup, ...]:
+    def groups_of(params: Params) -> tuple[Any, ...]:
         return tuple(
-            CoordinateGroup(group.leaves, _around_group(around, group)) for group in inner(params)
+            group._replace(transform=_around_group(around, group)) for group in inner(params)
         )
 
-    return LearnedOptimizer(optimizer.init, transform, coordinate_groups)
+    if optimizer.coordinate_groups is not None:
+        return LearnedOptimizer(optimizer.init, transform, coordinate_groups=groups_of)
+    return LearnedOptimizer(optimizer.init, transform, tensor_groups=groups_of)
 
 
-def _around_group(around: Around, group: CoordinateGroup):
+def _around_group(around: Around, group: Group):
     return lambda meta_params: around(group.transform(meta_params))

@@ -44,10 +44,7 @@ def agreements(normalised: Sequence[jax.Array]) -> jax.Array:
     if not now.size:
         return jnp.zeros(len(momenta))
     return jnp.stack(
-        [
-            jnp.mean(now * m) / jnp.sqrt((power(now) + 1e-12) * (power(m) + 1e-12))
-            for m in momenta
-        ]
+        [jnp.mean(now * m) / jnp.sqrt((power(now) + 1e-12) * (power(m) + 1e-12)) for m in momenta]
     )
 
 

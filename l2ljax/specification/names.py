@@ -94,8 +94,30 @@ def find(name: str) -> Any:
         raise ValueError(
             f'{short(name)} is no name of code; give "module:attribute" or "file.py:attribute".'
         )
+    found = module_at(place, name)
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            raise ValueError(f"{short(name)}: {place} has no attribute {short(attribute)}.")
+        found = getattr(found, part)
+    return found
+
+
+def module_at(place: str, name: str) -> Any:
+    """The module called `place`, or of the file `place` where that ends in `.py`; runs its code.
+
+    Args:
+        place: the module or file.
+        name: what sentences call it.
+
+    Raises:
+        ValueError: if there is none, or its code fails.
+
+    Example:
+        >>> module_at("math", "math").__name__
+        'math'
+    """
     try:
-        found: Any = _module_of_file(place) if place.endswith(".py") else _module(place)
+        return _module_of_file(place) if place.endswith(".py") else _module(place)
     except (ImportError, FileNotFoundError) as error:
         raise ValueError(
             f"{short(name)} names code of your own that is not at hand ({_reason(error)}); put its "
@@ -105,11 +127,6 @@ def find(name: str) -> Any:
         raise ValueError(
             f"{short(name)}: running the code of {place} failed ({_reason(error)}); mend it there."
         ) from error
-    for part in attribute.split("."):
-        if not hasattr(found, part):
-            raise ValueError(f"{short(name)}: {place} has no attribute {short(attribute)}.")
-        found = getattr(found, part)
-    return found
 
 
 def is_library_code(function: Any) -> bool:

@@ -154,9 +154,8 @@ def _train(run: Run, bar: Callable[..., Any], stop: threading.Event, hook: Hook 
             stop.set()
 
     while update < counts.num_meta_updates and not stopped and not any_process(stop.is_set()):
-        run.state, metrics = meta_step(
-            parts.estimator, parts.meta_optimizer, run.state, parts.limits
-        )
+        estimator = parts.estimator.at(update)
+        run.state, metrics = meta_step(estimator, parts.meta_optimizer, run.state, parts.limits)
         update += 1
         # Waiting for the update before keeps one in flight and Ctrl-C prompt.
         stopped = previous is not None and given_up(jax.device_get(previous), parts.limits)

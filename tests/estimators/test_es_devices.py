@@ -1,4 +1,4 @@
-"""Two meta-updates of each evolution strategy, on one device and on eight.
+"""Two meta-updates of evolution strategies and staggered windows, on one device and on eight.
 
 A CPU can pose as eight devices only from before JAX starts: this file is also a script.
 """
@@ -15,7 +15,7 @@ import pytest
 import quick
 
 from l2ljax import parallel
-from l2ljax.estimators import es, full_es, gpes, mixture, nres, pes, truncated_bptt
+from l2ljax.estimators import es, full_es, gpes, imitation, mixture, nres, pes, truncated_bptt
 from l2ljax.optimizers import lstm
 from l2ljax.tasks import quadratic
 from l2ljax.training.loop import meta_train
@@ -33,6 +33,10 @@ def estimators(mesh):
         "pes": pes(task, optimizer, perturbations_at_once=1, **options),
         "nres": nres(task, optimizer, **(options | {"episode_length": (3, 6)})),
         "gpes": gpes(task, optimizer, reuse_length=3, **options),
+        "staggered": truncated_bptt(
+            task, optimizer, **(whole | {"episode_length": (2, 6)}), stagger=True
+        ),
+        "imitation": imitation(task, optimizer, optax.adam(0.1), **whole),
         "full_es": full_es(task, optimizer, mesh=mesh, num_tasks=8, episode_length=3, **NOISE),
         "mixture": mixture(
             {"a": pes(task, optimizer, **options), "b": truncated_bptt(task, optimizer, **whole)}

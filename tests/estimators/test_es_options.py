@@ -3,11 +3,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from evolution_problems import linear_system
 from test_es_exact import ESTIMATE, windows
 
-from l2ljax.base import Task
+from l2ljax.base import LearnedOptimizer, Task
 from l2ljax.estimators import es, full_es, gpes, mixture, nres, pes, truncated_bptt
 
 TASK, OPTIMIZER = linear_system()
@@ -45,6 +46,31 @@ def test_objective_need_not_be_differentiable():
     found = windows(estimator, PHI, 2)
     assert all(0 <= float(loss) <= 1 for loss, *_ in found)
     assert float(found[-1][1]["a"]) > 0
+
+
+def test_the_least_of_an_episode():
+    """x_t = t (1 + phi), f = (x - 2)^2: the least is 4 phi^2 at t = 2, with the slope 8 phi.
+
+    A pair says 8 phi epsilon^2 / sigma^2, of relative variance 2. Without a weight there t = 1 is
+    the least: (phi - 1)^2.
+    """
+    walk = LearnedOptimizer(
+        init=lambda key: jnp.float32(0.1),
+        transform=lambda phi: optax.with_extra_args_support(
+            optax.stateless(lambda g, params: jnp.ones_like(g) * (1 + phi))
+        ),
+    )
+    task = Task(init=lambda _, key: jnp.zeros(()), loss=lambda x, _: (x - 2) ** 2)
+    for weights, value, slope in ((None, 0.04, 0.8), ([1, 0, 1, 1], 0.81, -1.8)):
+        estimator = full_es(
+            task, walk, num_tasks=1, episode_length=4, num_perturbations=2000, sigma=1e-3,
+            reduction="min", weights=weights,
+        )  # fmt: skip
+        (loss, grad, _), *_ = windows(estimator, jnp.float32(0.1), 1)
+        np.testing.assert_allclose(loss, value, rtol=1e-3)
+        assert abs(float(grad) / slope - 1) < 4 * np.sqrt(2 / 2000)
+    with pytest.raises(ValueError, match="take it with full_es"):
+        pes(TASK, OPTIMIZER, reduction="min", **SOME)
 
 
 @pytest.mark.parametrize("reduction", ["sum", "mean", "last"])

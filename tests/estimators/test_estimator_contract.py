@@ -2,9 +2,20 @@
 
 import jax
 import jax.numpy as jnp
+import optax
 import pytest
 
-from l2ljax.estimators import es, full_es, gpes, mixture, nres, pes, truncated_bptt
+from l2ljax.estimators import (
+    curriculum,
+    es,
+    full_es,
+    gpes,
+    imitation,
+    mixture,
+    nres,
+    pes,
+    truncated_bptt,
+)
 from l2ljax.optimizers import lstm
 from l2ljax.tasks import mlp, quadratic
 from l2ljax.tasks.data import Images
@@ -22,9 +33,22 @@ CASES = {
             "b": truncated_bptt(task, lstm((3,)), **(WINDOWS | {"num_tasks": 3})),
         }
     ),
+    "curriculum": lambda task: curriculum(
+        [
+            (2, truncated_bptt(task, lstm((3,)), **WINDOWS)),
+            (
+                None,
+                pes(task, lstm((3,)), **(WINDOWS | {"num_tasks": 3, "unroll_length": 1}), **NOISE),
+            ),
+        ]
+    ),
+    "imitation": lambda task: imitation(task, lstm((3,)), optax.adam(0.1), **WINDOWS, stagger=True),
     "full_es": lambda task: full_es(task, lstm((3,)), num_tasks=2, episode_length=4, **NOISE),
     "scan": lambda task: truncated_bptt(task, lstm((3,)), backward="scan", **WINDOWS),
     "recorded": lambda task: truncated_bptt(task, lstm((3,)), **WINDOWS),
+    "staggered": lambda task: truncated_bptt(
+        task, lstm((3,)), **(WINDOWS | {"episode_length": (2, 4)}), stagger=True
+    ),
     "sampled": lambda task: truncated_bptt(task, lstm((3,)), coordinate_share=0.5, **WINDOWS),
 }
 pytestmark = pytest.mark.parametrize("make", CASES.values(), ids=CASES)

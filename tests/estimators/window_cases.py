@@ -9,7 +9,7 @@ import optax
 
 from l2ljax.base import CoordinateGroup, LearnedOptimizer, Task
 from l2ljax.estimators import truncated_bptt
-from l2ljax.optimizers import lstm, partition
+from l2ljax.optimizers import lstm, partition, rnnprop
 from l2ljax.optimizers.preprocess import identity
 
 NOISY_BOWL = Task(
@@ -55,6 +55,7 @@ COORDINATEWISE = {
     "identity": lstm((3,), preprocess=identity()),
     "partition": partition({"first": lstm((4,)), "second": lstm((3, 3))}, LABELS),
     "learned_start": LEARNED_START,
+    "rnnprop": rnnprop((3,), b1=0.5, b2=0.8),
 }
 LEARNED_SGD = LearnedOptimizer(
     init=lambda key: {"log_rate": jnp.log(0.05), "log_decay": jnp.log(0.5)},

@@ -39,6 +39,18 @@ def test_with_a_network_of_zeros_it_is_adam_at_its_base_rate():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), ours, adam)
 
 
+def test_it_comes_to_rest():
+    """With a network of zeros: Adam at a rate that falls as 3 / t after three steps."""
+    optimizer = nominal((8,), rest_after=3)
+    meta_params = jax.tree.map(jnp.zeros_like, optimizer.init(jax.random.key(0)))
+    meta_params["layers"][-1]["bias"] = jnp.array([0.0, 0.0, -99.0, 99.0, -99.0, -99.0])
+    ours = run(optimizer.transform(meta_params), gradients())
+    plain = run(OPTIMIZER.transform(meta_params), gradients())
+    for t, (a, b) in enumerate(zip(ours, plain, strict=True), start=1):
+        factor = min(1.0, 3 / t)
+        jax.tree.map(lambda x, y, f=factor: np.testing.assert_allclose(x, f * y, rtol=1e-5), a, b)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_no_meta_parameters_step_further_than_the_bound(seed):
     """exp(rate + span) limit, for weights a hundred times as large as any trained ones."""

@@ -78,6 +78,10 @@ OTHERS = {
         r"estimator\.episode_length is 6 there, 9 here",
     ),
     "share": ({"estimator": estimator(coordinate_share=0.5)}, "coordinate_share is 1.0 there, 0.5"),
+    "stagger": (
+        {"estimator": estimator(stagger=True)},
+        "estimator is TruncatedBPTT there, StaggeredBPTT here",
+    ),
     "step weights": ({"estimator": estimator(weights=[0, 0, 0, 0, 0, 1])}, r"estimator\.weights"),
     "optimizer": (
         {"estimator": estimator(optimizer=l2ljax.lstm((3,), output_scale=0.5))},
