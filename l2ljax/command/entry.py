@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None, program: Sequence[str] = ("l2ljax",)
 
     Example:
         >>> main(["list", "estimators", "--json"])  # doctest: +ELLIPSIS
-        [{"name": "es", ...
+        [{"name": ...}]
         0
     """
     words = list(sys.argv[1:] if argv is None else argv)
