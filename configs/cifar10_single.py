@@ -1,14 +1,12 @@
 """CIFAR-10 with a single LSTM for all parameters, which the paper found worse than two."""
 
-import runpy
-from pathlib import Path
-
 import ml_collections
+
+from l2ljax.command import bundled_config
 
 
 def get_config() -> ml_collections.ConfigDict:
-    cifar10 = runpy.run_path(str(Path(__file__).with_name("cifar10.py")))
-    config = cifar10["get_config"]()
+    config = bundled_config("cifar10")
     with config.ignore_type():
         config.optimizer = config.optimizer.optimizers.conv.to_dict()
         config.initial = "lstm-mnist"

@@ -1,6 +1,8 @@
 """Values and leaves as a sentence names them."""
 
+import difflib
 import numbers
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -24,6 +26,23 @@ def short(value: Any, length: int = 80) -> str:
 def shorten(text: str, length: int) -> str:
     """`text`, cut where it gets longer than `length`."""
     return text if len(text) <= length else text[: length - 3] + "..."
+
+
+CLOSE = 0.75
+"""How alike two names must be, of 1, for one to be taken for the other mistyped."""
+
+
+def hint(name: str, there: Iterable[str]) -> str:
+    """What was probably meant by a name that is not there, for a sentence; or nothing.
+
+    Example:
+        >>> hint("lstm-mnits", ["lstm-mnist", "lstm-cifar10"])
+        ' (did you mean lstm-mnist?)'
+        >>> hint("adam", ["lstm-mnist"])
+        ''
+    """
+    close = difflib.get_close_matches(name, list(there), n=1, cutoff=CLOSE)
+    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def path_name(path: tuple) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "l2ljax"
 PICTURE = ROOT / "docs" / "architecture.svg"
+DOORS = ("__init__.py", "__main__.py")
 SVG = "http://www.w3.org/2000/svg"
 BOX, GAP, HEIGHT, ROW = 176, 18, 46, 88
 
@@ -21,7 +22,7 @@ def rooms() -> dict[str, str]:
     found = {}
     for path in sorted(PACKAGE.iterdir()):
         file = path / "__init__.py" if path.is_dir() else path
-        if file.suffix == ".py" and file.exists() and path.name != "__init__.py":
+        if file.suffix == ".py" and file.exists() and path.name not in DOORS:
             text = ast.get_docstring(ast.parse(file.read_text())) or ""
             found[path.stem] = text.split("\n")[0].split(":")[0].rstrip(".")
     return found

@@ -7,6 +7,7 @@ from l2ljax.bundled.files import (
     load_pretrained,
     pretrained_metadata,
     pretrained_names,
+    read_sealed,
     save_optimizer,
     weights_path,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "pretrained_metadata",
     "pretrained_names",
     "pretrained_table",
+    "read_sealed",
     "save_optimizer",
     "weights_path",
 ]

@@ -6,7 +6,6 @@ somebody's own names the module or file with that code, which must be at hand an
 runs: read such files only from people whose code you would run.
 """
 
-import difflib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +23,7 @@ from l2ljax.optimizers import build
 from l2ljax.specification.plain import specification_of
 from l2ljax.storage.seal import seal, seal_json
 from l2ljax.storage.workdir import write_atomically
+from l2ljax.words import hint
 
 WEIGHTS = Path(__file__).parent / "weights"
 
@@ -165,7 +165,7 @@ def load_optimizer(path: str | Path) -> tuple[LearnedOptimizer, MetaParams, dict
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no weights file {path}.")
-    metadata, tensors = _read_sealed(path)
+    metadata, tensors = read_sealed(path)
     if "optimizer" not in metadata:
         raise ValueError(f"{path} does not say which learned optimizer its weights belong to.")
     try:
@@ -183,8 +183,21 @@ def load_optimizer(path: str | Path) -> tuple[LearnedOptimizer, MetaParams, dict
     return optimizer, meta_params, metadata
 
 
-def _read_sealed(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """All metadata but the checksum, and all tensors, which must match it."""
+def read_sealed(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """What a weights file holds, checked but not built: no code of somebody's own is run.
+
+    Returns:
+        all metadata but the checksum, and all tensors by name, which must match it.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: for a damaged one.
+
+    Example:
+        >>> metadata, tensors = read_sealed(weights_path("lstm-mnist"))
+        >>> metadata["optimizer"]["name"], sum(tensor.size for tensor in tensors.values())
+        ('lstm', 5141)
+    """
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             texts = file.metadata() or {}
@@ -250,10 +263,8 @@ def _read_meta_params(source: Any, label: str | None = None) -> MetaParams:
 
 def _bundled(name: str) -> Path:
     if name not in pretrained_names():
-        close = difflib.get_close_matches(str(name), pretrained_names(), n=1)
         raise ValueError(
             f"There is no bundled optimizer {short(name)}; there are "
-            f"{', '.join(pretrained_names())}"
-            f"{' (did you mean ' + close[0] + '?)' if close else ''}."
+            f"{', '.join(pretrained_names())}{hint(name, pretrained_names())}."
         )
     return WEIGHTS / f"{name}.safetensors"

@@ -56,7 +56,7 @@ def evaluate_run(
     if not path.exists():
         raise FileNotFoundError(
             f"The run in {workdir} is not finished: there is no {path.name}; "
-            "start scripts/meta_train.py on it again, it resumes."
+            "start its training again, it resumes."
         )
     return evaluate_weights(path, overrides, data_dir=data_dir, on_done=on_done)
 

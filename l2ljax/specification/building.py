@@ -18,6 +18,7 @@ import jax
 from l2ljax.checks import short, shorten
 from l2ljax.specification.names import NotPlainError, find, is_library_code, name_of_builder
 from l2ljax.specification.plain import Specification, as_plain
+from l2ljax.words import hint
 
 Builder = TypeVar("Builder", bound=Callable[..., Any])
 Encode = Callable[[Any, list[Any]], Any]
@@ -122,9 +123,11 @@ def find_builder(builders: Mapping[str, Callable[..., Any]], name: Any, what: st
     if isinstance(name, str) and name in builders:
         return builders[name]
     if not isinstance(name, str) or ":" not in name:
+        meant = hint(name, builders) if isinstance(name, str) else ""
         raise ValueError(
             f"Unknown {what} {short(name)}; there are {', '.join(sorted(builders))}, and "
-            '"module:attribute" or "file.py:attribute" for one of your own.'
+            '"module:attribute" or "file.py:attribute" for one of your own'
+            f"{meant}."
         )
     builder = find(name)
     if is_library_code(builder):

@@ -60,30 +60,6 @@ def test_bad_flags_and_fields_end_with_one_sentence(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_flags_for_what_to_start_from(monkeypatch):
-    """A string or a dict of them, whatever the configuration's file has; other flags stay."""
-    monkeypatch.syspath_prepend(ROOT / "scripts")
-    config = pytest.importorskip("_config")
-    argv = ["x", "--config=c.py", "--config.initial.conv=a", "--config.initial.fc", "b", "--seed=1"]
-    assert config.take_initial(argv) == ["x", "--config=c.py", "--seed=1"]
-    assert config._initial == {"conv": "a", "fc": "b"}
-    assert config.take_initial(["x", "--config.initials=3"]) == ["x", "--config.initials=3"]
-    assert config._initial == {}
-    both = {"conv": "a", "fc": "b"}
-    for before, given, after in [
-        (None, {}, None),
-        (None, {"": "a"}, "a"),
-        (both, {"": "c"}, "c"),
-        (None, {"conv": "c"}, {"conv": "c"}),
-        (both, {"conv": "c"}, {"conv": "c", "fc": "b"}),
-        (None, {"": '{"conv": "a", "fc": "b"}'}, both),
-        ("a", {"": "none"}, None),
-    ]:
-        assert config.with_initial({"initial": before}, given) == {"initial": after}
-    with pytest.raises(ValueError, match="needs a bundled optimizer's name or a file"):
-        config.take_initial(["x", "--config.initial="])
-
-
 @pytest.mark.slow
 def test_a_configuration_with_parts_of_its_own_trains_and_evaluates(tmp_path):
     """A task registered by the file itself, a field without a value, weights under odd names."""

@@ -1,0 +1,248 @@
+"""The command line: what each command takes, says and returns. Nothing is trained here."""
+
+import hashlib
+import importlib
+import json
+import re
+import shlex
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+import pytest
+import safetensors.numpy
+
+import l2ljax
+from l2ljax.command import main
+from l2ljax.command.entry import COMMANDS
+from l2ljax.command.overrides import split_overrides
+
+ROOT = Path(l2ljax.__file__).parents[1]
+NAMES = l2ljax.pretrained_names()
+
+
+@pytest.fixture
+def run(capsys, tmp_path, monkeypatch):
+    """Runs a command line in an empty folder; its exit code, and what it says."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("l2ljax.command.train.set_up", lambda: None)  # the tests' is set up
+
+    def run(*words):
+        code = main(words)
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return code, out, err
+
+    return run
+
+
+def modules():
+    return {
+        name: importlib.import_module(f"l2ljax.command.{command.module}")
+        for name, command in COMMANDS.items()
+    }
+
+
+def test_help_and_version(run):
+    """Every command is named, has a help of its own, and is told what was meant."""
+    code, usage, _ = run("--help")
+    assert code == 0
+    assert all(f"\n  {name} " in usage for name in COMMANDS)
+    for name in COMMANDS:
+        code, text, _ = run(name, "--help")
+        assert code == 0
+        assert f"usage: l2ljax {name}" in text
+        assert "examples:" in text
+        assert run("help", name)[1] == text
+    assert run("--version") == (0, f"l2ljax {l2ljax.__version__}\n", "")
+    code, out, err = run()
+    assert (code, out) == (2, "")
+    assert err == usage
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_examples_of_the_help_are_command_lines(name, monkeypatch):
+    """Each is one of its command, with words that the command takes."""
+    module = modules()[name]
+    lines = [line.strip() for line in module.HELP.partition("examples:\n")[2].splitlines()]
+    assert any(line.startswith(f"l2ljax {name}") for line in lines)
+    for line in lines:
+        first, command, *words = shlex.split(line.partition(" > ")[0])
+        assert first == "l2ljax"
+        modules()[command].parser().read(split_overrides(words)[0])
+
+
+@pytest.mark.skipif(not (ROOT / "docs").is_dir(), reason="an installed package alone")
+def test_the_page_has_every_command_and_only_command_lines():
+    """docs/command-line.md: a section each, and in its blocks what the parsers take."""
+    page = (ROOT / "docs" / "command-line.md").read_text()
+    assert re.findall(r"^## (.*)$", page, re.MULTILINE) == list(COMMANDS)
+    lines = re.findall(r"^l2ljax (.*)$", page, re.MULTILINE)
+    assert len(lines) > len(COMMANDS)
+    for line in lines:
+        command, *words = shlex.split(line.partition(" > ")[0])
+        modules()[command].parser().read(split_overrides(words)[0])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("tran", "there is no command 'tran' (did you mean train?)"),
+        ("--quiet train", "there is no command '--quiet'"),
+        ("list optimisers", "'optimisers' (did you mean optimizers?)"),
+        ("list --jsn", "there is no '--jsn' here (did you mean --json?)"),
+        ("list tasks configs", "'configs' is one word too many"),
+        ("inspect", "required: WEIGHTS"),
+        ("inspect lstm-mnits", "(did you mean lstm-mnist?)"),
+        ("inspect gone.safetensors", "gone.safetensors"),
+        ("init-config dmeo", "'dmeo' (did you mean demo?)"),
+        ("export lstm-mnits x.safetensors", "(did you mean lstm-mnist?)"),
+        ("export lstm-mnist x.npz", "must end in .safetensors"),
+        ("export . x.safetensors", "no trained weights and no checkpoint"),
+        ("train demo", "required: --workdir"),
+        ("train demo --work_dir=x", "'--work_dir' here (did you mean --workdir?)"),
+        ("train --workdir=x", "takes one CONFIG"),
+        ("train demo --config=mnist --workdir=x", "two CONFIGs"),
+        ("train dmeo --workdir=x", "(did you mean demo?)"),
+        ("train gone.py --workdir=x", "There is no file gone.py"),
+        ("train configs/demo.py --workdir=x", "the bundled one is called 'demo'"),
+        ("train gone:config --workdir=x", "not at hand"),
+        ("train math:pi --workdir=x", "must be a function"),
+        ("train os:getcwd --workdir=x", "must be a ConfigDict or a dict"),
+        ("train math:sqrt --workdir=x", "failed (TypeError"),
+        ("train demo --workdir=x --devices=0", "at least 1, got '0'"),
+        ("train demo --workdir=x --config.num_tusks=3", "num_tusks"),
+        ("train demo --workdir=x --config.num_tasks=many", "does not fit"),
+        ("train demo --workdir=x --config.initial=", "needs a bundled optimizer's name"),
+        ("train demo --workdir=x --config.task.name=quadratc", "(did you mean quadratic?)"),
+        ("evaluate", "one of the arguments --workdir --weights is required"),
+        ("evaluate --workdir=x --weights=y", "not allowed with"),
+        ("evaluate --weights=lstm-mnist", "--weights needs --output"),
+        ("evaluate --workdir=x --task={", "--task must be JSON"),
+        ("evaluate --workdir=x --beside=other", "--beside must be NAME=WEIGHTS, got 'other'"),
+        ("evaluate --workdir=x --beside=a=b --beside=a=c", "twice"),
+        ("evaluate --workdir=x --num_steps=0", "at least 1"),
+    ],
+)
+def test_what_is_mistyped_ends_with_one_sentence(words, said, run, tmp_path):
+    """Exit code 2, the culprit and what was meant on standard error; nothing is written."""
+    code, out, err = run(*shlex.split(words))
+    assert (code, out) == (2, "")
+    assert said in err
+    assert len(err.removesuffix("(L2LJAX_TRACEBACK=1 shows where.)\n").splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_lists_are_those_of_the_library(run, monkeypatch):
+    """By name, in text and as JSON, and nothing is built for it."""
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("built")
+
+    there = {
+        "optimizers": NAMES,
+        "rules": sorted(l2ljax.optimizers.BUILDERS),
+        "tasks": sorted(l2ljax.tasks.BUILDERS),
+        "estimators": sorted(l2ljax.estimators.BUILDERS),
+        "configs": sorted(path.stem for path in (ROOT / "configs").glob("*.py")),
+    }
+    monkeypatch.setattr("l2ljax.bundled.files.build", refuse)
+    monkeypatch.setattr("l2ljax.command.configs.find", refuse)
+    monkeypatch.setattr(jax, "eval_shape", refuse)
+    code, text, err = run("list", "--json")
+    found = json.loads(text)
+    assert (code, err) == (0, "")
+    assert {name: [row["name"] for row in rows] for name, rows in found.items()} == there
+    assert all(row["about"] for rows in found.values() for row in rows)
+    _, text, _ = run("list")
+    for section, names in there.items():
+        assert json.loads(run("list", section, "--json")[1]) == found[section]
+        assert f"{section}:\n" in text
+        assert all(f"\n  {name} " in text for name in names)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_inspect_tells_what_the_file_holds(name, run):
+    """Counted from the file by the library of its format, and its SHA-256 from its bytes."""
+    path = ROOT / "l2ljax" / "bundled" / "weights" / f"{name}.safetensors"
+    tensors = safetensors.numpy.load_file(path)
+    code, text, _ = run("inspect", name, "--json")
+    found = json.loads(text)
+    assert code == 0
+    assert found["bytes"] == path.stat().st_size
+    assert found["file_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert found["numbers"] == sum(tensor.size for tensor in tensors.values())
+    shapes = {key: tuple(one["shape"]) for key, one in found["tensors"].items()}
+    assert shapes == {key: tensor.shape for key, tensor in tensors.items()}
+    assert found["metadata"]["optimizer"]["name"] == found["rule"]
+    code, text, _ = run("inspect", str(path))
+    assert code == 0
+    assert found["file_sha256"] in text
+    assert found["checksum"] is None or found["checksum"] in text
+
+
+def test_inspect_runs_no_code_and_notices_damage(run, tmp_path):
+    """Somebody's own optimizer is named where its code is gone; a changed byte is told."""
+    (tmp_path / "own.py").write_text(
+        "import jax.numpy, l2ljax, optax\n"
+        "def rule(rate=0.5):\n"
+        "    return l2ljax.LearnedOptimizer(lambda key: jax.numpy.ones(3) * rate, optax.sgd)\n"
+    )
+    path = tmp_path / "w.safetensors"
+    own = {"name": "own.py:rule", "rate": 0.25}
+    l2ljax.save_optimizer(path, own, jax.numpy.ones(3), {"seconds": "odd", "evaluation": [1]})
+    (tmp_path / "own.py").unlink()
+    code, text, _ = run("inspect", "w.safetensors", "--json")
+    found = json.loads(text)
+    assert code == 0
+    assert (found["code"], found["numbers"]) == (["own.py:rule"], 3)
+    code, text, _ = run("inspect", "w.safetensors")
+    assert "needs code  own.py:rule" in text
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+    code, _, err = run("inspect", "w.safetensors")
+    assert code == 2
+    assert "damaged" in err
+
+
+def test_export_copies_and_keeps_what_is_there(run, tmp_path):
+    """Byte for byte from a name, a file, and a finished run; no file is replaced unasked."""
+    code, out, _ = run("export", "lstm-mnist", "a.safetensors")
+    first = (tmp_path / "a.safetensors").read_bytes()
+    assert code == 0
+    assert "Wrote a.safetensors" in out
+    assert first == (ROOT / "l2ljax/bundled/weights/lstm-mnist.safetensors").read_bytes()
+    code, _, err = run("export", "lstm-quadratic", "a.safetensors")
+    assert code == 2
+    assert "--force" in err
+    assert (tmp_path / "a.safetensors").read_bytes() == first
+    assert run("export", "lstm-quadratic", "a.safetensors", "--force", "--quiet") == (0, "", "")
+    assert (tmp_path / "a.safetensors").read_bytes() != first
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "meta_params.safetensors").write_bytes(first)
+    for source in ("run", "run/meta_params.safetensors"):
+        assert run("export", source, "b.safetensors", "--force")[0] == 0
+        assert (tmp_path / "b.safetensors").read_bytes() == first
+
+
+@pytest.mark.slow
+def test_export_of_a_run_that_left_checkpoints_alone(run, tmp_path):
+    """Its best weights so far, which load as any."""
+    optimizer = l2ljax.lstm(hidden_sizes=(2,))
+    estimator = l2ljax.truncated_bptt(
+        l2ljax.tasks.quadratic(dim=2), optimizer, num_tasks=2, episode_length=2, unroll_length=2
+    )
+    result = l2ljax.meta_train(
+        estimator,
+        optax.adam(1e-2),
+        optimizer.init(jax.random.key(0)),
+        jax.random.key(1),
+        num_meta_updates=2,
+        workdir=tmp_path / "run",
+    )
+    code, out, err = run("export", "run", "w.safetensors")
+    assert code == 0, err
+    assert "as of meta-update 2" in out
+    loaded, phi, _ = l2ljax.load_optimizer("w.safetensors")
+    assert loaded is optimizer
+    jax.tree.map(np.testing.assert_array_equal, phi, result.meta_params)
