@@ -70,7 +70,8 @@ def pretrained(
     check_number("weight_decay", weight_decay, what="a number of at least 0")
     if not isinstance(weight_decay, jax.Array) and weight_decay < 0:
         raise ValueError(f"weight_decay must be at least 0, got {short(weight_decay)}.")
-    options |= options.pop("options", {})  # how optax.inject_hyperparams passes **options on
+    if isinstance(options.get("options"), dict):  # how optax.inject_hyperparams passes them on
+        options |= options.pop("options")
     optimizer, meta_params = _rule(name, labels, options)
     complete = _complete(optimizer, meta_params, learning_rate, weight_decay)
     if guard is None or guard is False:
