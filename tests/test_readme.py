@@ -7,12 +7,9 @@ import jax
 import pytest
 
 ROOT = Path(__file__).parents[1]
+PYTHON = re.compile(r"```python\n(.*?)```", re.DOTALL)
 PAGES = ("README.md", "docs/estimators.md")
-BLOCKS = [
-    block
-    for page in PAGES
-    for block in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
-]
+BLOCKS = [block for page in PAGES for block in PYTHON.findall((ROOT / page).read_text())]
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=["use", "train", "estimators"])
@@ -27,3 +24,25 @@ def test_examples_run(block):
         assert bool(jax.numpy.isfinite(names["losses"]).all())
     else:
         assert names["result"].num_meta_updates == 4
+
+
+SETTING, *SECTIONS = (ROOT / "docs/composition.md").read_text().split("\n## ")
+RECIPES = {s.split("\n")[0]: blocks for s in SECTIONS if (blocks := PYTHON.findall(s))}
+
+
+@pytest.fixture(scope="module")
+def training():
+    """The names of the page's first block: somebody's model, loss and loop."""
+    names = {}
+    exec(compile(PYTHON.findall(SETTING)[0], "composition.md", "exec"), names)
+    return names
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_examples_run_in_ones_own_loop(training, recipe):
+    """Each block after the first alone: it asserts itself what it is there for."""
+    for block in RECIPES[recipe]:
+        names = dict(training)
+        exec(compile(block, "composition.md", "exec"), names)
+        results = [names[n] for n in ("params", "updates", "average", "value") if n in names]
+        assert all(bool(jax.numpy.isfinite(leaf).all()) for leaf in jax.tree.leaves(results))

@@ -23,8 +23,8 @@ DEFAULT = "nominal-suite"
 def pretrained(
     name: str | Path = DEFAULT,
     *,
-    learning_rate: float | optax.Schedule = 1.0,
-    weight_decay: float = 0.0,
+    learning_rate: float | jax.Array | optax.Schedule = 1.0,
+    weight_decay: float | jax.Array = 0.0,
     labels: PyTree | Callable[[Params], PyTree] | None = None,
     guard: bool | optax.GradientTransformation | None = None,
     **options: Any,
@@ -39,9 +39,10 @@ def pretrained(
         name: one of `pretrained_names()`, or a `.safetensors` file of `l2ljax.save_optimizer`.
             Default: "nominal-suite", which knows no task and no number of steps; it reads `params`
             in `update`.
-        learning_rate: a factor on all updates, or a schedule of it.
+        learning_rate: a factor on all updates, or a schedule of it. It and `weight_decay` may be
+            arrays, traced ones too: `optax.inject_hyperparams(pretrained)(learning_rate=1.0)`.
         weight_decay: share of each parameter that is taken off in each step, times the learning
-            rate; needs `params` in `update`. 0 adds nothing to the chain.
+            rate; needs `params` in `update`. The number 0 adds nothing to the chain.
         labels: of a partition, such as the two LSTMs of "lstm-cifar10": a tree of its labels, or a
             function params -> labels. Default: by the parameters' names where those tell (keys that
             begin with "conv", "fc" or "dense"), else by rank: "conv" above two axes.
@@ -67,8 +68,10 @@ def pretrained(
     if not callable(learning_rate):
         check_number("learning_rate", learning_rate)
     check_number("weight_decay", weight_decay, what="a number of at least 0")
-    if weight_decay < 0:
+    if not isinstance(weight_decay, jax.Array) and weight_decay < 0:
         raise ValueError(f"weight_decay must be at least 0, got {short(weight_decay)}.")
+    if isinstance(options.get("options"), dict):  # how optax.inject_hyperparams passes them on
+        options |= options.pop("options")
     optimizer, meta_params = _rule(name, labels, options)
     complete = _complete(optimizer, meta_params, learning_rate, weight_decay)
     if guard is None or guard is False:
@@ -94,11 +97,12 @@ def _rule(name: Any, labels: Any, options: dict[str, Any]) -> tuple[LearnedOptim
 def _complete(
     optimizer: LearnedOptimizer,
     meta_params: MetaParams,
-    learning_rate: float | optax.Schedule,
-    weight_decay: float,
+    learning_rate: float | jax.Array | optax.Schedule,
+    weight_decay: float | jax.Array,
 ) -> optax.GradientTransformationExtraArgs:
     rule = optax.chain(optimizer.transform(meta_params), optax.scale(-1.0))  # Optax's sign
-    decay = [optax.add_decayed_weights(weight_decay)] if weight_decay else []
+    decays = isinstance(weight_decay, jax.Array) or weight_decay != 0
+    decay = [optax.add_decayed_weights(weight_decay)] if decays else []
     return optax.chain(rule, *decay, optax.scale_by_learning_rate(learning_rate))
 
 
