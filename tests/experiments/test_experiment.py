@@ -124,7 +124,7 @@ def test_weights_of_the_meta_loss():
     ("change", "words"),
     [
         ({"num_meta_update": 3}, "unknown: num_meta_update"),
-        ({"weights": "first"}, r"weights must be one of \['all', 'rising', 'last'\]"),
+        ({"weights": "first"}, r"weights must be one of \['all', 'rising', 'last', 'log_spaced'\]"),
         ({"optimizer": {"name": "adam"}}, "Unknown optimizer 'adam'"),
         (
             {"task": {"name": "cubic"}},

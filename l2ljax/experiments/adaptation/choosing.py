@@ -120,7 +120,8 @@ def _suited(
     task: Task, optimizer: LearnedOptimizer, params: Params, sizes: Sizes
 ) -> dict[str, Any]:
     batch = jax.tree.map(lambda p: jax.ShapeDtypeStruct((1, *p.shape), p.dtype), params)
-    if task.init_state is None and is_recordable(optimizer, batch):
+    alone = optimizer.coordinate_groups is not None  # whole tensors are no faster recorded
+    if task.init_state is None and alone and is_recordable(optimizer, batch):
         coordinates = sizes.num_tasks * _coordinates(params)
         share = max(LEAST_SHARE, min(1.0, COORDINATES / max(1, coordinates)))
         return {"name": truncated_bptt.__name__, "coordinate_share": share}
