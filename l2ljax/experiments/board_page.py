@@ -101,22 +101,28 @@ def page(cells: Cells) -> str:
     for num_steps in sorted({steps for steps, _, _ in cells}):
         for split, title in (("held_out", "held-out tasks"), ("train", "training tasks")):
             table = rows(cells, num_steps, split)
-            most = max([row["tasks"] for row in table if row["optimizer"] == REFERENCE], default=0)
-            ranked = [row for row in table if row["tasks"] == most]
+            whole = ranked(table)
             for tuned in (False, True):
-                mine = [row for row in ranked if (row["group"] == "tuned") == tuned]
+                mine = [row for row in whole if (row["group"] == "tuned") == tuned]
                 if mine:
                     kind = "tuned on each task" if tuned else "untuned"
                     parts.append(f"### {num_steps} steps, {title}, {kind}\n\n{markdown(mine)}")
-            gaps = [f"{row['optimizer']} ({row['tasks']})" for row in table if row not in ranked]
+            gaps = [f"{row['optimizer']} ({row['tasks']})" for row in table if row not in whole]
             if gaps:
+                most = whole[0]["tasks"] if whole else 0
                 parts.append(
                     f"Not ranked, with cells of fewer than {most} tasks: {', '.join(gaps)}.\n"
                 )
-            names = [row["optimizer"] for row in ranked if row["optimizer"] != REFERENCE]
+            names = [row["optimizer"] for row in whole if row["optimizer"] != REFERENCE]
             if names:
                 parts.append(by_task(cells, num_steps, split, names))
     return "\n".join(parts)
+
+
+def ranked(table: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The rows that have met every task that tuned Adam has."""
+    most = max([row["tasks"] for row in table if row["optimizer"] == REFERENCE], default=0)
+    return [row for row in table if row["tasks"] == most]
 
 
 def by_task(cells: Cells, num_steps: int, split: str, names: Sequence[str]) -> str:
@@ -142,7 +148,7 @@ def _draw_profile(cells: Cells, num_steps: int, folder: Path) -> Path:
 
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
     thresholds = np.geomspace(0.1, 10, 200)
-    for i, row in enumerate(rows(cells, num_steps, "held_out")[:10]):
+    for i, row in enumerate(ranked(rows(cells, num_steps, "held_out"))[:10]):
         found = task_ratios(cells, num_steps, row["optimizer"], "held_out")
         style = "-" if row["group"] != "tuned" else "--"
         axes.plot(
@@ -175,7 +181,7 @@ def _draw_curves(cells: Cells, num_steps: int, folder: Path) -> Path:
     figure, grid = plt.subplots(
         height, columns, figsize=(3.2 * columns, 2.4 * height), layout="constrained", squeeze=False
     )
-    optimizers = [row["optimizer"] for row in rows(cells, num_steps, "held_out")[:8]]
+    optimizers = [row["optimizer"] for row in ranked(rows(cells, num_steps, "held_out"))[:8]]
     for axes in grid.flat[len(names) :]:
         axes.set_axis_off()
     for name, axes in zip(names, grid.flat, strict=False):
