@@ -119,7 +119,7 @@ def page(cells: Cells) -> str:
     return "\n".join(parts)
 
 
-def ranked(table: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def ranked(table: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows that have met every task that tuned Adam has."""
     most = max([row["tasks"] for row in table if row["optimizer"] == REFERENCE], default=0)
     return [row for row in table if row["tasks"] == most]
