@@ -32,8 +32,10 @@ CLOSE = 0.75
 """How alike two names must be, of 1, for one to be taken for the other mistyped."""
 
 
-def hint(name: str, there: Iterable[str]) -> str:
+def hint(name: Any, there: Iterable[str]) -> str:
     """What was probably meant by a name that is not there, for a sentence; or nothing.
+
+    What is no string at all was meant to be something else.
 
     Example:
         >>> hint("lstm-mnits", ["lstm-mnist", "lstm-cifar10"])
@@ -41,6 +43,8 @@ def hint(name: str, there: Iterable[str]) -> str:
         >>> hint("adam", ["lstm-mnist"])
         ''
     """
+    if not isinstance(name, str):
+        return ""
     close = difflib.get_close_matches(name, list(there), n=1, cutoff=CLOSE)
     return f" (did you mean {close[0]}?)" if close else ""
 

@@ -116,7 +116,7 @@ WHERE_THEY_FAIL = {
     "lstm-quadratic": "anything but quadratics",
     "lstm-quadratic-all": "anything but quadratics",
     "lstm-quadratic-last": "behind Adam already on quadratics: a lesson, not a tool",
-    "nominal-suite": "see docs/board.md: tasks that want steps beyond exp(1) or below exp(-13)",
+    "nominal-suite": "parameters in units below 0.1; slow for 30 steps; see docs/board.md",
 }
 """Measured: docs/results.md, docs/robustness.md."""
 
