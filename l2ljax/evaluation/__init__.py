@@ -1,7 +1,6 @@
 """Honest measurement: rollouts, tuning, curves beside one another, statistics, reports."""
 
 from l2ljax.evaluation._rollouts import evaluate, rollouts
-from l2ljax.evaluation.curve_table import Comparison
 from l2ljax.evaluation.curves import Curve, compare
 from l2ljax.evaluation.statistics import differences, mean_ci95, summarise
 from l2ljax.evaluation.tuning import BASELINES, LEARNING_RATES, Tuning, tune, tune_inside
@@ -9,7 +8,6 @@ from l2ljax.evaluation.tuning import BASELINES, LEARNING_RATES, Tuning, tune, tu
 __all__ = [
     "BASELINES",
     "LEARNING_RATES",
-    "Comparison",
     "Curve",
     "Tuning",
     "compare",

@@ -92,8 +92,7 @@ def compare(
         on_done: called with each name as it is finished.
 
     Returns:
-        name -> `Curve`, learned ones first: a dict that also has `.table()` to print, `.plot()`
-        (a matplotlib figure) and a table in notebooks.
+        name -> `Curve`, learned ones first.
 
     Raises:
         ValueError: before anything is run, for a name that is both learned and a baseline, a rate
@@ -124,9 +123,7 @@ def compare(
         losses = np.asarray(found.losses, np.float64)
         return Curve(rate, losses, judged, expected, clusters, tuning)
 
-    from l2ljax.evaluation.curve_table import Comparison  # which needs this module
-
-    curves = Comparison()
+    curves = {}
     for name, tx in learned.items():
         curves[name] = measured(None, tx)
         on_done(name)

@@ -1,7 +1,6 @@
 """The outer loop: meta-training."""
 
 from l2ljax.training.faults import DivergenceError
-from l2ljax.training.logger import Logger
 from l2ljax.training.loop import meta_train
 from l2ljax.training.result import MetaTrainResult, load_run
 from l2ljax.training.step import MetaTrainState, init_state, meta_step
@@ -9,7 +8,6 @@ from l2ljax.training.validation import Validation
 
 __all__ = [
     "DivergenceError",
-    "Logger",
     "MetaTrainResult",
     "MetaTrainState",
     "Validation",

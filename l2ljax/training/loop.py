@@ -6,7 +6,7 @@ directory.
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from l2ljax.checks import check_key, check_kind, check_transform, short
 from l2ljax.parallel import any_process
 from l2ljax.parallel.meshes import moved_onto, outside_other_meshes
 from l2ljax.training.faults import DivergenceError, check_limits, given_up, why_given_up
-from l2ljax.training.logger import Logger, as_loggers, logging_to
 from l2ljax.training.progress import progress_bar
 from l2ljax.training.records import plain, training_record
 from l2ljax.training.result import MetaTrainResult
@@ -46,7 +45,6 @@ def meta_train(
     log_every: int = 10,
     progress: bool = False,
     hook: Hook | None = None,
-    logger: Logger | Sequence[Logger] | None = None,
 ) -> MetaTrainResult:
     """Trains a learned optimizer's meta-parameters.
 
@@ -85,8 +83,6 @@ def meta_train(
         progress: show a progress bar with the time left.
         hook: called with each record of the history, a dict. If it returns something true, the run
             stops after that update, with a checkpoint, as it does at a signal.
-        logger: or a list of them, called with (step, dict of floats) for each record and closed at
-            the end, also after an error.
 
     Returns:
         a `MetaTrainResult`. Records of its history have `update`, `meta_loss`, `meta_grad_norm`,
@@ -124,7 +120,6 @@ def meta_train(
     check_transform("meta_optimizer", meta_optimizer)
     check_key("key", key)
     _check_callables(validation, hook)
-    loggers = as_loggers(logger)
 
     with outside_other_meshes(getattr(estimator, "mesh", None)):
         if isinstance(validation, Validation):
@@ -139,22 +134,15 @@ def meta_train(
                 progress and jax.process_index() == 0, num_meta_updates, int(run.state.update)
             ) as bar,
             stop_signals() as stop,
-            logging_to(loggers) as log,
         ):
-            _train(run, bar, stop, hook, log)
+            _train(run, bar, stop, hook)
             result = run.result()
     if given_up(faults := jax.device_get(run.state.faults), limits):
         raise DivergenceError(why_given_up(faults, limits), result)
     return result
 
 
-def _train(
-    run: Run,
-    bar: Callable[..., Any],
-    stop: threading.Event,
-    hook: Hook | None,
-    log: Callable[[dict[str, Any]], None],
-) -> None:
+def _train(run: Run, bar: Callable[..., Any], stop: threading.Event, hook: Hook | None) -> None:
     """Updates until all are made, too many were not finite, or `stop` is set."""
     parts, counts = run.parts, run.counts
     update, previous = int(run.state.update), None
@@ -162,7 +150,6 @@ def _train(
 
     def record(entry):
         run.record(entry)
-        log(entry)
         if hook is not None and hook(dict(entry)):
             stop.set()
 
