@@ -52,7 +52,8 @@ def scale(axes: Any, curves: Sequence[np.ndarray], from_step: int) -> None:
         top = min(top, 1.5 * max(starts))
     ticks = tick_values(min(values.min(), top / 1.01), top)
     axes.set_ylim(ticks[0], top)
-    ticker = _pyplot().matplotlib.ticker
+    from matplotlib import ticker
+
     axes.yaxis.set_major_locator(ticker.FixedLocator(ticks))
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_locator(ticker.NullLocator())

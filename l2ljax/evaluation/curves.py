@@ -4,7 +4,7 @@ Hand-designed ones have their learning rate tuned on other draws than those repo
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,35 +19,9 @@ from l2ljax.evaluation._rollouts import (
     optimizee_keys,
     run,
 )
+from l2ljax.evaluation.comparison import Comparison
+from l2ljax.evaluation.curve import Curve
 from l2ljax.evaluation.tuning import BASELINES, LEARNING_RATES, MakeTransform, Tuning, search
-from l2ljax.words import shapes
-
-
-class Curve(NamedTuple):
-    """One optimizer's results.
-
-    Attributes:
-        learning_rate: `None` if learned.
-        losses: `[num_tasks, T + 1]`.
-        accuracy: of the final parameters, `[num_tasks]`, where it was asked for.
-        expected_loss: of the final parameters over more minibatches, `[num_tasks]`, likewise.
-        clusters: a label of each optimizee, `[num_tasks]`; those of one label are not independent
-            draws (crops of one photograph). `None`: all are.
-        tuning: how the learning rate was found, where it was.
-    """
-
-    learning_rate: float | None
-    losses: np.ndarray
-    accuracy: np.ndarray | None = None
-    expected_loss: np.ndarray | None = None
-    clusters: np.ndarray | None = None
-    tuning: Tuning | None = None
-
-    def __repr__(self) -> str:
-        """Shapes, and the mean final loss."""
-        rate = "learned" if self.learning_rate is None else f"{self.learning_rate:.4g}"
-        final = float(np.mean(self.losses[:, -1]))
-        return f"Curve(rate={rate}, losses={shapes(self.losses)}, mean final loss {final:.6g})"
 
 
 def compare(
@@ -66,7 +40,7 @@ def compare(
     cluster: Callable[[PyTree, Key], jax.Array] | None = None,
     at_once: int = 64,
     on_done: Callable[[str], None] = lambda name: None,
-) -> dict[str, Curve]:
+) -> Comparison:
     """Learned optimizers beside tuned baselines, on the same fresh optimizees.
 
     What diverges, or a rate that stays at the edge of its grid, is kept and flagged in the curves.
@@ -92,7 +66,7 @@ def compare(
         on_done: called with each name as it is finished.
 
     Returns:
-        name -> `Curve`, learned ones first.
+        name -> `Curve`, learned ones first, in a dict that has `table()` and `plot()`.
 
     Raises:
         ValueError: before anything is run, for a name that is both learned and a baseline, a rate
@@ -134,7 +108,7 @@ def compare(
             rate = tuning.learning_rate
         curves[name] = measured(rate, make_tx(rate), tuning)
         on_done(name)
-    return curves
+    return Comparison(curves, num_tuning_steps=num_tuning_steps)
 
 
 def _check(

@@ -39,6 +39,7 @@ LABELS = {
 __all__ = [
     "LABELS",
     "STYLES",
+    "draw_curves",
     "flags",
     "new_figure",
     "save_curves",
@@ -115,11 +116,21 @@ def save_curves(directory: str | Path, title: str | None = None, from_step: int 
     figure, panels = new_figure(size=(6.0, 5.0))
     axes = panels[0][0]
     summary, banded = _plot_curves(axes, directory, from_step, LABELS)
-    axes.set_title(f"{title or summary['task']}\n", fontsize=12)
+    _title(axes, title or summary["task"], summary, banded)
+    save_figure(figure, directory / (f"curves_from_{from_step}.png" if from_step else "curves.png"))
+
+
+def draw_curves(axes: Any, summary: Mapping[str, Any], columns: Mapping[str, np.ndarray]) -> None:
+    """Draws what `summary.json` and `curves.csv` hold on `axes`, as `save_curves` does."""
+    banded = _plot_columns(axes, summary, columns, 0, LABELS)
+    _title(axes, summary["task"], summary, banded)
+
+
+def _title(axes: Any, title: str, summary: Mapping[str, Any], banded: bool) -> None:
+    axes.set_title(f"{title}\n", fontsize=12)
     how = _how(summary) + (", 95 % confidence bands" if banded else "")
     axes.annotate(how, (0.5, 1.015), xycoords="axes fraction", ha="center", va="bottom", fontsize=9)
     legend(axes, fontsize=9)
-    save_figure(figure, directory / (f"curves_from_{from_step}.png" if from_step else "curves.png"))
 
 
 def save_panels(
@@ -168,6 +179,18 @@ def _plot_curves(
     """The curves of `directory` on `axes`; returns the summary, and whether there are bands."""
     summary = json.loads((directory / "summary.json").read_text())
     columns = _read_curves(directory / "curves.csv", from_step)
+    return summary, _plot_columns(axes, summary, columns, from_step, labels, rates)
+
+
+def _plot_columns(
+    axes: Any,
+    summary: Mapping[str, Any],
+    columns: Mapping[str, np.ndarray],
+    from_step: int,
+    labels: Mapping[str, str],
+    rates: bool = True,
+) -> bool:
+    """Curves on `axes`; returns whether there are bands."""
     num_steps = len(columns["step"])
     num_points = num_steps if num_steps <= MOST_POINTS else NUM_AVERAGES
     columns = {name: _averaged(column, num_points) for name, column in columns.items()}
@@ -199,7 +222,7 @@ def _plot_curves(
     axes.set_xlim(from_step, summary["num_steps"])
     axes.grid(alpha=0.25, which="both", linewidth=0.5)
     _mark_horizon(axes, summary, from_step)
-    return summary, banded
+    return banded
 
 
 def _mark_horizon(axes: Any, summary: Mapping[str, Any], from_step: int) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtrit
 
-from l2ljax.evaluation.curves import Curve
+from l2ljax.evaluation.curve import Curve
 
 LEAST = 5
 """Independent optimizees; of fewer no interval is told."""
@@ -111,6 +111,18 @@ def summarise(curve: Curve, tuned_at: int | None = None) -> dict[str, Any]:
         tuning["nonfinite"] = list(curve.tuning.nonfinite)
         numbers["tuning"] = tuning
     return numbers
+
+
+def columns(curves: Mapping[str, Curve]) -> dict[str, np.ndarray]:
+    """The columns of `curves.csv`: each optimizer's mean, 95 % interval and median, `[T + 1]`."""
+    found = {}
+    for name, curve in curves.items():
+        with np.errstate(invalid="ignore", over="ignore"):
+            found[f"{name}_mean"] = curve.losses.mean(axis=0)
+        low, high = mean_ci95(curve.losses, curve.clusters)
+        found[f"{name}_ci95_low"], found[f"{name}_ci95_high"] = low, high
+        found[f"{name}_median"] = median_of(curve.losses)
+    return found
 
 
 def differences(curves: Mapping[str, Curve], first: str) -> dict[str, Any]:

@@ -16,8 +16,8 @@ import optax
 
 from l2ljax.bundled import load_optimizer, weights_path
 from l2ljax.checks import check_number, check_positive_int
-from l2ljax.evaluation import BASELINES, Curve, compare, differences, mean_ci95, summarise
-from l2ljax.evaluation.statistics import median_of
+from l2ljax.evaluation import BASELINES, Curve, compare, differences, summarise
+from l2ljax.evaluation.statistics import columns as curve_columns
 from l2ljax.evaluation.tuning import MakeTransform
 from l2ljax.experiments.compared import check_beside, own_name
 from l2ljax.experiments.configuration import check_json, check_part
@@ -179,12 +179,7 @@ def write_results(
     """Writes `summary.json` and `curves.csv`: steps, each optimizer's mean, 95 % CI and median."""
     directory = Path(directory)
     make_directory(directory)
-    columns = {}
-    for name, curve in curves.items():
-        columns[f"{name}_mean"] = curve.losses.mean(axis=0)
-        low, high = mean_ci95(curve.losses, curve.clusters)
-        columns[f"{name}_ci95_low"], columns[f"{name}_ci95_high"] = low, high
-        columns[f"{name}_median"] = median_of(curve.losses)
+    columns = curve_columns(curves)
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")  # quotes a name with a comma
     lines.writerow(["step", *columns])

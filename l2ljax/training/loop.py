@@ -6,7 +6,7 @@ directory.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from l2ljax.checks import check_key, check_kind, check_transform, short
 from l2ljax.parallel import any_process
 from l2ljax.parallel.meshes import moved_onto, outside_other_meshes
 from l2ljax.training.faults import DivergenceError, check_limits, given_up, why_given_up
+from l2ljax.training.loggers import Logger, as_loggers, logging_to
 from l2ljax.training.progress import progress_bar
 from l2ljax.training.records import plain, training_record
 from l2ljax.training.result import MetaTrainResult
@@ -45,6 +46,7 @@ def meta_train(
     log_every: int = 10,
     progress: bool = False,
     hook: Hook | None = None,
+    logger: Logger | Sequence[Logger] | None = None,
 ) -> MetaTrainResult:
     """Trains a learned optimizer's meta-parameters.
 
@@ -83,11 +85,14 @@ def meta_train(
         progress: show a progress bar with the time left.
         hook: called with each record of the history, a dict. If it returns something true, the run
             stops after that update, with a checkpoint, as it does at a signal.
+        logger: one or several; each gets `log(update, {name: float})` for all records and `close()`
+            at the end, however the run ends. One that fails is warned of and left out.
 
     Returns:
         a `MetaTrainResult`. Records of its history have `update`, `meta_loss`, `meta_grad_norm`,
         `position` and `losses` (of the window; see the estimator), and the counts so far `skipped`
-        (updates), `diverged` (optimizees) and `restores`; or `update` and `validation_loss`.
+        (updates), `diverged` (optimizees) and `restores`; or `update` and `validation_loss`. All
+        have `seconds` since the run began, over all resumptions, the one thing not repeated.
         Metrics of an estimator of one's own may be nested. Numbers that are not finite are null.
 
     Raises:
@@ -120,6 +125,7 @@ def meta_train(
     check_transform("meta_optimizer", meta_optimizer)
     check_key("key", key)
     _check_callables(validation, hook)
+    loggers = as_loggers(logger) if jax.process_index() == 0 else []
 
     with outside_other_meshes(getattr(estimator, "mesh", None)):
         if isinstance(validation, Validation):
@@ -134,22 +140,27 @@ def meta_train(
                 progress and jax.process_index() == 0, num_meta_updates, int(run.state.update)
             ) as bar,
             stop_signals() as stop,
+            logging_to(loggers) as log,
         ):
-            _train(run, bar, stop, hook)
+            _train(run, bar, stop, hook, log)
             result = run.result()
     if given_up(faults := jax.device_get(run.state.faults), limits):
         raise DivergenceError(why_given_up(faults, limits), result)
     return result
 
 
-def _train(run: Run, bar: Callable[..., Any], stop: threading.Event, hook: Hook | None) -> None:
+def _train(
+    run: Run, bar: Callable[..., Any], stop: threading.Event, hook: Hook | None, log: Hook
+) -> None:
     """Updates until all are made, too many were not finite, or `stop` is set."""
     parts, counts = run.parts, run.counts
     update, previous = int(run.state.update), None
     stopped = given_up(jax.device_get(run.state.faults), parts.limits)
 
     def record(entry):
+        entry["seconds"] = round(run.seconds, 3)
         run.record(entry)
+        log(entry)
         if hook is not None and hook(dict(entry)):
             stop.set()
 

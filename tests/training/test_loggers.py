@@ -1,0 +1,72 @@
+"""Loggers get every record's numbers, are closed at any end, and cannot end a run."""
+
+import json
+
+import jax
+import optax
+import pytest
+
+from l2ljax.estimators import truncated_bptt
+from l2ljax.optimizers import lstm
+from l2ljax.tasks import quadratic
+from l2ljax.training import meta_train
+
+
+class Kept:
+    def __init__(self, fails=False):
+        self.rows, self.closed, self.fails, self.calls = [], 0, fails, 0
+
+    def log(self, step, values):
+        self.calls += 1
+        if self.fails:
+            raise OSError("no network")
+        self.rows.append((step, values))
+
+    def close(self):
+        self.closed += 1
+
+
+OPTIMIZER = lstm(hidden_sizes=(2,))
+ESTIMATOR = truncated_bptt(
+    quadratic(dim=2), OPTIMIZER, num_tasks=2, episode_length=2, unroll_length=2
+)
+
+
+def train(number=3, **options):
+    start = OPTIMIZER.init(jax.random.key(0))
+    options = {"num_meta_updates": number, "log_every": 1, **options}
+    return meta_train(ESTIMATOR, optax.sgd(0.1), start, jax.random.key(1), **options)
+
+
+def test_a_logger_gets_each_record_and_a_failing_one_only_warns(tmp_path):
+    good, bad = Kept(), Kept(fails=True)
+    with pytest.warns(UserWarning, match="Kept failed and gets no more records: OSError: no net"):
+        train(workdir=tmp_path, logger=[bad, good])
+    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()]
+    assert [step for step, _ in good.rows] == [r["update"] for r in records] == [1, 2, 3]
+    assert [v["meta_loss"] for _, v in good.rows] == [r["meta_loss"] for r in records]
+    assert (bad.calls, bad.closed, good.closed) == (1, 1, 1)
+
+
+def test_seconds_go_up_over_resuming(tmp_path):
+    train(2, workdir=tmp_path)
+    seconds = [record["seconds"] for record in train(4, workdir=tmp_path).history]
+    assert len(seconds) == 4
+    assert seconds == sorted(seconds)
+    assert seconds[0] > 0
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_logger_is_closed_when_the_run_fails(error):
+    def fail(record):
+        raise error
+
+    kept = Kept()
+    with pytest.raises(error):
+        train(logger=kept, hook=fail)
+    assert kept.closed == 1
+
+
+def test_what_is_no_logger_is_refused():
+    with pytest.raises(TypeError, match=r"log\(step, values\) and close\(\)"):
+        train(logger=print)
