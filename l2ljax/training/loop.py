@@ -85,14 +85,14 @@ def meta_train(
         progress: show a progress bar with the time left.
         hook: called with each record of the history, a dict. If it returns something true, the run
             stops after that update, with a checkpoint, as it does at a signal.
-        logger: one or several; each gets `log(update, {name: float})` for all records and `close()`
-            at the end, however the run ends. One that fails is warned of and left out.
+        logger: one or several; each gets `log(update, {name: float})` for all records, with
+            `seconds` since the run began, over all resumptions, and `close()` at the end, however
+            the run ends. One that fails is warned of and left out.
 
     Returns:
         a `MetaTrainResult`. Records of its history have `update`, `meta_loss`, `meta_grad_norm`,
         `position` and `losses` (of the window; see the estimator), and the counts so far `skipped`
-        (updates), `diverged` (optimizees) and `restores`; or `update` and `validation_loss`. All
-        have `seconds` since the run began, over all resumptions, the one thing not repeated.
+        (updates), `diverged` (optimizees) and `restores`; or `update` and `validation_loss`.
         Metrics of an estimator of one's own may be nested. Numbers that are not finite are null.
 
     Raises:
@@ -158,9 +158,8 @@ def _train(
     stopped = given_up(jax.device_get(run.state.faults), parts.limits)
 
     def record(entry):
-        entry["seconds"] = round(run.seconds, 3)
         run.record(entry)
-        log(entry)
+        log({**entry, "seconds": round(run.seconds, 3)})
         if hook is not None and hook(dict(entry)):
             stop.set()
 

@@ -10,7 +10,7 @@ import numpy as np
 from l2ljax.checks import path_name, short
 
 COUNTS = ("skipped", "diverged", "restores")
-OWN = {"update", "meta_loss", "meta_grad_norm", "validation_loss", "faults", "seconds", *COUNTS}
+OWN = {"update", "meta_loss", "meta_grad_norm", "validation_loss", "faults", *COUNTS}
 """Names in records that an estimator's metrics cannot have."""
 
 
