@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 from l2ljax import estimators, optimizers, tasks
 from l2ljax.base import GradientEstimator, LearnedOptimizer, Task
 from l2ljax.checks import check_choice, check_kind, short
+from l2ljax.experiments.configuration import DEEPEST
 from l2ljax.experiments.fields import WEIGHTS
 from l2ljax.experiments.meta_optimizers import META_OPTIMIZERS, check_free, takes
 from l2ljax.specification import call_with, check_arguments, check_mapping, find_builder
@@ -168,12 +169,14 @@ def with_own_names(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**config, **own}
 
 
-def _own_named(value: Any, builders: Builders) -> Any:
+def _own_named(value: Any, builders: Builders, depth: int = 0) -> Any:
+    if depth > DEEPEST:  # which building refuses, in a sentence
+        return value
     if isinstance(value, list | tuple):
-        return type(value)(_own_named(inner, builders) for inner in value)
+        return type(value)(_own_named(inner, builders, depth + 1) for inner in value)
     if not isinstance(value, Mapping):
         return value
-    out = {key: _own_named(inner, builders) for key, inner in value.items()}
+    out = {key: _own_named(inner, builders, depth + 1) for key, inner in value.items()}
     for key, there in (("name", builders), ("labels", optimizers.LABELS)):
         name = out.get(key)
         if isinstance(name, str) and name in there:

@@ -145,6 +145,16 @@ def test_bad_configurations_are_refused(change, words, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_what_is_nested_beyond_reason_is_refused_by_a_run(tmp_path):
+    """Whichever part of it looks into the value first."""
+    deep = []
+    for _ in range(5000):
+        deep = [deep]
+    config = TINY | {"meta_optimizer": TINY["meta_optimizer"] | {"clip_norm": deep}}
+    with pytest.raises(ValueError, match="nested too deeply: a configuration has 10 levels"):
+        experiment.run(config, tmp_path, command="python", progress=False)
+
+
 def test_missing_fields_are_named():
     """All at once."""
     config = {name: value for name, value in TINY.items() if name not in ("seed", "task")}
