@@ -36,7 +36,6 @@ SLOW = (
     "tests/estimators/test_es_exact.py::test_influence_balancing_misleads_truncation",
     "tests/estimators/test_es_exact.py::test_truncation_loses_influence",
     "tests/estimators/test_es_exact.py::test_unbiased_where_episodes_end_inside_windows",
-    "tests/estimators/test_es_exact.py::test_whole_episodes_are_the_same_for_all",
     "tests/estimators/test_es_options.py::test_all_diverged_is_nan",
     "tests/estimators/test_es_options.py::test_diverged_pairs_are_left_out",
     "tests/estimators/test_es_options.py::test_log_and_delta_losses",
@@ -129,8 +128,6 @@ SLOW = (
     "tests/optimizers/test_transform.py::test_a_learning_rate_scales_the_learned_optimizers_own_u",
     "tests/paper/test_gallery.py::test_pictures_are_those_of_a_plain_loop",
     "tests/paper/test_initial_weights.py",
-    "tests/paper/test_page.py",
-    "tests/paper/test_paper.py",
     "tests/storage/test_checkpoint.py::test_a_run_whose_newest_checkpoint_is_damaged_ends_as_if_i",
     "tests/storage/test_checkpoint.py::test_a_sharded_array_comes_back_sharded",
     "tests/tasks/test_convnet.py::test_accuracy_counts_each_image_once_in_batches_as_in_training",
@@ -165,6 +162,9 @@ SLOW = (
     "tests/training/test_same_run.py::test_another_run_is_refused",
 )
 
-LONG = (  # minutes: many random optimizers, and every figure of the paper at once
+LONG = (  # minutes: many random optimizers, whole episodes, and every kind of figure of the paper
+    "tests/estimators/test_es_exact.py::test_whole_episodes_are_the_same_for_all",
     "tests/estimators/test_recorded.py::test_the_public_check_passes_what_is_right",
+    "tests/paper/test_page.py",
+    "tests/paper/test_paper.py",
 )

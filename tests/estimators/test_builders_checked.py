@@ -23,7 +23,7 @@ ARGUMENTS = {
 """Those that builders need; the rest are their defaults."""
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", BUILDERS)
 def test_every_builder_passes_the_public_check(name):
     """With its defaults, on a convolution's kernel, a matrix and a vector."""
