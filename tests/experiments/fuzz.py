@@ -55,6 +55,8 @@ def small_configs() -> dict[str, dict[str, Any]]:
         if "dataset" in config["task"]:
             config["task"]["dataset"] = {"name": "digits", "split": "train[:40]"}
             config["task"]["batch_size"] = 2
+        if "num_perturbations" in config["estimator"]:
+            config["estimator"] |= {"num_perturbations": 2, "tasks": ["quadratic", "teacher-8"]}
         configs[path.stem] = json.loads(json.dumps(config))
     return configs
 

@@ -34,14 +34,7 @@ def load(path):
     return module.get_config().to_dict()
 
 
-LONG = {"nominal"}  # eight tasks to compile
-EACH_CONFIG = [
-    pytest.param(path, id=path.stem, marks=[pytest.mark.long] * (path.stem in LONG))
-    for path in CONFIGS
-]
-
-
-@pytest.mark.parametrize("path", EACH_CONFIG)
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_config_builds_and_makes_two_updates(path, tmp_path):
     """At reduced size, on the digits where it would need a data set from TFDS."""
     config = load(path)
@@ -53,6 +46,8 @@ def test_every_config_builds_and_makes_two_updates(path, tmp_path):
         config["task"]["dataset"] = {"name": "digits", "split": "train"}
     if "size" in config["task"]:
         config["task"] |= {"size": 16, "num_crops": 2}
+    if "num_perturbations" in config["estimator"]:
+        config["estimator"] |= {"num_perturbations": 2, "tasks": ["quadratic", "teacher-8"]}
     result = experiment.run(config, tmp_path, command="python", progress=False)
     assert np.isfinite(result.best_score)
     assert (tmp_path / "meta_params.safetensors").exists()
