@@ -1,6 +1,6 @@
 """From the name of a bundled optimizer to a complete Optax transformation, and what each is for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -171,13 +171,12 @@ def pretrained_table() -> PretrainedTable:
     rows = []
     for name in pretrained_names():
         optimizer, meta_params, metadata = load_optimizer(weights_path(name))
-        config = metadata.get("config", {})
         rows.append(
             {
                 "name": name,
                 "rule": metadata["optimizer"]["name"],
-                "trained_on": metadata.get("trained_on", _task(config.get("task", {}))),
-                "steps": metadata.get("steps", config.get("episode_length", "-")),
+                "trained_on": trained_on(metadata),
+                "steps": trained_steps(metadata) or "-",
                 "weights": sum(leaf.size for leaf in jax.tree.leaves(meta_params)),
                 "state_bytes": _state_bytes(optimizer, meta_params),
                 "fails": metadata.get("fails", WHERE_THEY_FAIL.get(name, "-")),
@@ -186,10 +185,24 @@ def pretrained_table() -> PretrainedTable:
     return PretrainedTable(rows)
 
 
-def _task(specification: dict[str, Any]) -> str:
-    data = specification.get("dataset", {})
-    of = f" of {data['name']}" if isinstance(data, dict) and "name" in data else ""
-    return f"{specification.get('name', '-')}{of}"
+def trained_on(metadata: Mapping[str, Any]) -> str:
+    """What weights were meta-trained on, in a few words: as their card says, else by their task.
+
+    Example:
+        >>> trained_on({"config": {"task": {"name": "mlp", "dataset": {"name": "mnist"}}}})
+        'mlp of mnist'
+    """
+    if "trained_on" in metadata:
+        return str(metadata["trained_on"])
+    task = metadata.get("config", {}).get("task", {})
+    data = task.get("dataset", {})
+    of = f" of {data['name']}" if isinstance(data, Mapping) and "name" in data else ""
+    return f"{task.get('name', 'unknown')}{of}"
+
+
+def trained_steps(metadata: Mapping[str, Any]) -> int | str | None:
+    """How many inner steps long their episodes were: as their card says, else by configuration."""
+    return metadata.get("steps", metadata.get("config", {}).get("episode_length"))
 
 
 def _state_bytes(optimizer: LearnedOptimizer, meta_params: MetaParams) -> int:

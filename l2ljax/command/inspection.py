@@ -10,10 +10,9 @@ import safetensors
 
 from l2ljax.bundled import read_sealed, weights_path
 from l2ljax.bundled.files import SEAL
-from l2ljax.bundled.ready import WHERE_THEY_FAIL
+from l2ljax.bundled.ready import WHERE_THEY_FAIL, trained_on
 from l2ljax.checks import shorten
 from l2ljax.command.arguments import Parser, add_json
-from l2ljax.command.listing import trained_on
 
 HELP = """\
 Tells what a weights file holds: its card, its sizes, its checksum.
@@ -74,6 +73,7 @@ def card(weights: str) -> dict[str, Any]:
     with safetensors.safe_open(path, framework="numpy") as file:
         seal = (file.metadata() or {}).get(SEAL)
     optimizer, name = metadata.get("optimizer"), Path(weights).name
+    known = "trained_on" in metadata or "config" in metadata
     return {
         "file": str(path),
         "bytes": len(content),
@@ -81,7 +81,7 @@ def card(weights: str) -> dict[str, Any]:
         "checksum": None if seal is None else json.loads(seal),
         "rule": optimizer.get("name") if isinstance(optimizer, Mapping) else None,
         "code": sorted(_own_code(optimizer)),
-        "trained_on": _or_none(lambda: trained_on(metadata["config"])),
+        "trained_on": _or_none(lambda: trained_on(metadata)) if known else None,
         "numbers": int(sum(tensor.size for tensor in tensors.values())),
         "tensors": {
             name: {"dtype": str(tensor.dtype), "shape": list(tensor.shape)}

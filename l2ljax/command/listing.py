@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from l2ljax.bundled import pretrained_names, read_sealed, weights_path
-from l2ljax.bundled.ready import WHERE_THEY_FAIL
+from l2ljax.bundled.ready import WHERE_THEY_FAIL, trained_on, trained_steps
 from l2ljax.command.arguments import Parser, add_json
 from l2ljax.command.configs import config_names, config_path
 from l2ljax.words import hint
@@ -31,33 +31,19 @@ def optimizers() -> list[dict[str, Any]]:
     found = []
     for name in pretrained_names():
         metadata, tensors = read_sealed(weights_path(name))
-        config = metadata.get("config", {})
-        task = trained_on(config)
+        task = trained_on(metadata)
         fails = metadata.get("fails", WHERE_THEY_FAIL.get(name))
         found.append(
             {
                 "name": name,
                 "rule": metadata["optimizer"]["name"],
                 "trained_on": task,
-                "steps": config.get("episode_length"),
+                "steps": trained_steps(metadata),
                 "weights": sum(tensor.size for tensor in tensors.values()),
                 "about": f"trained on {task}" + (f"; fails: {fails}" if fails else ""),
             }
         )
     return found
-
-
-def trained_on(config: Mapping[str, Any]) -> str:
-    """The task of a configuration, in a few words.
-
-    Example:
-        >>> trained_on({"task": {"name": "mlp", "dataset": {"name": "mnist"}}})
-        'mlp of mnist'
-    """
-    task = config.get("task", {})
-    data = task.get("dataset", {})
-    of = f" of {data['name']}" if isinstance(data, Mapping) and "name" in data else ""
-    return f"{task.get('name', 'unknown')}{of}"
 
 
 def _builders(builders: Mapping[str, Callable[..., Any]]) -> list[dict[str, Any]]:

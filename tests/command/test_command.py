@@ -14,7 +14,7 @@ import pytest
 import safetensors.numpy
 
 import l2ljax
-from l2ljax.command import main
+from l2ljax.command import inspection, listing, main
 from l2ljax.command.entry import COMMANDS
 from l2ljax.command.overrides import split_overrides
 
@@ -246,3 +246,14 @@ def test_export_of_a_run_that_left_checkpoints_alone(run, tmp_path):
     loaded, phi, _ = l2ljax.load_optimizer("w.safetensors")
     assert loaded is optimizer
     jax.tree.map(np.testing.assert_array_equal, phi, result.meta_params)
+
+
+def test_the_table_the_list_and_a_card_say_the_same_of_a_training():
+    """What a card says goes before the configuration, which may name a validation's task alone."""
+    table = {row["name"]: row for row in l2ljax.pretrained_table().rows}
+    for row in listing.optimizers():
+        shown = inspection.card(row["name"])["trained_on"]
+        assert row["trained_on"] == table[row["name"]]["trained_on"] == shown
+        assert row["steps"] == table[row["name"]]["steps"]
+    assert table["nominal-suite"]["trained_on"] == "17 training tasks of the suite"
+    assert table["nominal-suite"]["steps"] == "100 to 10,000"
