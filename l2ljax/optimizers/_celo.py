@@ -19,6 +19,7 @@ from l2ljax.optimizers.networks import LSTMCarry
 from l2ljax.optimizers.scheduler import (
     NUM_FEATURES,
     LossBuffer,
+    checked_num_steps,
     first_carry,
     fraction_features,
     fresh_losses,
@@ -93,7 +94,7 @@ def celo(
         >>> updates.shape
         (3, 2)
     """
-    check_positive_int("num_steps", num_steps, minimum=2)
+    checked_num_steps(num_steps)
     check_positive_int("hidden_size", hidden_size)
     check_positive_int("width", width)
     check_number("step_scale", step_scale)
@@ -109,12 +110,12 @@ def scale_by_celo(
 
     Args:
         meta_params: what `celo(...).init` or `from_published("celo", ...)` gives.
-        num_steps: length of training.
+        num_steps: length of training, at least 2.
         step_scale: factor on every step.
 
     Raises:
-        ValueError: if `meta_params` are not of the shapes that `celo` has; from `update`, without
-            `value=` or `params`.
+        ValueError: for another `num_steps`; if `meta_params` are not of the shapes that `celo` has;
+            from `update`, without `value=` or `params`.
         TypeError: from `init` and `update`, if a leaf is not of a real floating dtype.
 
     Example:
@@ -124,6 +125,7 @@ def scale_by_celo(
         ... )
     """
     _check_meta_params(meta_params)
+    num_steps = checked_num_steps(num_steps)
 
     def init(params: PyTree) -> CeloState:
         check_real_floating(params, "parameter")

@@ -19,10 +19,10 @@ from l2ljax.checks import (
     check_kind,
     check_like,
     check_number,
-    check_positive_int,
     check_sizes,
 )
 from l2ljax.optimizers.alone import tensors_alone
+from l2ljax.optimizers.blocks import BlockSize, checked_block_size
 from l2ljax.optimizers.features import newton_schulz, rms_normalized
 from l2ljax.optimizers.signs import negated
 from l2ljax.optimizers.tensor_network import (
@@ -126,7 +126,8 @@ def celo2(
     sizes = check_sizes("hidden_sizes", hidden_sizes)
     check_number("learning_rate", learning_rate)
     check_number("vector_factor", vector_factor)
-    _check_options(orthogonalize, vectors, block_size)
+    block_size = checked_block_size(block_size, DEFAULT_BLOCK_SIZE)
+    _check_options(orthogonalize, vectors)
 
     def transform(meta_params: MetaParams) -> optax.GradientTransformationExtraArgs:
         return negated(
@@ -153,7 +154,7 @@ def scale_by_celo2(
     hidden_sizes: Sequence[int] = (8, 8),
     orthogonalize: bool = True,
     vectors: Vectors = "network",
-    block_size: int | None = DEFAULT_BLOCK_SIZE,
+    block_size: BlockSize = "default",
 ) -> optax.GradientTransformationExtraArgs:
     """Replaces gradients by Celo2's steps of size one, signed as Optax's.
 
@@ -166,7 +167,7 @@ def scale_by_celo2(
         hidden_sizes: this and the other arguments are those of `celo2`.
         orthogonalize: as there.
         vectors: as there.
-        block_size: as there.
+        block_size: as there; "default" is its default.
 
     Returns:
         an Optax transformation with a `MomentsState`; it needs `params`, and ignores unknown extra
@@ -184,7 +185,8 @@ def scale_by_celo2(
         (3, 3)
     """
     sizes = check_sizes("hidden_sizes", hidden_sizes)
-    _check_options(orthogonalize, vectors, block_size)
+    block_size = checked_block_size(block_size, DEFAULT_BLOCK_SIZE)
+    _check_options(orthogonalize, vectors)
     return _celo2(meta_params, sizes, orthogonalize, vectors, block_size, 1.0, 1.0)
 
 
@@ -238,8 +240,6 @@ def _init(sizes: tuple[int, ...], key: jax.Array) -> MetaParams:
     return {"params": init_layers((sum(GROUPS.values()), *sizes, 3), key)}
 
 
-def _check_options(orthogonalize, vectors, block_size) -> None:
+def _check_options(orthogonalize, vectors) -> None:
     check_kind("orthogonalize", orthogonalize, bool)
     check_choice("vectors", vectors, get_args(Vectors))
-    if block_size is not None:
-        check_positive_int("block_size", block_size)

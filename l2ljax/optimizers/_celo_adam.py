@@ -20,6 +20,7 @@ from l2ljax.optimizers.networks import LSTMCarry
 from l2ljax.optimizers.scheduler import (
     NUM_FEATURES,
     LossBuffer,
+    checked_num_steps,
     first_carry,
     fresh_losses,
     init_linear,
@@ -78,7 +79,7 @@ def celo_adam(
         >>> bool((updates < 0).all())
         True
     """
-    check_positive_int("num_steps", num_steps, minimum=2)
+    checked_num_steps(num_steps)
     check_positive_int("hidden_size", hidden_size)
     check_number("step_scale", step_scale)
     scale = functools.partial(scale_by_celo_adam, num_steps=num_steps, step_scale=step_scale)
@@ -95,12 +96,12 @@ def scale_by_celo_adam(
 
     Args:
         meta_params: what `celo_adam(...).init` or `from_published("celo-adam", ...)` gives.
-        num_steps: length of training.
+        num_steps: length of training, at least 2.
         step_scale: factor on every step.
 
     Raises:
-        ValueError: if `meta_params` are not of the shapes that `celo_adam` has; from `update`,
-            without `value=`.
+        ValueError: for another `num_steps`; if `meta_params` are not of the shapes that
+            `celo_adam` has; from `update`, without `value=`.
         TypeError: from `init` and `update`, if a leaf is not of a real floating dtype.
 
     Example:
@@ -110,6 +111,7 @@ def scale_by_celo_adam(
         ... )
     """
     _check_meta_params(meta_params)
+    num_steps = checked_num_steps(num_steps)
 
     def zeros(params: PyTree) -> PyTree:
         return jax.tree.map(lambda p: jnp.zeros_like(p, dtype=jnp.float32), params)

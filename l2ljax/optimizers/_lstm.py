@@ -10,6 +10,7 @@ import optax
 
 from l2ljax.base import CoordinateGroup, LearnedOptimizer, MetaParams, Params, PyTree
 from l2ljax.checks import check_positive_int
+from l2ljax.optimizers.blocks import checked_block_size
 from l2ljax.optimizers.networks import CoordinatewiseLSTM
 from l2ljax.optimizers.preprocess import Preprocess, log_sign
 from l2ljax.optimizers.transform import (
@@ -70,7 +71,8 @@ def lstm(
         >>> meta_params["params"]["kernel_0"].shape
         (32, 10)
     """
-    check_update_options(block_size, max_update, nonfinite, hold_zeros)
+    block_size = checked_block_size(block_size, DEFAULT_BLOCK_SIZE)
+    check_update_options(max_update, nonfinite, hold_zeros)
     if reset_every is not None:
         check_positive_int("reset_every", reset_every)
     network = CoordinatewiseLSTM(

@@ -17,10 +17,10 @@ from l2ljax.base import CoordinateGroup, LearnedOptimizer, MetaParams, Params, P
 from l2ljax.checks import (
     check_like,
     check_number,
-    check_positive_int,
     check_real_floating,
     short,
 )
+from l2ljax.optimizers.blocks import BlockSize, checked_block_size
 from l2ljax.optimizers.leafwise import step_leaves
 from l2ljax.optimizers.networks import CoordinatewiseLSTM
 from l2ljax.optimizers.preprocess import given
@@ -94,7 +94,8 @@ def rnnprop(
         >>> bool(jnp.allclose(small, large, rtol=1e-3))
         True
     """
-    _check_options(output_scale, b1, b2, bias_correction, eps, block_size)
+    block_size = checked_block_size(block_size, DEFAULT_BLOCK_SIZE)
+    _check_options(output_scale, b1, b2, bias_correction, eps)
     network = _network(hidden_sizes, forget_bias, dtype, state_dtype)
 
     scale = functools.partial(
@@ -134,9 +135,9 @@ def scale_by_rnnprop(
     bias_correction: BiasCorrection = True,
     eps: float = 1e-16,
     forget_bias: float = 1.0,
-    dtype: jax.typing.DTypeLike = jnp.float32,
+    dtype: jax.typing.DTypeLike = "float32",
     state_dtype: jax.typing.DTypeLike | None = None,
-    block_size: int | None = DEFAULT_BLOCK_SIZE,
+    block_size: BlockSize = "default",
 ) -> optax.GradientTransformationExtraArgs:
     """Replaces gradients by RNNProp's steps, signed as Optax's: to be followed by a learning rate.
 
@@ -154,7 +155,7 @@ def scale_by_rnnprop(
         forget_bias: as there.
         dtype: as there.
         state_dtype: as there.
-        block_size: as there.
+        block_size: as there; "default" is its default.
 
     Returns:
         an Optax transformation; `params` and unknown extra arguments are ignored.
@@ -170,7 +171,8 @@ def scale_by_rnnprop(
         >>> updates.shape
         (3,)
     """
-    _check_options(output_scale, b1, b2, bias_correction, eps, block_size)
+    block_size = checked_block_size(block_size, DEFAULT_BLOCK_SIZE)
+    _check_options(output_scale, b1, b2, bias_correction, eps)
     network = _network(hidden_sizes, forget_bias, dtype, state_dtype)
     check_like(
         jax.eval_shape(functools.partial(_init, network), jax.random.key(0)),
@@ -226,9 +228,7 @@ def _init(network: CoordinatewiseLSTM, key: jax.Array) -> MetaParams:
     return jax.jit(network.init)(key, network.initial_carry(), jnp.zeros(2, network.dtype))
 
 
-def _check_options(
-    output_scale: Any, b1: Any, b2: Any, bias_correction: Any, eps: Any, block_size: Any
-) -> None:
+def _check_options(output_scale: Any, b1: Any, b2: Any, bias_correction: Any, eps: Any) -> None:
     check_number("output_scale", output_scale)
     for name, decay in (("b1", b1), ("b2", b2)):
         check_number(name, decay, what="a number of at least 0 and below 1")
@@ -239,5 +239,3 @@ def _check_options(
             f'bias_correction must be True, False or "constant", got {short(bias_correction)}.'
         )
     check_number("eps", eps, above=0)
-    if block_size is not None:
-        check_positive_int("block_size", block_size)

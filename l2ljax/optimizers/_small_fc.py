@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import optax
 
 from l2ljax.base import LearnedOptimizer, MetaParams
-from l2ljax.checks import check_like, check_number, check_positive_int, check_sizes
+from l2ljax.checks import check_like, check_number, check_sizes
 from l2ljax.optimizers.alone import tensors_alone
+from l2ljax.optimizers.blocks import BlockSize, checked_block_size
 from l2ljax.optimizers.features import TIME_SCALES, time_features
 from l2ljax.optimizers.signs import negated
 from l2ljax.optimizers.tensor_network import (
@@ -93,7 +94,8 @@ def small_fc(
         (3, 2)
     """
     sizes = check_sizes("hidden_sizes", hidden_sizes)
-    _check_options(step_scale, exp_scale, block_size)
+    block_size = checked_block_size(block_size, DEFAULT_BLOCK_SIZE)
+    _check_options(step_scale, exp_scale)
 
     def transform(meta_params: MetaParams) -> optax.GradientTransformationExtraArgs:
         return negated(scale_by_small_fc(meta_params, sizes, step_scale, exp_scale, block_size))
@@ -110,7 +112,7 @@ def scale_by_small_fc(
     hidden_sizes: Sequence[int] = (32, 32),
     step_scale: float | jax.Array = 1e-3,
     exp_scale: float | jax.Array = 1e-3,
-    block_size: int | None = DEFAULT_BLOCK_SIZE,
+    block_size: BlockSize = "default",
 ) -> optax.GradientTransformationExtraArgs:
     """Replaces gradients by small_fc's steps, signed as Optax's: to be followed by a learning rate.
 
@@ -119,7 +121,7 @@ def scale_by_small_fc(
         hidden_sizes: this and the other arguments are those of `small_fc`.
         step_scale: as there.
         exp_scale: as there.
-        block_size: as there.
+        block_size: as there; "default" is its default.
 
     Returns:
         an Optax transformation with a `MomentsState`; it needs `params`, and ignores unknown extra
@@ -137,7 +139,8 @@ def scale_by_small_fc(
         (3,)
     """
     sizes = check_sizes("hidden_sizes", hidden_sizes)
-    _check_options(step_scale, exp_scale, block_size)
+    block_size = checked_block_size(block_size, DEFAULT_BLOCK_SIZE)
+    _check_options(step_scale, exp_scale)
     check_like(
         jax.eval_shape(functools.partial(_init, sizes), jax.random.key(0)),
         meta_params,
@@ -184,8 +187,6 @@ def _init(sizes: tuple[int, ...], key: jax.Array) -> MetaParams:
     return {"params": init_layers((inputs, *sizes, 2), key), **decays}
 
 
-def _check_options(step_scale, exp_scale, block_size) -> None:
+def _check_options(step_scale, exp_scale) -> None:
     check_number("step_scale", step_scale)
     check_number("exp_scale", exp_scale)
-    if block_size is not None:
-        check_positive_int("block_size", block_size)

@@ -21,6 +21,7 @@ from l2ljax.optimizers.networks import LSTMCarry
 from l2ljax.optimizers.scheduler import (
     NUM_FEATURES,
     LossBuffer,
+    checked_num_steps,
     first_carry,
     fraction_features,
     fresh_losses,
@@ -111,7 +112,7 @@ def velo(
         >>> updates.shape
         (3, 2)
     """
-    check_positive_int("num_steps", num_steps, minimum=2)
+    checked_num_steps(num_steps)
     check_positive_int("hidden_size", hidden_size)
     check_positive_int("bank_size", bank_size)
     check_positive_int("width", width)
@@ -130,12 +131,12 @@ def scale_by_velo(
 
     Args:
         meta_params: what `velo(...).init` gives.
-        num_steps: length of training.
+        num_steps: length of training, at least 2.
         step_scale: factor on every step.
 
     Raises:
-        ValueError: if `meta_params` are not of the shapes that `velo` has; from `update`, without
-            `value=` or `params`.
+        ValueError: for another `num_steps`; if `meta_params` are not of the shapes that `velo` has;
+            from `update`, without `value=` or `params`.
         TypeError: from `init` and `update`, if a leaf is not of a real floating dtype.
 
     Example:
@@ -145,6 +146,7 @@ def scale_by_velo(
         ... )
     """
     _check_meta_params(meta_params)
+    num_steps = checked_num_steps(num_steps)
 
     def init(params: PyTree) -> VeLOState:
         check_real_floating(params, "parameter")

@@ -7,7 +7,7 @@ what `jax.vmap` over the parameter's axes gives (hidden axis first), one matrix 
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -110,10 +110,24 @@ class CoordinatewiseLSTM(nn.Module):
             check_float_dtype("state_dtype", self.state_dtype)
         super().__post_init__()
 
-    def __call__(
-        self, carry: tuple[LSTMCarry, ...], gradient: jax.Array | None = None
+    @nn.nowrap
+    def apply(self, *args: Any, method: Any = None, **options: Any) -> Any:
+        """flax's `apply`, of `step`: `apply(meta_params, carry, gradient)`.
+
+        The module itself cannot be called, or `optax.inject_hyperparams` took it for a schedule.
+        """
+        return super().apply(*args, method=method or type(self).step, **options)
+
+    @nn.nowrap
+    def init_with_output(self, *args: Any, method: Any = None, **options: Any) -> Any:
+        """flax's `init_with_output`, which `init` calls, of `step`."""
+        return super().init_with_output(*args, method=method or type(self).step, **options)
+
+    @nn.compact
+    def step(
+        self, carry: tuple[LSTMCarry, ...], gradient: jax.Array
     ) -> tuple[tuple[LSTMCarry, ...], jax.Array]:
-        """One step.
+        """One step, inside `apply`, `init` or another module.
 
         Args:
             carry: one `LSTMCarry` a layer, `[hidden, *shape]`.
@@ -121,23 +135,7 @@ class CoordinatewiseLSTM(nn.Module):
 
         Returns:
             the next carry and the additive update, `[*shape]` of `dtype`.
-
-        Raises:
-            TypeError: outside `apply` and `init`, where `optax.inject_hyperparams` calls it for a
-                schedule.
         """
-        if self.scope is None or gradient is None:
-            raise TypeError(
-                "A CoordinatewiseLSTM runs in network.apply(meta_params, carry, gradient); for "
-                'optax.inject_hyperparams give static_args=("network", "block_size"), or it takes '
-                "the network for a schedule."
-            )
-        return self._step(carry, gradient)
-
-    @nn.compact
-    def _step(
-        self, carry: tuple[LSTMCarry, ...], gradient: jax.Array
-    ) -> tuple[tuple[LSTMCarry, ...], jax.Array]:
         inputs = self.preprocess(jnp.asarray(gradient, self.dtype))
         one = jnp.ones_like(inputs[:1])
         next_carry = []

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from l2ljax.base import Key
+from l2ljax.checks import check_positive_int
 from l2ljax.optimizers.networks import LSTMCarry
 
 Arrays = dict[str, Any]
@@ -136,6 +137,20 @@ def init_linear(key: Key, num_inputs: int, num_outputs: int) -> Arrays:
     """Weights normal, cut at two standard deviations of 1 / sqrt(inputs), as Haiku's; biases 0."""
     w = jax.random.truncated_normal(key, -2, 2, (num_inputs, num_outputs), jnp.float32)
     return {"w": w / num_inputs**0.5, "b": jnp.zeros(num_outputs, jnp.float32)}
+
+
+def checked_num_steps(num_steps: Any) -> int:
+    """`num_steps`, of which time constants are made in float64, so before a step is compiled.
+
+    Raises:
+        ValueError: unless it is an integer of at least 2.
+    """
+    if isinstance(num_steps, jax.Array):
+        raise ValueError(
+            "num_steps must be an integer that is known when the step is compiled, got an array; "
+            'for optax.inject_hyperparams add static_args="num_steps".'
+        )
+    return check_positive_int("num_steps", num_steps, minimum=2)
 
 
 def _decays(num_steps: int) -> np.ndarray:

@@ -16,11 +16,10 @@ from l2ljax.checks import (
     check_choice,
     check_like,
     check_number,
-    check_positive_int,
     check_real_floating,
     short,
 )
-from l2ljax.optimizers.blocks import Step
+from l2ljax.optimizers.blocks import BlockSize, Step, checked_block_size
 from l2ljax.optimizers.leafwise import step_leaves
 from l2ljax.optimizers.networks import CoordinatewiseLSTM, LSTMCarry
 from l2ljax.optimizers.sharding import repeated_over
@@ -49,7 +48,7 @@ def scale_by_lstm(
     meta_params: MetaParams,
     network: CoordinatewiseLSTM,
     *,
-    block_size: int | None = DEFAULT_BLOCK_SIZE,
+    block_size: BlockSize = "default",
     max_update: float | jax.Array | None = None,
     nonfinite: NonFinite = "propagate",
     hold_zeros: bool = False,
@@ -81,8 +80,8 @@ def scale_by_lstm(
         network: the one-coordinate network.
         block_size: coordinates of one parameter updated at once: larger parameters take their turn
             block by block, which bounds temporary memory (about 1.3 kB a coordinate of a block,
-            for two layers of 20). `None`: all at once. See `l2ljax.optimizers.blocks` for how a
-            sharded parameter stays so.
+            for two layers of 20). "default": 65,536; `None`: all at once. See
+            `l2ljax.optimizers.blocks` for how a sharded parameter stays so.
         max_update: largest size of an update, for each coordinate and step: a larger one is cut to
             it (up to its rounding to the gradient's dtype), a smaller one stays as it is to the
             last bit. A cut update has a derivative of 0 with respect to `meta_params`, so
@@ -140,7 +139,7 @@ def add_lstm(
     meta_params: MetaParams,
     network: CoordinatewiseLSTM,
     *,
-    block_size: int | None = DEFAULT_BLOCK_SIZE,
+    block_size: BlockSize = "default",
     max_update: float | jax.Array | None = None,
     nonfinite: NonFinite = "propagate",
     hold_zeros: bool = False,
@@ -149,7 +148,8 @@ def add_lstm(
 
     Its arguments, state and errors are those of `scale_by_lstm`.
     """
-    check_update_options(block_size, max_update, nonfinite, hold_zeros)
+    block_size = checked_block_size(block_size, DEFAULT_BLOCK_SIZE)
+    check_update_options(max_update, nonfinite, hold_zeros)
     if not isinstance(network, CoordinatewiseLSTM):
         raise TypeError(f"network must be a CoordinatewiseLSTM, got {short(network)}.")
     # Shapes do not depend on the factors, which may be arrays (`optax.inject_hyperparams`).
@@ -224,14 +224,12 @@ def _bounded(
     return carry, jnp.clip(update, -max_update, max_update)
 
 
-def check_update_options(block_size: Any, max_update: Any, nonfinite: Any, hold_zeros: Any) -> None:
+def check_update_options(max_update: Any, nonfinite: Any, hold_zeros: Any) -> None:
     """Refuses options of `scale_by_lstm` that are not of their kinds.
 
     Raises:
         ValueError: naming the argument, what was given and what was expected.
     """
-    if block_size is not None:
-        check_positive_int("block_size", block_size)
     if max_update is not None:
         check_number("max_update", max_update, above=0)
     check_choice("nonfinite", nonfinite, get_args(NonFinite))

@@ -16,6 +16,7 @@ from lstm_cases import (
     meta_params_of,
 )
 
+from l2ljax import optimizers
 from l2ljax.optimizers import lstm
 from l2ljax.optimizers.transform import (
     ScaleByLSTMState,
@@ -196,18 +197,45 @@ def test_gradients_unlike_the_parameters_are_refused(gradient):
         TX.update(gradient, TX.init(draw(0)))
 
 
-def test_a_network_taken_for_a_schedule_says_what_to_do_and_that_works():
-    """`optax.inject_hyperparams` calls what can be called, unless it is told not to."""
-    arguments = (linear_meta_params(-1.0, 0.0), LINEAR)
-    wrong = optax.inject_hyperparams(scale_by_lstm)(*arguments, max_update=0.5)
-    with pytest.raises(TypeError, match=r'give static_args=\("network", "block_size"\)'):
-        wrong.init(jnp.zeros(1))
-    make = optax.inject_hyperparams(scale_by_lstm, static_args=("network", "block_size"))
-    tx = make(*arguments, max_update=0.5)
+def test_factors_are_injected_in_optaxs_usual_way():
+    """`optax.inject_hyperparams` calls what can be called, and makes arrays of numbers."""
+    tx = optax.inject_hyperparams(scale_by_lstm)(
+        linear_meta_params(-1.0, 0.0), LINEAR, max_update=0.5
+    )
     state = tx.init(jnp.zeros(1))
     assert jax.jit(tx.update)(jnp.float32([8.0]), state)[0] == 0.5
     state = optax.tree.set(state, max_update=jnp.float32(0.25))
     assert jax.jit(tx.update)(jnp.float32([8.0]), state)[0] == 0.25
+
+
+@pytest.mark.parametrize(
+    "name", ["rnnprop", "small_fc", "celo2", "nominal", "celo", "celo_adam", "velo"]
+)
+def test_every_rule_is_injected(name):
+    """By its defaults alone; where a length is wanted, the sentence's advice works."""
+    length = {"num_steps": 50} if name in ("celo", "celo_adam", "velo") else {}
+    meta_params = getattr(optimizers, name)(**length).init(jax.random.key(0))
+    scale_by = getattr(optimizers, f"scale_by_{name}")
+    params, inject = {"w": jnp.ones((3, 2))}, optax.inject_hyperparams
+    if length:
+        with pytest.raises(ValueError, match='add static_args="num_steps"'):
+            inject(scale_by)(meta_params, **length).init(params)
+    static = {"static_args": "num_steps"} if length else {}
+    tx, plain = inject(scale_by, **static)(meta_params, **length), scale_by(meta_params, **length)
+    value = jnp.float32(1.0)
+    updates, _ = jax.jit(tx.update)(params, tx.init(params), params, value=value)
+    expected, _ = jax.jit(plain.update)(params, plain.init(params), params, value=value)
+    np.testing.assert_allclose(updates["w"], expected["w"], rtol=1e-5)
+
+
+def test_an_injected_block_size_says_what_to_do_and_that_works():
+    arguments = (linear_meta_params(-1.0, 0.0), LINEAR)
+    with pytest.raises(ValueError, match='add static_args="block_size"'):
+        optax.inject_hyperparams(scale_by_lstm)(*arguments, block_size=2).init(jnp.zeros(3))
+    make = optax.inject_hyperparams(scale_by_lstm, static_args="block_size")
+    tx = make(*arguments, block_size=2)
+    updates, _ = jax.jit(tx.update)(jnp.float32([8.0, 4.0, 2.0]), tx.init(jnp.zeros(3)))
+    np.testing.assert_allclose(updates, [2.0, 1.0, 0.5])  # LINEAR's output is scaled by 1 / 4
 
 
 def test_apply_if_finite_skips_the_whole_step():
