@@ -70,6 +70,7 @@ def test_import_is_light():
         "skimage",
         "ml_collections",
         "absl.app",
+        "scipy.special",
     ]
     code = f"import sys, l2ljax; print([m for m in {heavy} if m in sys.modules])"
     out = subprocess.run(

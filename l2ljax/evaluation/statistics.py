@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from scipy.special import stdtrit
 
 from l2ljax.evaluation.curve import Curve
 
@@ -47,6 +46,8 @@ def mean_ci95(
         >>> round(float(low), 3), round(float(high), 3)
         (1.037, 4.963)
     """
+    from scipy.special import stdtrit  # a third of a second that `import l2ljax` need not take
+
     values = np.asarray(values, np.float64)
     n = values.shape[0]
     labels = np.arange(n) if clusters is None else np.unique(clusters, return_inverse=True)[1]
