@@ -60,3 +60,14 @@ def set_up_devices(
         jax.distributed.initialize()
     elif devices is not None:
         jax.config.update("jax_num_cpu_devices", devices)
+
+
+def idle_cores() -> str | None:
+    """A line that tells how to use all of a CPU's cores, where they are one device."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    if jax.default_backend() != "cpu" or jax.device_count() > 1 or (cores or 1) < 2:
+        return None
+    return (
+        f"This CPU's {cores} cores are one device; --devices={cores} makes each its own, which is "
+        "1.4 to 1.6 times as fast where coordinates are many (docs/performance.md)."
+    )

@@ -8,7 +8,7 @@ from l2ljax.command.arguments import Parser, add_quiet, integer, sayer
 from l2ljax.command.configs import make_config
 from l2ljax.command.ending import GAVE_UP, STOPPED
 from l2ljax.command.overrides import split_overrides, with_overrides
-from l2ljax.command.process import set_up, set_up_devices
+from l2ljax.command.process import idle_cores, set_up, set_up_devices
 from l2ljax.training.faults import DivergenceError
 from l2ljax.training.result import MetaTrainResult
 
@@ -81,6 +81,8 @@ def run(words: Sequence[str], typed: str) -> int:
     )
     from l2ljax.experiments.experiment import run as run_experiment
 
+    if arguments.devices is None and (line := idle_cores()) is not None:
+        sayer(arguments.quiet)(line)
     try:
         result = run_experiment(
             config,
