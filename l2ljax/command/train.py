@@ -81,8 +81,10 @@ def run(words: Sequence[str], typed: str) -> int:
     )
     from l2ljax.experiments.experiment import run as run_experiment
 
-    if arguments.devices is None and (line := idle_cores()) is not None:
-        sayer(arguments.quiet)(line)
+    def begin() -> None:
+        if arguments.devices is None and (line := idle_cores()) is not None:
+            sayer(arguments.quiet)(line)
+
     try:
         result = run_experiment(
             config,
@@ -91,6 +93,7 @@ def run(words: Sequence[str], typed: str) -> int:
             data_dir=arguments.data_dir,
             num_devices=arguments.devices,
             progress=not arguments.quiet,
+            begin=begin,
         )
     except DivergenceError as error:
         print(f"DivergenceError: {error}", file=sys.stderr)

@@ -6,7 +6,7 @@ have. Parts that have a choice are specifications: a `name` and the builder's ar
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -146,6 +146,7 @@ def run(
     data_dir: str | None = None,
     num_devices: int | None = None,
     progress: bool = True,
+    begin: Callable[[], None] = lambda: None,
 ) -> MetaTrainResult | None:
     """Meta-trains in `workdir`, resuming where an earlier run stopped.
 
@@ -158,6 +159,7 @@ def run(
         data_dir: where TFDS finds its data sets; default: `TFDS_DATA_DIR`, or TFDS's own.
         num_devices: as in `build`. A run may be resumed on another number.
         progress: show a progress bar.
+        begin: called when all has been checked and training begins.
 
     Returns:
         the result, or `None` if the run was finished before.
@@ -182,6 +184,7 @@ def run(
         if config.get("initial") is not None:
             meta_params = load_meta_params(config["initial"], like=meta_params)
     first_process_first(lambda: claim(workdir, config, optional))
+    begin()
     result = meta_train(
         experiment.estimator,
         experiment.meta_optimizer,
