@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -55,7 +56,7 @@ def test_partitions_are_saved_with_labels_of_every_kind(own, tmp_path):
         save_optimizer(tmp_path / "w.safetensors", optimizer, phi)
         loaded, loaded_phi, _ = load_optimizer(tmp_path / "w.safetensors")
         found, expected = updates(loaded, loaded_phi, gradient), updates(optimizer, phi, gradient)
-        jax.tree.map(np.testing.assert_array_equal, found, expected)
+        chex.assert_trees_all_equal(found, expected)
         np.testing.assert_array_equal(found["v"], 3.0)
     conv_fc = l2ljax.partition({"conv": members["a"]}, l2ljax.optimizers.conv_fc_labels)
     assert conv_fc.specification["labels"] == "conv_fc"

@@ -2,6 +2,7 @@
 
 import json
 
+import chex
 import jax
 import numpy as np
 import optax
@@ -38,7 +39,7 @@ def test_round_trip(saved):
     """The same optimizer, meta-parameters bit by bit, and the metadata."""
     path, meta_params = saved
     optimizer, loaded, metadata = load_optimizer(path)
-    jax.tree.map(np.testing.assert_array_equal, loaded, meta_params)
+    chex.assert_trees_all_equal(loaded, meta_params)
     assert metadata == {"seed": 3, "optimizer": SPECIFICATION}
     gradients = {"w": np.float32([1.0, -2.0])}
     updates = [

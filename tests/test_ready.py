@@ -1,5 +1,6 @@
 """`pretrained`: one line to a complete transformation, in AdamW's order."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -115,4 +116,4 @@ def test_without_a_name_it_is_the_one_without_anything_to_tune():
         for scale in (1.0, 1e3)
     ]
     assert all(0 < np.abs(leaf).max() <= 5 * np.e for leaf in jax.tree.leaves(updates))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-7), *updates)
+    chex.assert_trees_all_close(*updates, rtol=1e-2, atol=1e-7)

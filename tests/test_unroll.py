@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -106,7 +107,7 @@ def test_is_the_python_loop(make_tx):
         np.testing.assert_allclose(losses, expected_losses, rtol=1e-9)
         jax.tree.map(lambda a, e: np.testing.assert_allclose(a, e, 1e-9), final.params, expected)
         assert shapes_and_dtypes(final) == shapes_and_dtypes(state)
-        jax.tree.map(np.testing.assert_array_equal, final.instance, state.instance)
+        chex.assert_trees_all_equal(final.instance, state.instance)
 
 
 def test_equal_keys_give_equal_optimizees_and_minibatches_whatever_the_transform():
@@ -120,7 +121,7 @@ def test_equal_keys_give_equal_optimizees_and_minibatches_whatever_the_transform
     )
     expected = by_sgd(keys[0], keys[1])
     for other in others:
-        jax.tree.map(np.testing.assert_array_equal, other(keys[0], keys[1]), expected)
+        chex.assert_trees_all_equal(other(keys[0], keys[1]), expected)
     _, again = by_sgd(keys[0], keys[2])
     assert len({*expected[1].tolist(), *again.tolist()}) == 10  # no minibatch comes twice
 
@@ -128,7 +129,7 @@ def test_equal_keys_give_equal_optimizees_and_minibatches_whatever_the_transform
 def test_init_optimizee_draws_by_key():
     tx = optax.sgd(0.1)
     one, same, other = (init_optimizee(NOISY, tx, jax.random.key(seed)) for seed in (0, 0, 1))
-    jax.tree.map(np.testing.assert_array_equal, one, same)
+    chex.assert_trees_all_equal(one, same)
     assert not np.allclose(one.instance[0], other.instance[0])
     assert not np.allclose(one.params["a"], other.params["a"])
 

@@ -7,8 +7,8 @@ import re
 import shlex
 from pathlib import Path
 
+import chex
 import jax
-import numpy as np
 import optax
 import pytest
 import safetensors.numpy
@@ -245,7 +245,7 @@ def test_export_of_a_run_that_left_checkpoints_alone(run, tmp_path):
     assert "as of meta-update 2" in out
     loaded, phi, _ = l2ljax.load_optimizer("w.safetensors")
     assert loaded is optimizer
-    jax.tree.map(np.testing.assert_array_equal, phi, result.meta_params)
+    chex.assert_trees_all_equal(phi, result.meta_params)
 
 
 def test_the_table_the_list_and_a_card_say_the_same_of_a_training():

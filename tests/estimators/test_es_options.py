@@ -1,5 +1,6 @@
 """Options of evolution strategies: staggered tasks, other objectives, divergence, errors."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -103,7 +104,7 @@ def test_log_and_delta_losses():
         windows(pes(t, OPTIMIZER, loss_transform="log", **SOME), PHI, 2)[1][1]
         for t in (TASK, scaled)
     ]
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), *logs)
+    chex.assert_trees_all_close(*logs, rtol=1e-3, atol=1e-4)
 
 
 def test_sign_of_the_difference():
@@ -114,7 +115,7 @@ def test_sign_of_the_difference():
                         num_perturbations=50, sigma=0.1), PHI, 1)[0][1]
         for t in (TASK, scaled)
     )  # fmt: skip
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), plain, large)
+    chex.assert_trees_all_close(plain, large, rtol=1e-6)
     # E sign(g . eps) eps / (2 sigma^2) = sqrt(2 / pi) g / |g| / (2 sigma).
     expected = np.sqrt(2 / np.pi) / np.sqrt(5) / 0.2
     assert float(plain["a"]) == pytest.approx(expected, rel=0.4)

@@ -5,6 +5,7 @@ import os
 import signal
 import types
 
+import chex
 import jax
 import numpy as np
 import optax
@@ -100,7 +101,7 @@ def test_files_and_outcome(tmp_path):
     result = adapt(workdir=tmp_path / "run", command="as typed", tell=said.append)
     optimizer, meta_params, card = l2ljax.load_optimizer(result.path)
     assert optimizer is RULE
-    jax.tree.map(np.testing.assert_array_equal, meta_params, result.meta_params)
+    chex.assert_trees_all_equal(meta_params, result.meta_params)
     assert card["command"] == "as typed"
     assert card["num_meta_updates"] == result.num_meta_updates == 3
     assert card["settings"]["num_eval_tasks"] == 5
@@ -109,7 +110,7 @@ def test_files_and_outcome(tmp_path):
     assert card["evaluation"]["optimizers"]["sgd"]["learning_rate"] > 0
     assert l2ljax.load_run(tmp_path / "run").num_meta_updates == 3
     begun = l2ljax.load_optimizer(tmp_path / "run" / "start.safetensors")
-    jax.tree.map(np.testing.assert_array_equal, begun[1], RULE.init(jax.random.key(0)))
+    chex.assert_trees_all_equal(begun[1], RULE.init(jax.random.key(0)))
     summary = json.loads((tmp_path / "run" / "evaluation" / "summary.json").read_text())
     assert list(summary["optimizers"]) == ["start", "adapted", "sgd"]
     assert result.validation[0]["update"] == 0
@@ -122,7 +123,7 @@ def test_files_and_outcome(tmp_path):
     with pytest.raises(ValueError, match=r"adapted.safetensors already, and nothing is overwr"):
         adapt(workdir=tmp_path / "run")
     again = adapt()  # the same numbers without a directory
-    jax.tree.map(np.testing.assert_array_equal, again.meta_params, result.meta_params)
+    chex.assert_trees_all_equal(again.meta_params, result.meta_params)
     assert again.path is None
 
 
@@ -132,7 +133,7 @@ def test_weights_to_start_from_are_a_candidate(rate):
     result = adapt(meta_optimizer=optax.sgd(-rate), num_meta_updates=60)
     assert not result.changed
     assert result.ended == ("diverged" if np.isinf(rate) else "done")
-    jax.tree.map(np.testing.assert_array_equal, result.meta_params, RULE.init(jax.random.key(0)))
+    chex.assert_trees_all_equal(result.meta_params, RULE.init(jax.random.key(0)))
     assert "kept unchanged" in result.verdict
     np.testing.assert_array_equal(*(result.curves[n].losses for n in ("start", "adapted")))
 

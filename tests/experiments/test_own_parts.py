@@ -4,6 +4,7 @@ import csv
 import json
 import pickle
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -257,4 +258,4 @@ def test_across_processes_goes_the_specification():
     assert l2ljax.optimizers.build(pickle.loads(sent)) is optimizer
     state = optimizer.transform(optimizer.init(jax.random.key(0))).init(jnp.ones(2))
     back = pickle.loads(pickle.dumps(state))
-    jax.tree.map(np.testing.assert_array_equal, back, state)
+    chex.assert_trees_all_equal(back, state)

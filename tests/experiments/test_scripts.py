@@ -9,8 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-import jax
-import numpy as np
+import chex
 import pytest
 
 from l2ljax.bundled import load_optimizer
@@ -163,7 +162,7 @@ def test_two_processes_train_as_one(tmp_path):
     one, two = (
         load_optimizer(tmp_path / name / "meta_params.safetensors")[1] for name in ("one", "two")
     )
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), one, two)
+    chex.assert_trees_all_close(one, two, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.slow

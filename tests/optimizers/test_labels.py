@@ -2,6 +2,7 @@
 
 import json
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -57,9 +58,9 @@ def test_a_specification_builds_the_partition_it_describes():
     text = json.dumps(SPECIFICATION)
     for specification in (SPECIFICATION, json.loads(text)):
         built = build(specification)
-        jax.tree.map(np.testing.assert_array_equal, built.init(jax.random.key(1)), expected)
+        chex.assert_trees_all_equal(built.init(jax.random.key(1)), expected)
         updates = [one_update(optimizer, expected) for optimizer in (built, by_hand)]
-        jax.tree.map(np.testing.assert_array_equal, *updates)
+        chex.assert_trees_all_equal(*updates)
     assert json.dumps(SPECIFICATION) == text
 
 
@@ -76,9 +77,9 @@ def test_weights_files_name_a_partition(tmp_path):
     save_optimizer(path, SPECIFICATION, meta_params)
     optimizer, loaded, metadata = load_optimizer(path)
     assert metadata == {"optimizer": SPECIFICATION}
-    jax.tree.map(np.testing.assert_array_equal, loaded, meta_params)
+    chex.assert_trees_all_equal(loaded, meta_params)
     updates = [one_update(optimizer, loaded), one_update(build(SPECIFICATION), meta_params)]
-    jax.tree.map(np.testing.assert_array_equal, *updates)
+    chex.assert_trees_all_equal(*updates)
 
 
 def test_a_partition_is_meta_trained_on_a_convnet():

@@ -1,5 +1,6 @@
 """The coordinatewise LSTM, against an LSTM in NumPy and float64 that serves one coordinate."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -84,7 +85,7 @@ def test_a_whole_parameter_is_the_vmap_of_one_coordinate():
     vmapped = jax.vmap(jax.vmap(one, in_axes=-1, out_axes=-1), in_axes=-1, out_axes=-1)
     whole, each = one(carry, gradient), vmapped(carry, gradient)
     assert jax.tree.map(jnp.shape, whole) == jax.tree.map(jnp.shape, each)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), whole, each)
+    chex.assert_trees_all_close(whole, each, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("forget_bias", [-1.0, 0.0, 1.0, 3.0])

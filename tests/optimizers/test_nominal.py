@@ -1,5 +1,6 @@
 """The trusted step: its bounds, Adam as its start, and no scale of the gradient's own."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,7 +37,7 @@ def test_with_a_network_of_zeros_it_is_adam_at_its_base_rate():
     meta_params["layers"][-1]["bias"] = jnp.array([0.0, 0.0, -99.0, 99.0, -99.0, -99.0])
     ours = run(OPTIMIZER.transform(meta_params), gradients())
     adam = run(optax.adam(float(np.exp(-6.0)), b1=0.9, b2=0.999), gradients())
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), ours, adam)
+    chex.assert_trees_all_close(ours, adam, rtol=1e-4)
 
 
 def test_it_comes_to_rest():
@@ -63,7 +64,7 @@ def test_no_meta_parameters_step_further_than_the_bound(seed):
 def test_the_scale_of_the_gradient_makes_no_difference():
     meta_params = OPTIMIZER.init(jax.random.key(1))
     plain, scaled = (run(OPTIMIZER.transform(meta_params), gradients(s)) for s in (1.0, 1e4))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-7), plain, scaled)
+    chex.assert_trees_all_close(plain, scaled, rtol=2e-3, atol=1e-7)
 
 
 def test_it_is_optaxs_sign_before_and_complete_after():

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import chex
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -50,7 +51,7 @@ def test_members_do_what_they_do_alone(labels):
         mine = [{name: draw(seed)[name] for name in names} for seed in range(3)]
         alone = two_updates(MEMBERS[label].transform(META_PARAMS[label]), mine[0], mine[1:])
         for name in names:
-            jax.tree.map(np.testing.assert_array_equal, updates[name], alone[name])
+            chex.assert_trees_all_equal(updates[name], alone[name])
 
 
 def test_members_keep_state_of_their_own_parameters_only():
@@ -74,7 +75,7 @@ def test_each_member_has_meta_params_of_its_own():
         two_updates(optimizer.transform(phi), draw(0), [draw(1), draw(2)])
         for phi in (META_PARAMS, changed)
     )
-    jax.tree.map(np.testing.assert_array_equal, before["conv"], after["conv"])
+    chex.assert_trees_all_equal(before["conv"], after["conv"])
     assert not np.isclose(before["head"], after["head"])
     assert not np.isclose(before["dense"], after["dense"]).any()
 

@@ -1,5 +1,6 @@
 """`from_published` and `load_published`: others' arrays become optimizers that take their steps."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -154,7 +155,7 @@ def test_files_give_what_the_arrays_give(kind, suffix, tmp_path):
     optimizer, meta_params = load_published(kind, path, **options)
     expected_optimizer, expected = from_published(kind, given, **options)
     assert optimizer is expected_optimizer
-    jax.tree.map(np.testing.assert_array_equal, meta_params, expected)
+    chex.assert_trees_all_equal(meta_params, expected)
 
 
 @every_kind
@@ -247,7 +248,7 @@ def test_names_with_slashes_are_the_same_names(name):
     """The reference's weights, `lstm_1/w_gates`, are those of the files, `lstm_1.w_gates`."""
     _, from_reference = from_published("l2l", weights(name))
     _, from_file = from_published("l2l", arrays(DM_LSTMS[name]))
-    jax.tree.map(np.testing.assert_array_equal, from_reference, from_file)
+    chex.assert_trees_all_equal(from_reference, from_file)
 
 
 def deepminds_quadratics(dim=10, batch=128):

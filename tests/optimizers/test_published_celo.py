@@ -1,5 +1,6 @@
 """Celo's published weights, in both formats that there are, take the official code's steps."""
 
+import chex
 import jax
 import numpy as np
 import optax
@@ -24,7 +25,7 @@ def test_both_formats_are_the_same_weights(kind):
     assert optimizer is same_optimizer
     assert optimizer.specification["num_steps"] == 100
     assert jax.tree.leaves(weights)
-    jax.tree.map(np.testing.assert_array_equal, weights, same_weights)
+    chex.assert_trees_all_equal(weights, same_weights)
 
 
 @needs_zoo

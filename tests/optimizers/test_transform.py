@@ -1,5 +1,6 @@
 """`scale_by_lstm`: minus the network's output, and nothing else, is the direction to descend."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -62,7 +63,7 @@ def test_a_learning_rate_follows_as_after_any_scale_by():
         tx, sgd = of_optax(optax.scale_by_learning_rate(rate)), optax.sgd(0.5 * rate)
         updates, _ = tx.update(draw(1), tx.init(draw(0)))
         expected, _ = sgd.update(draw(1), sgd.init(draw(0)))
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), updates, expected)
+        chex.assert_trees_all_close(updates, expected, rtol=1e-6)
 
 
 def test_a_learning_rate_scales_the_learned_optimizers_own_updates():
@@ -103,7 +104,7 @@ def test_its_state_is_that_of_the_complete_transformation():
     _, state = signed.update(draw(1), signed.init(draw(0)))
     _, expected = additive.update(draw(1), additive.init(draw(0)))
     assert isinstance(state, ScaleByLSTMState)
-    jax.tree.map(np.testing.assert_array_equal, state, expected)
+    chex.assert_trees_all_equal(state, expected)
 
 
 def test_output_scale_multiplies_the_whole_output():
@@ -247,7 +248,7 @@ def test_apply_if_finite_skips_the_whole_step():
     skipped, after = update(sick, state)
     assert not any(leaf.any() for leaf in jax.tree.leaves(skipped))
     assert int(after.total_notfinite) == 1
-    jax.tree.map(np.testing.assert_array_equal, after.inner_state, state.inner_state)
+    chex.assert_trees_all_equal(after.inner_state, state.inner_state)
     expected, _ = update(draw(2), state)
     again, _ = update(draw(2), after)
-    jax.tree.map(np.testing.assert_array_equal, again, expected)
+    chex.assert_trees_all_equal(again, expected)

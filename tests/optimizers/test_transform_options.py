@@ -1,5 +1,6 @@
 """The options of `scale_by_lstm`: bounded updates, coordinates that are skipped or held."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,7 +36,7 @@ def test_a_bound_cuts_larger_updates_and_leaves_smaller_ones_as_they_are():
     loose = add_lstm(meta_params_of(NETWORK), NETWORK, max_update=100.0, nonfinite="skip")
     expected, expected_state = jitted_update(draw(1), TX.init(draw(0)))
     same, same_state = jax.jit(loose.update)(draw(1), loose.init(draw(0)))
-    jax.tree.map(np.testing.assert_array_equal, (same, same_state), (expected, expected_state))
+    chex.assert_trees_all_equal((same, same_state), (expected, expected_state))
 
 
 def test_a_cut_update_has_no_derivative_and_a_smaller_one_its_own():
@@ -108,7 +109,7 @@ def test_skipping_keeps_the_meta_gradient_finite():
     grad = jax.jit(jax.grad(total))
     sick = grad(meta_params_of(NETWORK), jnp.float32([0.5, jnp.nan, jnp.inf, -2.0]))
     alone = grad(meta_params_of(NETWORK), jnp.float32([0.5, -2.0]))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), sick, alone)
+    chex.assert_trees_all_close(sick, alone, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("nonfinite", ["propagate", "skip"])

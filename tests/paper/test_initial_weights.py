@@ -1,7 +1,7 @@
 """Runs, partitions and figures that begin with weights from a file."""
 
+import chex
 import jax
-import numpy as np
 import pytest
 from tiny import TINY
 
@@ -18,7 +18,7 @@ def test_runs_start_from_trained_weights(weights, tmp_path):
         "seed": 5,
     }
     result = experiment.run(frozen, tmp_path / "run", command="python", progress=False)
-    jax.tree.map(np.testing.assert_array_equal, result.meta_params, load_optimizer(weights)[1])
+    chex.assert_trees_all_equal(result.meta_params, load_optimizer(weights)[1])
     for initial, words in {
         "lstm-mnist": "has shape .* expected",
         "adam-mnist": "There is no bundled optimizer 'adam-mnist'",
@@ -34,7 +34,7 @@ def test_a_partition_starts_from_one_source_a_label(weights):
     _, meta_params, _ = load_optimizer(weights)
     both = {"conv": meta_params, "fc": meta_params}
     found = load_meta_params({"conv": weights, "fc": weights}, like=both)
-    jax.tree.map(np.testing.assert_array_equal, found, both)
+    chex.assert_trees_all_equal(found, both)
     with pytest.raises(ValueError, match="lacks the leaf fc"):
         load_meta_params({"conv": weights}, like=both)
 
@@ -48,9 +48,9 @@ def test_a_partition_goes_on_from_the_parts_of_another(tmp_path, weights):
     path = tmp_path / "both.safetensors"
     save_optimizer(path, both, parts)
     found = load_meta_params({"conv": str(path), "fc": str(path)}, like=parts)
-    jax.tree.map(np.testing.assert_array_equal, found, parts)
+    chex.assert_trees_all_equal(found, parts)
     found = load_meta_params({"conv": str(path), "fc": weights}, like=parts)
-    jax.tree.map(np.testing.assert_array_equal, found["fc"], meta_params)
+    chex.assert_trees_all_equal(found["fc"], meta_params)
 
 
 def test_weights_without_a_configuration_cannot_be_evaluated(tmp_path, weights):

@@ -1,5 +1,6 @@
 """The loss of a painting against NumPy, and whose pictures are taken."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -114,7 +115,7 @@ def test_pictures_come_from_names_files_and_directories(tmp_path):
     brick = resize_square(load_picture("brick"), 16)
     named = neural_art(["cat"], "brick", size=16, num_crops=1, extractor=mixer())
     given = neural_art(whole[None], brick, extractor=mixer())
-    jax.tree.map(np.testing.assert_array_equal, named.data, given.data)
+    chex.assert_trees_all_equal(named.data, given.data)
     Image.fromarray(whole).save(tmp_path / "mine.png")
     own = neural_art(tmp_path, tmp_path / "mine.png", size=16, num_crops=1, extractor=mixer())
     np.testing.assert_array_equal(own.data.contents, whole[None])
@@ -126,7 +127,7 @@ def test_extractors_by_name_and_by_arguments():
     content, style = random_picture(6, 1, 16, 16), random_picture(7, 16, 16)
     tasks = [neural_art(content, style, extractor=e) for e in ("cifar10", {"name": "cifar10"})]
     assert list(tasks[0].data.grams) == list(vgg().style_taps)
-    jax.tree.map(np.testing.assert_array_equal, tasks[0].data, tasks[1].data)
+    chex.assert_trees_all_equal(tasks[0].data, tasks[1].data)
     other = neural_art(content, style, style_taps=("conv1_2",), content_tap="conv3_1")
     assert other.data.grams["conv1_2"].shape == (16, 16)
     assert other.sample(other.data, jax.random.key(0)).shape == (4, 4, 64)
