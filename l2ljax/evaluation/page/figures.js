@@ -1,0 +1,65 @@
+// Draws each figure of the page from its data, and again when a button changes how.
+(() => {
+  const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+  // Colours stand in the data as "--name" or "--name/alpha": the theme has their values.
+  const colour = (text) => {
+    const [name, alpha] = text.split("/");
+    return style(name) + (alpha || "");
+  };
+  const painted = (value) => {
+    if (typeof value === "string") return value.startsWith("--") ? colour(value) : value;
+    if (Array.isArray(value)) return typeof value.at(-1) === "number" ? value : value.map(painted);
+    if (value === null || typeof value !== "object") return value;
+    return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, painted(v)]));
+  };
+
+  const coarse = matchMedia("(pointer: coarse)").matches; // fingers scroll the page instead
+  const axis = (title, log, range) => ({
+    title: { text: title, standoff: 8 }, type: log ? "log" : "linear", automargin: true, exponentformat: "power",
+    gridcolor: style("--grid"), linecolor: style("--line"), zerolinecolor: style("--line"), fixedrange: coarse,
+    minor: { showgrid: false }, dtick: log ? undefined : null,
+    ...(range && !log ? { range } : { autorange: true }),
+  });
+
+  const draw = (figure) => {
+    const { spec, state, place } = figure;
+    const other = state.other && spec.other;
+    const traces = spec.traces.map(({ group, other: x, ...trace }) => ({
+      ...painted(trace), ...(other && x ? { x } : {}), visible: state.hidden.has(group) ? false : true,
+    }));
+    const layout = {
+      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false, autosize: true,
+      font: { family: "system-ui, sans-serif", size: 13, color: style("--ink") },
+      margin: { l: 56, r: 12, t: 10, b: 48 }, dragmode: coarse ? false : "zoom",
+      hovermode: spec.hover === "closest" || innerWidth < 700 ? "closest" : "x unified",
+      hoverlabel: { bgcolor: style("--raised"), bordercolor: style("--line"), font: { color: style("--ink") }, namelength: 40 },
+      uirevision: JSON.stringify([state.logX, state.logY, state.other]),
+      xaxis: axis(other ? spec.other : spec.x, state.logX, spec.xRange),
+      yaxis: { ...axis(spec.y, state.logY, spec.yRange), ...(spec.yAxis || {}) },
+    };
+    return Plotly.react(place, traces, layout, { responsive: true, displayModeBar: false, doubleClick: "reset" });
+  };
+
+  const toggle = (button, change) => button.addEventListener("click", () => {
+    const pressed = button.getAttribute("aria-pressed") !== "true";
+    button.setAttribute("aria-pressed", pressed);
+    change(pressed);
+  });
+
+  const figures = JSON.parse(document.getElementById("figures").textContent).map((spec) => {
+    const place = document.getElementById(`plot-${spec.id}`);
+    const state = { logX: spec.logX, logY: spec.logY, other: false, hidden: new Set(spec.hidden) };
+    const figure = { spec, state, place };
+    for (const button of document.querySelectorAll(`[data-figure="${spec.id}"]`)) {
+      const { set, group } = button.dataset;
+      toggle(button, (pressed) => {
+        if (set) state[set] = pressed;
+        else pressed ? state.hidden.delete(group) : state.hidden.add(group);
+        draw(figure);
+      });
+    }
+    return figure;
+  });
+  document.addEventListener("theme", () => figures.forEach(draw)); // which comes at the start, too
+})();
