@@ -24,6 +24,8 @@ COMMANDS = {
     "evaluate": Command("evaluate", "a trained optimizer beside tuned baselines"),
     "adapt": Command("adapting", "weights, trained on for a task of one's own within minutes"),
     "report": Command("reporting", "one HTML page of one or several runs"),
+    "plot": Command("plotting", "meta-training curves of runs, as a picture"),
+    "board": Command("boarding", "every optimizer on every task of the suite; goes on"),
     "list": Command("listing", "optimizers, rules, tasks, estimators, configs that there are"),
     "inspect": Command("inspection", "what a weights file holds, and whether it is whole"),
     "export": Command("export", "a weights file of one's own, from a bundled one or a run"),

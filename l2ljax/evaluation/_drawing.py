@@ -86,14 +86,14 @@ def tick_values(low: float, high: float) -> list[float]:
     return [begin, *(tick for tick in found if begin < tick <= high)]
 
 
-def legend(axes: Any, fontsize: int) -> None:
+def legend(axes: Any, fontsize: int, columns: int = 2) -> None:
     """Below the panel, where no curve is."""
     axes.legend(
         frameon=False,
         fontsize=fontsize,
         loc="upper center",
         bbox_to_anchor=(0.5, -0.14),
-        ncols=2,
+        ncols=columns,
         handlelength=3.2,
     )
 
@@ -120,7 +120,7 @@ def new_figure(
     )
 
 
-def save_figure(figure: Any, path: str | Path) -> None:
+def save_figure(figure: Any, path: str | Path, dpi: int = 150) -> None:
     """Writes `figure` as a PNG and forgets it."""
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=dpi)
     _pyplot().close(figure)

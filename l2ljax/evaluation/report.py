@@ -41,10 +41,13 @@ __all__ = [
     "STYLES",
     "draw_curves",
     "flags",
+    "legend",
     "new_figure",
     "save_curves",
     "save_figure",
     "save_panels",
+    "scale",
+    "styles",
     "table",
 ]
 

@@ -15,11 +15,17 @@
   };
 
   const coarse = matchMedia("(pointer: coarse)").matches; // fingers scroll the page instead
-  const axis = (title, log, range) => ({
-    title: { text: title, standoff: 8 }, type: log ? "log" : "linear", automargin: true, exponentformat: "power",
+  // Labels at 1, 2 and 5 of each decade, or at decades where there are many.
+  const logTicks = (numbers) => {
+    const positive = numbers.filter((one) => one > 0);
+    const decades = positive.length ? Math.log10(Math.max(...positive) / Math.min(...positive)) : 1;
+    const tickformat = decades > 8 ? "~e" : "~g";
+    return { dtick: decades > 2.5 ? Math.max(1, Math.ceil(decades / 10)) : "D2", tickformat };
+  };
+  const axis = (title, log, range, numbers) => ({
+    title: { text: title, standoff: 8 }, type: log ? "log" : "linear", automargin: true, tickfont: { size: 12 },
     gridcolor: style("--grid"), linecolor: style("--line"), zerolinecolor: style("--line"), fixedrange: coarse,
-    minor: { showgrid: false }, dtick: log ? undefined : null,
-    ...(range && !log ? { range } : { autorange: true }),
+    ...(log ? logTicks(numbers) : {}), ...(range && !log ? { range } : { autorange: true }),
   });
 
   const draw = (figure) => {
@@ -28,6 +34,7 @@
     const traces = spec.traces.map(({ group, other: x, ...trace }) => ({
       ...painted(trace), ...(other && x ? { x } : {}), visible: state.hidden.has(group) ? false : true,
     }));
+    const shown = traces.filter((one) => one.visible && one.mode === "lines");
     const layout = {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false, autosize: true,
       font: { family: "system-ui, sans-serif", size: 13, color: style("--ink") },
@@ -35,8 +42,8 @@
       hovermode: spec.hover === "closest" || innerWidth < 700 ? "closest" : "x unified",
       hoverlabel: { bgcolor: style("--raised"), bordercolor: style("--line"), font: { color: style("--ink") }, namelength: 40 },
       uirevision: JSON.stringify([state.logX, state.logY, state.other]),
-      xaxis: axis(other ? spec.other : spec.x, state.logX, spec.xRange),
-      yaxis: { ...axis(spec.y, state.logY, spec.yRange), ...(spec.yAxis || {}) },
+      xaxis: axis(other ? spec.other : spec.x, state.logX, spec.xRange, shown.flatMap((one) => one.x)),
+      yaxis: { ...axis(spec.y, state.logY, spec.yRange, shown.flatMap((one) => one.y)), ...(spec.yAxis || {}) },
     };
     return Plotly.react(place, traces, layout, { responsive: true, displayModeBar: false, doubleClick: "reset" });
   };

@@ -127,7 +127,7 @@ def curve_traces(curves: Iterable[Line]) -> tuple[list[dict[str, Any]], dict[str
         >>> [trace["mode"] for trace in traces], legend
         (['lines', 'lines', 'lines'], {'a': 0})
     """
-    bands, lines, legend = [], [], {}
+    bands, thin, lines, legend = [], [], [], {}
     for curve in curves:
         tone = f"--series-{curve.look % NUM_TONES}"
         legend.setdefault(curve.name, curve.look)
@@ -150,8 +150,9 @@ def curve_traces(curves: Iterable[Line]) -> tuple[list[dict[str, Any]], dict[str
         if curve.thin:
             line |= {"dash": "solid"}
         shown = {"hoverinfo": "skip", "opacity": 0.45} if curve.thin else _HOVER
-        lines.append({**common, "y": numbers(curve.y), "line": line, **shown})
-    return bands + lines, legend
+        one = {**common, "y": numbers(curve.y), "line": line, **shown}
+        (thin if curve.thin else lines).append(one)
+    return bands + thin + lines, legend
 
 
 _HOVER = {"hovertemplate": "%{y:.4g}"}

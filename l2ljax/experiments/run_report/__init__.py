@@ -1,5 +1,6 @@
-"""A page of one or several runs: `write_report(workdirs, "report.html")`."""
+"""Runs to look at: `write_report(workdirs, "report.html")`, and `save_training_curves`."""
 
 from l2ljax.experiments.run_report.assembly import write_report
+from l2ljax.experiments.run_report.picture import save_training_curves
 
-__all__ = ["write_report"]
+__all__ = ["save_training_curves", "write_report"]

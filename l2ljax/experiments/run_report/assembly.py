@@ -91,7 +91,7 @@ def report_page(runs: Sequence[Run], scripts_of_figures: Sequence[str], command:
         "<h2>Configuration</h2>",
         *map(_configuration, runs),
         "<h2>Environment</h2>",
-        *map(_environment, runs),
+        html_table(*_environment(runs), "cards", "Where the runs ran"),
         _this_page(),
         "<h2>Commands</h2>",
         *map(_commands, runs),
@@ -188,17 +188,15 @@ def _configuration(run: Run) -> str:
     return details(f"config.json of {run.name}", block(text, f"Configuration of {run.name}"))
 
 
-def _environment(run: Run) -> str:
-    known = run.card.get("versions") or {}
-    libraries = ", ".join(f"{name} {of}" for name, of in known.items())
-    return definitions(
-        [
-            ("Run", escape(run.name)),
-            ("Directory", code(str(run.workdir.resolve()))),
-            ("Hardware", escape(str(run.card.get("hardware", "not recorded")))),
-            ("Versions", escape(libraries or "not recorded")),
-        ]
-    )
+def _environment(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
+    def row(run: Run) -> list[str]:
+        known = run.card.get("versions") or {}
+        libraries = ", ".join(f"{name} {of}" for name, of in known.items())
+        where = str(run.workdir.resolve())
+        hardware = str(run.card.get("hardware", "not recorded"))
+        return [run.name, where, hardware, libraries or "not recorded"]
+
+    return ["run", "directory", "hardware", "versions"], [row(run) for run in runs]
 
 
 def _this_page() -> str:

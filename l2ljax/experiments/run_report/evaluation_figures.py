@@ -50,6 +50,8 @@ def _beside(index: int, groups: Sequence[Group]) -> Beside:
         if len(runs) == 1
         else "Of several runs, the median of their means, in a band from the lowest to the highest."
     )
+    if len(runs) == 1:
+        sentence += f" {_verdict(_of(runs[0]))}"
     task = str(summary["task"])
     figure = Figure(
         id=f"evaluation-{index}",
@@ -70,6 +72,24 @@ def _beside(index: int, groups: Sequence[Group]) -> Beside:
         for line in flags(_of(run).summary)
     ]
     return Beside(figure, *_finals(runs), doubts)
+
+
+def _verdict(evaluation: Evaluation) -> str:
+    """How the first learned one ends beside the best baseline, in words."""
+    ends = {
+        name: row["final_loss"]["mean"]
+        for name, row in evaluation.summary["optimizers"].items()
+        if row["final_loss"]["mean"] is not None
+    }
+    learned = learned_in(evaluation.summary)
+    hand_made = {name: end for name, end in ends.items() if name not in learned}
+    if not learned or learned[0] not in ends or not hand_made:
+        return ""
+    first, best = learned[0], min(hand_made, key=lambda name: hand_made[name])
+    return (
+        f"{LABELS.get(first, first)} ends at {number(ends[first], 3)}; of the baselines "
+        f"{LABELS.get(best, best)} ends lowest, at {number(ends[best], 3)}."
+    )
 
 
 def _of(run: Run) -> Evaluation:

@@ -141,11 +141,11 @@ def _state(rule: Behaviour, of: str, name: str) -> Figure:
         id=f"state-{name}",
         title=f"Its {what} on that sequence{of}",
         sentence=f"Each row is one number of the state ({len(names)}"
-        f"{f' of {rule.num_state}' if cut else ''}), each column a step of the sequence above."
-        f"{scaled}",
+        f"{f' of {rule.num_state}' if cut else ''}), each column a step of the sequence above; "
+        f"blue is -1, red 1.{scaled}",
         alt=f"Map of {len(names)} numbers of the state over {len(step)} steps; the table has them.",
         x="step",
-        y=f"number of the {what}",
+        y="hidden state" if hidden else "number of the state",
         traces=[trace],
         legend={what: -1},
         table=(["number", *(f"step {i + 1}" for i in at)], table),

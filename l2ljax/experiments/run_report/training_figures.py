@@ -42,8 +42,8 @@ def lines_of(what: str, groups: Sequence[Group]) -> list[Line]:
         if group.several and len(curves) > 1:
             total = spread([(x, y) for _, x, y in curves.values()])
             if total is not None:
-                found += [_one_of(*curve, group.name, look) for curve in curves.values()]
                 found.append(_summed_up(group, total, look))
+                found += [_one_of(*curve, group.name, look) for curve in curves.values()]
                 continue
         for run, x, y in curves.values():
             at, values = thinned(x, y)
