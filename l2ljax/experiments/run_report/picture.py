@@ -68,7 +68,8 @@ def _draw(axes: Any, what: str, lines: Sequence[Any], against_seconds: bool) -> 
             continue
         axes.plot(x, line.y, label=line.name.replace("$", r"\$"), **look)  # no formula
         if line.low is not None:
-            axes.fill_between(x, line.low, line.high, color=look["color"], alpha=0.18, linewidth=0)
+            band = {"color": look["color"], "alpha": 0.18, "linewidth": 0}
+            axes.fill_between(x, line.low, line.high, label="from lowest to highest", **band)
     curves = [np.asarray(line.y, np.float64) for line in lines]
     positive, wide = log_choice(curves)
     if positive and wide:
