@@ -52,8 +52,8 @@ def write_report(workdirs: Sequence[str | Path], out: str | Path, *, command: st
     out = Path(out)
     if out.suffix not in (".html", ".htm"):
         raise ValueError(f"A report is a file that ends in .html, got {str(out)!r}.")
-    code_of_figures = scripts()
-    page = report_page(read_runs(workdirs), code_of_figures, command)
+    runs = read_runs(workdirs)
+    page = report_page(runs, scripts(), command)
     make_directory(out.parent)
     write_atomically(out, page)
     return out
