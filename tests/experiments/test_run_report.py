@@ -199,7 +199,7 @@ def test_what_is_no_run_is_refused_in_a_sentence(three, tmp_path):
     ):
         with pytest.raises((ValueError, FileNotFoundError), match=said):
             run_report.write_report(folders, tmp_path / "x.html")
-    with pytest.raises(ValueError, match=r"ends in \.html"):
+    with pytest.raises(ValueError, match=r"must end in \.html"):
         run_report.write_report([good], tmp_path / "x.png")
     assert not list(tmp_path.iterdir())
 

@@ -25,22 +25,26 @@
   const axis = (title, log, range, numbers) => ({
     title: { text: title, standoff: 8 }, type: log ? "log" : "linear", automargin: true, tickfont: { size: 12 },
     gridcolor: style("--grid"), linecolor: style("--line"), zerolinecolor: style("--line"), fixedrange: coarse,
+    spikecolor: style("--faint"), spikethickness: -1, spikedash: "dot",
     ...(log ? logTicks(numbers) : {}), ...(range && !log ? { range } : { autorange: true }),
   });
+
+  // A box with long names would hide a phone's figure; the buttons above have them whole.
+  const named = (name) => (name && innerWidth < 700 && name.length > 16 ? { name: `${name.slice(0, 7)}…${name.slice(-7)}` } : {});
 
   const draw = (figure) => {
     const { spec, state, place } = figure;
     const other = state.other && spec.other;
     const traces = spec.traces.map(({ group, other: x, ...trace }) => ({
-      ...painted(trace), ...(other && x ? { x } : {}), visible: state.hidden.has(group) ? false : true,
+      ...painted(trace), ...named(trace.name), ...(other && x ? { x } : {}), visible: state.hidden.has(group) ? false : true,
     }));
     const shown = traces.filter((one) => one.visible && one.mode === "lines");
     const layout = {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false, autosize: true,
       font: { family: "system-ui, sans-serif", size: 13, color: style("--ink") },
       margin: { l: 56, r: 12, t: 10, b: 48 }, dragmode: coarse ? false : "zoom",
-      hovermode: spec.hover === "closest" || innerWidth < 700 ? "closest" : "x unified",
-      hoverlabel: { bgcolor: style("--raised"), bordercolor: style("--line"), font: { color: style("--ink") }, namelength: 40 },
+      hovermode: spec.hover || "x unified",
+      hoverlabel: { bgcolor: style("--raised"), bordercolor: style("--line"), font: { color: style("--ink") } },
       uirevision: JSON.stringify([state.logX, state.logY, state.other]),
       xaxis: axis(other ? spec.other : spec.x, state.logX, spec.xRange, shown.flatMap((one) => one.x)),
       yaxis: { ...axis(spec.y, state.logY, spec.yRange, shown.flatMap((one) => one.y)), ...(spec.yAxis || {}) },

@@ -51,7 +51,7 @@ def write_report(workdirs: Sequence[str | Path], out: str | Path, *, command: st
     """
     out = Path(out)
     if out.suffix not in (".html", ".htm"):
-        raise ValueError(f"A report is a file that ends in .html, got {str(out)!r}.")
+        raise ValueError(f"A report's file must end in .html, got {str(out)!r}.")
     runs = read_runs(workdirs)
     page = report_page(runs, scripts(), command)
     make_directory(out.parent)
