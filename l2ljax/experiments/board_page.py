@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from l2ljax.evaluation.aggregate import interquartile_mean, profile, ratios
-from l2ljax.evaluation.report import new_figure, save_figure, styles
+from l2ljax.evaluation.report import log_labels, new_figure, save_figure, styles
 from l2ljax.tasks.suite import ENTRIES
 
 REFERENCE = "adam"
@@ -148,7 +148,7 @@ def _draw_profile(cells: Cells, num_steps: int, folder: Path) -> Path:
     figure, panels = new_figure(size=(7, 4.5))
     axes, thresholds = panels[0][0], np.geomspace(0.1, 10, 200)
     best = ranked(rows(cells, num_steps, "held_out"))[:10]
-    looks = styles([row["optimizer"] for row in best])
+    looks = _looks(best)
     for row in best:
         found = task_ratios(cells, num_steps, row["optimizer"], "held_out")
         tuned = " (tuned on each task)" if row["group"] == "tuned" else ""
@@ -173,13 +173,19 @@ def _draw_profile(cells: Cells, num_steps: int, folder: Path) -> Path:
     return path
 
 
+def _looks(table: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """A style each; bundled ones first, as in the figures of evaluations."""
+    first = sorted(table, key=lambda row: row["group"] != "learned")
+    return styles([row["optimizer"] for row in first])
+
+
 def _draw_curves(cells: Cells, num_steps: int, folder: Path) -> Path:
     names = [n for n in ENTRIES if any(s == num_steps and t == n for s, t, _ in cells)]
     columns = 4
     height = -(-len(names) // columns)
     figure, grid = new_figure(height, columns, size=(3.2 * columns, 2.4 * height))
-    optimizers = [row["optimizer"] for row in ranked(rows(cells, num_steps, "held_out"))[:8]]
-    looks = styles(optimizers)
+    best = ranked(rows(cells, num_steps, "held_out"))[:8]
+    optimizers, looks = [row["optimizer"] for row in best], _looks(best)
     for axes in grid.flat[len(names) :]:
         axes.set_axis_off()
     for name, axes in zip(names, grid.flat, strict=False):
@@ -189,14 +195,20 @@ def _draw_curves(cells: Cells, num_steps: int, folder: Path) -> Path:
                 y = [np.nan if x is None else x for x in cell["curve"]["median"]]
                 thin = {**looks[optimizer], "linewidth": 0.7 * looks[optimizer]["linewidth"]}
                 axes.plot(cell["curve"]["steps"], y, label=optimizer, **thin)
-        axes.set(xscale="log", yscale="log")
+        values = np.concatenate([np.asarray(line.get_ydata()) for line in axes.lines])
+        values = values[np.isfinite(values) & (values > 0)]
+        if len(values):
+            log_labels(axes, "y", values.min(), values.max())
+        axes.set_xscale("log")
+        axes.grid(alpha=0.25, linewidth=0.5)
         axes.set_title(f"{name} ({ENTRIES[name].split.replace('_', '-')})", fontsize=9)
         axes.tick_params(labelsize=7)
     handles = {}
     for axes in grid.flat:
         lines, labels = axes.get_legend_handles_labels()
         handles |= dict(zip(labels, lines, strict=True))
-    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=4)
+    shown = {"frameon": False, "ncols": 4, "handlelength": 3.2}
+    figure.legend(list(handles.values()), list(handles), loc="outside lower center", **shown)
     path = folder / f"curves-{num_steps}.png"
     save_figure(figure, path, dpi=100)
     return path
