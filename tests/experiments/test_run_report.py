@@ -158,6 +158,17 @@ def test_members_of_a_partition_are_shown_one_by_one_and_what_fails_is_told():
     assert failed[0].startswith("The rule cannot be run on a coordinate alone (TypeError")
 
 
+def test_a_run_that_was_started_in_code_or_by_adapt(tmp_path):
+    """Without a configuration: its weights are found, and no command is made up."""
+    run = make_run(tmp_path / "run", evaluated=False)
+    (run / "config.json").unlink()
+    (run / "meta_params.safetensors").rename(run / "adapted.safetensors")
+    text = page_of(run)
+    assert {"meta-loss", "responses-0-0"} <= set(Page(text).figures)
+    assert "run was started in code: no config.json" in text
+    assert "l2ljax evaluate" not in text
+
+
 def damage(name, text):
     return lambda run: (run / name).write_text(text)
 

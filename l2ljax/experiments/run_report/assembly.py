@@ -153,6 +153,8 @@ def _row(run: Run) -> list[str]:
 
 
 def _not_evaluated(run: Run) -> str:
+    if run.config is None:  # `l2ljax evaluate` needs to know the task
+        return f'<p class="note">{escape(run.name)} was not evaluated.</p>'
     return (
         f'<p class="note">{escape(run.name)} was not evaluated; {code(_evaluate(run))} does it.</p>'
     )
@@ -211,8 +213,14 @@ def _commands(run: Run) -> str:
     train = run.card.get("command")
     if not train and run.config is not None:
         train = shlex.join(["l2ljax", "train", "CONFIG", f"--workdir={run.workdir}"])
-    lines = [train or "# started in code", _evaluate(run)]
-    again = "" if run.card.get("command") else " The one that was typed is known when it is done."
+    lines = [train or "# started in code"]
+    if run.config is not None:
+        lines.append(_evaluate(run))
+    again = (
+        ""
+        if run.card.get("command") or run.config is None
+        else " The one that was typed is known when it is done."
+    )
     return (
         f'<p class="note">To repeat {escape(run.name)} in an empty directory:{again}</p>'
         + block("\n".join(lines), f"Commands of {run.name}")

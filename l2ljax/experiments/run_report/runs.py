@@ -17,6 +17,9 @@ from l2ljax.training.history import read_metrics
 from l2ljax.training.result import load_run
 
 CURVE_PARTS = ("mean", "ci95_low", "ci95_high", "median")
+WEIGHTS = ("meta_params.safetensors", "adapted.safetensors")
+"""What `l2ljax train` and `l2ljax adapt` leave when they are done."""
+
 KNOWN = ("command", "hardware", "seconds", "best_update", "validation_loss", "versions")
 
 
@@ -135,8 +138,8 @@ def _names(paths: Sequence[Path]) -> list[str]:
 
 def _with_weights(run: Run) -> Run:
     """With the learned rule and what is known of it; damage to its files is an error."""
-    weights = run.workdir / "meta_params.safetensors"
-    finished = weights.exists()
+    there = [run.workdir / name for name in WEIGHTS if (run.workdir / name).exists()]
+    weights, finished = there[0] if there else run.workdir, bool(there)
     if finished:
         metadata, _ = read_sealed(weights)
         card = {name: metadata[name] for name in KNOWN if name in metadata}
