@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from l2ljax.checks import shorten
 from l2ljax.evaluation.aggregate import interquartile_mean, profile, ratios
 from l2ljax.evaluation.report import log_labels, new_figure, save_figure, styles
 from l2ljax.tasks.suite import ENTRIES
@@ -21,11 +22,21 @@ Cells = Mapping[tuple[int, str, str], Mapping[str, Any]]
 
 
 def read_cells(folder: Path) -> dict[tuple[int, str, str], dict[str, Any]]:
-    """(steps, task, optimizer) -> what the cell's file holds."""
+    """(steps, task, optimizer) -> what the cell's file holds.
+
+    Raises:
+        ValueError: for a damaged cell, naming its file.
+    """
     found = {}
     for path in sorted(folder.glob("T*/*/*.json")):
-        cell = json.loads(path.read_text())
-        found[cell["num_steps"], cell["task"], cell["optimizer"]] = cell
+        try:
+            cell = json.loads(path.read_text())
+            found[cell["num_steps"], cell["task"], cell["optimizer"]] = cell
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ValueError(
+                f"The cell {path} is damaged ({shorten(repr(error), 80)}); remove it, and it will "
+                "be run again."
+            ) from error
     return found
 
 

@@ -1,6 +1,5 @@
 """What a learned rule does with the gradients of one coordinate: its updates and its state."""
 
-import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -17,7 +16,7 @@ from l2ljax.words import path_name
 BEFORE = 20
 """Gradients of a history."""
 
-HISTORIES: dict[str, np.ndarray] = {
+HISTORIES: dict[str, np.ndarray] = {  # the first alone is empty
     "no history": np.zeros(0),
     f"after {BEFORE} gradients of 1": np.ones(BEFORE),
     f"after {BEFORE} gradients of -1": -np.ones(BEFORE),
@@ -103,25 +102,24 @@ def _behaviour(label: str, tx: optax.GradientTransformation) -> Behaviour:
         updates, state = tx.update(grads, state, params, value=jnp.float32(1.0))
         return state, jnp.asarray(updates)[0]
 
-    @jax.jit
-    def run(state: Any, gradients: jax.Array) -> tuple[Any, tuple[jax.Array, Any]]:
+    def run(gradients: jax.Array) -> tuple[Any, tuple[jax.Array, Any]]:
         def step(state, gradient):
             state, made = update(state, gradient)
             return state, (made, state)
 
-        return jax.lax.scan(step, state, gradients)
+        return jax.lax.scan(step, start, gradients)
 
     @jax.jit
-    def respond(state: Any) -> jax.Array:
-        each = functools.partial(update, state)
-        return jax.lax.map(lambda g: each(g)[1], jnp.asarray(VALUES, jnp.float32))
+    def watch(histories: jax.Array, values: jax.Array, sequence: jax.Array) -> Any:
+        seen = jax.lax.map(lambda history: run(history)[0], histories)
+        states = jax.tree.map(lambda a, b: jnp.concatenate([jnp.asarray(a)[None], b]), start, seen)
+        each = jax.lax.map(lambda s: jax.lax.map(lambda g: update(s, g)[1], values), states)
+        return each, run(sequence)[1]
 
-    as_float32 = functools.partial(jnp.asarray, dtype=jnp.float32)
-    responses = {
-        name: np.asarray(respond(run(start, as_float32(history))[0]))
-        for name, history in HISTORIES.items()
-    }
-    _, (updates, states) = run(start, as_float32(SEQUENCE))
+    first, *others = HISTORIES
+    given = (np.stack([HISTORIES[name] for name in others]), VALUES, SEQUENCE)
+    each, (updates, states) = watch(*(jnp.asarray(one, jnp.float32) for one in given))
+    responses = dict(zip([first, *others], np.asarray(each), strict=True))
     state = _numbers(states)
     shown = dict(list(state.items())[:MOST_ROWS])
     return Behaviour(label, responses, np.asarray(updates), shown, len(state))
