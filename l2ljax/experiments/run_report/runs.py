@@ -70,10 +70,8 @@ class Run(NamedTuple):
 
     def seconds_at(self, updates: np.ndarray) -> np.ndarray | None:
         """Seconds since the run began, the total spread evenly; `None` if that is not known."""
-        total, last = self.card.get("seconds"), self.card.get("num_meta_updates")
-        if not (_is_number(total) and _is_number(last) and total > 0 and last > 0):
-            return None
-        return updates * (float(total) / float(last))
+        total, last = (_number(self.card.get(name)) for name in ("seconds", "num_meta_updates"))
+        return updates * (total / last) if total > 0 and last > 0 else None
 
     @property
     def seedless(self) -> str | None:
@@ -129,6 +127,7 @@ def read_run(workdir: Path, name: str, rules: bool = True) -> Run:
 def _names(paths: Sequence[Path]) -> list[str]:
     """The folders' names, with as much before them as tells them apart."""
     parts = [path.resolve().parts for path in paths]
+    names: list[str] = []
     for depth in range(1, max(map(len, parts)) + 1):
         names = ["/".join(part[-depth:]) for part in parts]
         if len(set(names)) == len(names):
@@ -202,6 +201,11 @@ def _evaluation(directory: Path) -> Evaluation | None:
 def learned_in(summary: Mapping[str, Any]) -> list[str]:
     """Names of the learned optimizers of an evaluation."""
     return [n for n, row in summary["optimizers"].items() if row["learning_rate"] is None]
+
+
+def _number(value: Any) -> float:
+    """`value`, or 0 for what is none."""
+    return float(value) if _is_number(value) else 0.0
 
 
 def _is_number(value: Any) -> bool:

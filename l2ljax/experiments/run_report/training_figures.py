@@ -115,7 +115,7 @@ def ends(lines: Sequence[Line]) -> str:
     return f"{told}; and {len(lines) - 6} more" if len(lines) > 6 else told
 
 
-def log_choice(curves: Sequence[np.ndarray]) -> tuple[bool, bool]:
+def log_choice(curves: Sequence[Sequence[float] | np.ndarray]) -> tuple[bool, bool]:
     """Whether a log scale can show all that is finite, and whether it should at first."""
     values = np.concatenate([np.asarray(curve, np.float64) for curve in curves])
     values = values[np.isfinite(values)]
