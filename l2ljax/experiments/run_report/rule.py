@@ -113,7 +113,11 @@ def _behaviour(label: str, tx: optax.GradientTransformation) -> Behaviour:
     def watch(histories: jax.Array, values: jax.Array, sequence: jax.Array) -> Any:
         seen = jax.lax.map(lambda history: run(history)[0], histories)
         states = jax.tree.map(lambda a, b: jnp.concatenate([jnp.asarray(a)[None], b]), start, seen)
-        each = jax.lax.map(lambda s: jax.lax.map(lambda g: update(s, g)[1], values), states)
+
+        def respond(numbered: tuple[jax.Array, Any]) -> jax.Array:
+            return jax.lax.map(lambda g: update(numbered[1], g)[1], values)
+
+        each = jax.lax.map(respond, (jnp.arange(len(HISTORIES)), states))  # a state may be empty
         return each, run(sequence)[1]
 
     first, *others = HISTORIES
