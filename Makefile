@@ -50,7 +50,7 @@ check: lint types test test-slow
 
 # Every optimizer on every task of the suite: hours, cell by cell. BOARD="--quick" for minutes.
 board: $(VENV)/dev.stamp
-	$(RUN) scripts/board.py $(BOARD)
+	$(RUN) scripts/board.py --out=docs/results/board $(BOARD)
 
 # One work: make bench BENCH="--works=mnist". Other implementations beside it: BENCH="--peers=FOLDER".
 bench: $(VENV)/dev.stamp

@@ -8,11 +8,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PYTHON = re.compile(r"```python\n(.*?)```", re.DOTALL)
-PAGES = ("README.md", "docs/estimators.md")
+PAGES = ("README.md", "docs/estimators.md", "docs/report.md")
 BLOCKS = [block for page in PAGES for block in PYTHON.findall((ROOT / page).read_text())]
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=["use", "train", "estimators"])
+@pytest.mark.parametrize("block", BLOCKS, ids=["use", "train", "estimators", "report"])
 def test_examples_run(block):
     """As they stand, in order, each from an empty namespace."""
     names = {}
@@ -22,6 +22,8 @@ def test_examples_run(block):
     elif "losses" in names:
         assert names["losses"].shape == (64, 21)
         assert bool(jax.numpy.isfinite(names["losses"]).all())
+    elif "write_report" in names:
+        assert (Path(names["workdir"]) / "report.html").stat().st_size > 1e6
     else:
         assert names["result"].num_meta_updates == 4
 

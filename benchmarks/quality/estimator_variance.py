@@ -27,7 +27,7 @@ from matplotlib.ticker import NullLocator
 from l2ljax.base import GradientEstimator, LearnedOptimizer, Task
 from l2ljax.estimators import es, nres, pes
 from l2ljax.evaluation import mean_ci95
-from l2ljax.evaluation.report import new_figure, save_figure
+from l2ljax.evaluation.report import STYLES, log_labels, new_figure, save_figure, shared_legend
 from l2ljax.experiments import hardware
 from l2ljax.storage.workdir import write_atomically
 
@@ -38,7 +38,7 @@ EPISODES = flags.DEFINE_integer("episodes", 128, "Episodes in a group.", lower_b
 STEPS, WINDOWS = 8, (1, 4, 16, 64)
 SIGMA = 0.03
 ESTIMATORS = {"es": es, "pes": pes, "nres": nres}
-STYLES = {"es": ("s", ":"), "pes": ("o", "-"), "nres": ("^", "--")}
+MARKERS = {"es": ("s", ":"), "pes": ("o", "-"), "nres": ("^", "--")}
 
 
 def problem() -> tuple[Task, LearnedOptimizer]:
@@ -111,23 +111,28 @@ def told(values: np.ndarray) -> dict[str, Any]:
 
 def draw(found: dict[str, Any], path: Path) -> None:
     """Variance and share of the gradient against the number of windows."""
-    figure, panels = new_figure(1, 2, size=(9.0, 3.6))
-    for name, result in found["estimators"].items():
+    figure, panels = new_figure(1, 2, size=(9.0, 4.0))
+    for (name, result), style in zip(found["estimators"].items(), STYLES, strict=False):
         slope, (low, high) = result["slope"]["mean"], result["slope"]["ci95"]
         label = f"{name}: slope {slope:.2f} [{low:.2f}, {high:.2f}]"
-        marker, line = STYLES[name]
+        marker, line = MARKERS[name]
         for panel, what in zip(panels.flat, ("variance", "share"), strict=True):
             mean, ends = np.asarray(result[what]["mean"]), np.asarray(result[what]["ci95"])
             panel.errorbar(
                 WINDOWS, mean, np.abs(ends - mean), label=label, marker=marker,
-                linestyle=line, markersize=4, capsize=2,
+                linestyle=line, markersize=4, capsize=2, color=style["color"],
             )  # fmt: skip
     left, right = panels.flat
-    left.set(yscale="log", ylabel="variance / |gradient|$^2$")
-    left.legend()
+    ends = [
+        end for one in found["estimators"].values() for end in np.ravel(one["variance"]["ci95"])
+    ]
+    log_labels(left, "y", min(ends), max(ends))
+    left.set(ylabel="variance / |gradient|$^2$")
+    shared_legend(figure, left)
     right.axhline(1, color="0.6", linewidth=0.8, zorder=0)
     right.set(ylabel="share of the gradient in the mean")
     for panel in panels.flat:
+        panel.grid(alpha=0.25, linewidth=0.5)
         panel.set_xscale("log")
         panel.set_xticks(WINDOWS, map(str, WINDOWS))
         panel.xaxis.set_minor_locator(NullLocator())

@@ -16,6 +16,7 @@ import optax
 from absl import app, flags
 
 from l2ljax import estimators, optimizers, tasks
+from l2ljax.evaluation.report import STYLES, log_labels, new_figure, save_figure, shared_legend
 from l2ljax.tasks.data import load_dataset
 from l2ljax.training import init_state, meta_step
 from l2ljax.training.validation import Validation
@@ -68,32 +69,22 @@ def main(argv: list[str]) -> None:
 
 def draw(curves: dict[str, list], path: Path) -> None:
     """Best validation loss so far, over training time; one line a share."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
-    styles = ["-", "--", ":"]
-    for (share, curve), style in zip(curves.items(), styles, strict=True):
+    figure, panels = new_figure(size=(6.4, 4.6))
+    axes, drawn = panels[0][0], []
+    for (share, curve), style in zip(curves.items(), STYLES, strict=False):
         seconds, updates, losses = zip(*curve, strict=True)
         best = [min(losses[: i + 1]) for i in range(len(losses))]
-        label = "all coordinates" if share == "1" else f"{float(share):.3g} of them"
-        axes.step(
-            seconds, best, style, where="post", linewidth=2,
-            label=f"{label}: {updates[-1]} meta-updates",
-        )  # fmt: skip
-    axes.set(
-        xlabel="seconds of meta-training (2 cores)",
-        ylabel="best validation loss, mean over 100 steps",
-        yscale="log",
-    )
-    axes.yaxis.set_minor_formatter("{x:.2g}")
-    axes.yaxis.set_major_formatter("{x:.2g}")
-    axes.grid(alpha=0.3, which="both")
-    axes.legend(title="backward pass over", frameon=False)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+        part = "all coordinates" if share == "1" else f"{float(share):.3g} of them"
+        label = f"{part}: {updates[-1]} meta-updates"
+        axes.step(seconds, best, where="post", label=label, **style)
+        drawn += best
+    log_labels(axes, "y", min(drawn), max(drawn))
+    axes.set_xlim(left=0.0)
+    axes.set_xlabel("seconds of meta-training (2 cores)")
+    axes.set_ylabel("best validation loss, mean over 100 steps")
+    axes.grid(alpha=0.25, linewidth=0.5)
+    shared_legend(figure, axes, columns=1, title="backward pass over")
+    save_figure(figure, path)
 
 
 if __name__ == "__main__":

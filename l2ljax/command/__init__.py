@@ -1,4 +1,4 @@
-"""The command line: `l2ljax train`, `evaluate`, `list`, `inspect`, `export`, `init-config`.
+"""The command line: `l2ljax train`, `evaluate`, `report`, `list`, `export` and others.
 
 `main` is what `l2ljax` and `python -m l2ljax` run, and `run_script` what a script in `scripts/`
 does. A command is one file here and one line in `l2ljax.command.entry.COMMANDS`.

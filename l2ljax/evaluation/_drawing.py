@@ -50,13 +50,25 @@ def scale(axes: Any, curves: Sequence[np.ndarray], from_step: int) -> None:
     starts = [curve[0] for curve in curves if np.isfinite(curve[0]) and curve[0] > 0]
     if not from_step and starts:  # a baseline that starts by climbing must not squeeze the others
         top = min(top, 1.5 * max(starts))
-    ticks = tick_values(min(values.min(), top / 1.01), top)
-    axes.set_ylim(ticks[0], top)
+    axes.set_ylim(_round_labels(axes.yaxis, min(values.min(), top / 1.01), top), top)
+
+
+def log_labels(axes: Any, which: str, low: float, high: float) -> None:
+    """A log scale from a round value below `low` to above `high`, on the axis "x" or "y"."""
+    getattr(axes, f"set_{which}scale")("log")
+    axis = getattr(axes, f"{which}axis")
+    getattr(axes, f"set_{which}lim")(_round_labels(axis, low, 1.1 * high), 1.1 * high)
+
+
+def _round_labels(axis: Any, low: float, high: float) -> float:
+    """Labels of `tick_values` alone; returns the lowest."""
     from matplotlib import ticker
 
-    axes.yaxis.set_major_locator(ticker.FixedLocator(ticks))
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_locator(ticker.NullLocator())
+    ticks = tick_values(low, high)
+    axis.set_major_locator(ticker.FixedLocator(ticks))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_locator(ticker.NullLocator())
+    return ticks[0]
 
 
 def tick_values(low: float, high: float) -> list[float]:
@@ -69,6 +81,8 @@ def tick_values(low: float, high: float) -> list[float]:
         [0.2, 0.3, 0.5, 1.0, 2.0]
         >>> tick_values(1.31, 1.55)
         [1.3, 1.35, 1.4, 1.45, 1.5, 1.55]
+        >>> tick_values(1.3, 2.75)
+        [1.2, 1.4, 1.6, 1.8, 2.0, 2.2, 2.4, 2.6]
     """
     first, last = math.floor(math.log10(low)), math.floor(math.log10(high))
     if high / low > 300:
@@ -79,21 +93,35 @@ def tick_values(low: float, high: float) -> list[float]:
         found = [float(f"{sub}e{power}") for power in decades for sub in (1, 2, 3, 5)]
     else:
         step = 10 ** math.floor(math.log10((high - low) / 2))
-        step *= next(by for by in (0.5, 1, 2, 5, 10) if (high - low) / (by * step) <= 6)
+        step *= next(by for by in (0.5, 1, 2, 5, 10) if (high - low) / (by * step) <= 8)
         begin = math.floor(low / step + 1e-9)
         found = [float(f"{i * step:.6g}") for i in range(begin, math.floor(high / step + 1e-9) + 1)]
     begin = max([tick for tick in found if 0 < tick <= low], default=low)
     return [begin, *(tick for tick in found if begin < tick <= high)]
 
 
-def legend(axes: Any, fontsize: int) -> None:
+def legend(axes: Any, fontsize: int, columns: int = 2) -> None:
     """Below the panel, where no curve is."""
     axes.legend(
         frameon=False,
         fontsize=fontsize,
         loc="upper center",
         bbox_to_anchor=(0.5, -0.14),
-        ncols=2,
+        ncols=columns,
+        handlelength=3.2,
+    )
+
+
+def shared_legend(figure: Any, axes: Any, columns: int = 3, title: str | None = None) -> None:
+    """One for all panels of a figure, below them; its names are those of `axes`."""
+    handles, names = axes.get_legend_handles_labels()
+    figure.legend(
+        handles,
+        names,
+        title=title,
+        frameon=False,
+        loc="outside lower center",
+        ncols=columns,
         handlelength=3.2,
     )
 
@@ -120,7 +148,7 @@ def new_figure(
     )
 
 
-def save_figure(figure: Any, path: str | Path) -> None:
+def save_figure(figure: Any, path: str | Path, dpi: int = 150) -> None:
     """Writes `figure` as a PNG and forgets it."""
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=dpi)
     _pyplot().close(figure)

@@ -17,9 +17,11 @@ from rich.table import Table
 from l2ljax.evaluation._drawing import (
     STYLES,
     legend,
+    log_labels,
     new_figure,
     save_figure,
     scale,
+    shared_legend,
     styles,
 )
 from l2ljax.evaluation.statistics import LEAST
@@ -41,10 +43,15 @@ __all__ = [
     "STYLES",
     "draw_curves",
     "flags",
+    "legend",
+    "log_labels",
     "new_figure",
     "save_curves",
     "save_figure",
     "save_panels",
+    "scale",
+    "shared_legend",
+    "styles",
     "table",
 ]
 

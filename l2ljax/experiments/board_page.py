@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from l2ljax.checks import shorten
 from l2ljax.evaluation.aggregate import interquartile_mean, profile, ratios
+from l2ljax.evaluation.report import log_labels, new_figure, save_figure, styles
 from l2ljax.tasks.suite import ENTRIES
 
 REFERENCE = "adam"
@@ -20,11 +22,21 @@ Cells = Mapping[tuple[int, str, str], Mapping[str, Any]]
 
 
 def read_cells(folder: Path) -> dict[tuple[int, str, str], dict[str, Any]]:
-    """(steps, task, optimizer) -> what the cell's file holds."""
+    """(steps, task, optimizer) -> what the cell's file holds.
+
+    Raises:
+        ValueError: for a damaged cell, naming its file.
+    """
     found = {}
     for path in sorted(folder.glob("T*/*/*.json")):
-        cell = json.loads(path.read_text())
-        found[cell["num_steps"], cell["task"], cell["optimizer"]] = cell
+        try:
+            cell = json.loads(path.read_text())
+            found[cell["num_steps"], cell["task"], cell["optimizer"]] = cell
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ValueError(
+                f"The cell {path} is damaged ({shorten(repr(error), 80)}); remove it, and it will "
+                "be run again."
+            ) from error
     return found
 
 
@@ -144,21 +156,21 @@ def draw(cells: Cells, folder: Path) -> list[Path]:
 
 
 def _draw_profile(cells: Cells, num_steps: int, folder: Path) -> Path:
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    thresholds = np.geomspace(0.1, 10, 200)
-    for i, row in enumerate(ranked(rows(cells, num_steps, "held_out"))[:10]):
+    figure, panels = new_figure(size=(7, 4.5))
+    axes, thresholds = panels[0][0], np.geomspace(0.1, 10, 200)
+    best = ranked(rows(cells, num_steps, "held_out"))[:10]
+    looks = _looks(best)
+    for row in best:
         found = task_ratios(cells, num_steps, row["optimizer"], "held_out")
-        style = "-" if row["group"] != "tuned" else "--"
+        tuned = " (tuned on each task)" if row["group"] == "tuned" else ""
         axes.plot(
             thresholds,
             profile(list(found.values()), thresholds),
-            style,
-            color=plt.get_cmap("tab10")(i),
-            label=row["optimizer"],
+            label=f"{row['optimizer']}{tuned}",
+            **looks[row["optimizer"]],
         )
-    axes.axvline(1.0, color="grey", linewidth=0.8)
+    axes.axvline(1.0, color="0.5", linewidth=0.8)
+    axes.grid(alpha=0.25, linewidth=0.5)
     axes.set(
         xscale="log",
         xlabel="final loss relative to tuned Adam's",
@@ -166,41 +178,48 @@ def _draw_profile(cells: Cells, num_steps: int, folder: Path) -> Path:
         title=f"Held-out tasks, {num_steps} steps",
     )
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    axes.xaxis.set_major_formatter("{x:g}")
     path = folder / f"profile-{num_steps}.png"
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    save_figure(figure, path, dpi=120)
     return path
 
 
-def _draw_curves(cells: Cells, num_steps: int, folder: Path) -> Path:
-    import matplotlib.pyplot as plt
+def _looks(table: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """A style each; bundled ones first, as in the figures of evaluations."""
+    first = sorted(table, key=lambda row: row["group"] != "learned")
+    return styles([row["optimizer"] for row in first])
 
+
+def _draw_curves(cells: Cells, num_steps: int, folder: Path) -> Path:
     names = [n for n in ENTRIES if any(s == num_steps and t == n for s, t, _ in cells)]
     columns = 4
     height = -(-len(names) // columns)
-    figure, grid = plt.subplots(
-        height, columns, figsize=(3.2 * columns, 2.4 * height), layout="constrained", squeeze=False
-    )
-    optimizers = [row["optimizer"] for row in ranked(rows(cells, num_steps, "held_out"))[:8]]
+    figure, grid = new_figure(height, columns, size=(3.2 * columns, 2.4 * height))
+    best = ranked(rows(cells, num_steps, "held_out"))[:8]
+    optimizers, looks = [row["optimizer"] for row in best], _looks(best)
     for axes in grid.flat[len(names) :]:
         axes.set_axis_off()
     for name, axes in zip(names, grid.flat, strict=False):
-        for i, optimizer in enumerate(optimizers):
+        for optimizer in optimizers:
             cell = cells.get((num_steps, name, optimizer))
             if cell is not None:
                 y = [np.nan if x is None else x for x in cell["curve"]["median"]]
-                axes.plot(
-                    cell["curve"]["steps"], y, color=plt.get_cmap("tab10")(i), label=optimizer
-                )
-        axes.set(xscale="log", yscale="log")
+                thin = {**looks[optimizer], "linewidth": 0.7 * looks[optimizer]["linewidth"]}
+                axes.plot(cell["curve"]["steps"], y, label=optimizer, **thin)
+        values = np.concatenate([np.asarray(line.get_ydata()) for line in axes.lines])
+        values = values[np.isfinite(values) & (values > 0)]
+        if len(values):
+            log_labels(axes, "y", values.min(), values.max())
+        axes.set_xscale("log")
+        axes.grid(alpha=0.25, linewidth=0.5)
         axes.set_title(f"{name} ({ENTRIES[name].split.replace('_', '-')})", fontsize=9)
         axes.tick_params(labelsize=7)
     handles = {}
     for axes in grid.flat:
         lines, labels = axes.get_legend_handles_labels()
         handles |= dict(zip(labels, lines, strict=True))
-    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=4)
+    shown = {"frameon": False, "ncols": 4, "handlelength": 3.2}
+    figure.legend(list(handles.values()), list(handles), loc="outside lower center", **shown)
     path = folder / f"curves-{num_steps}.png"
-    figure.savefig(path, dpi=100)
-    plt.close(figure)
+    save_figure(figure, path, dpi=100)
     return path

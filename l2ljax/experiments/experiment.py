@@ -20,7 +20,7 @@ from l2ljax.base import GradientEstimator, LearnedOptimizer, Task
 from l2ljax.bundled import load_meta_params, save_optimizer
 from l2ljax.checks import short
 from l2ljax.experiments.fields import DEFAULTS, FIELDS, OPTIONAL, WEIGHTS, check_fields, limits
-from l2ljax.experiments.machine import check_memory, hardware
+from l2ljax.experiments.machine import check_memory, hardware, versions
 from l2ljax.experiments.meta_optimizers import (
     META_OPTIMIZERS,
     adam,
@@ -204,6 +204,7 @@ def run(
             "config": config,
             "seconds": round(result.seconds, 1),
             "hardware": hardware(),
+            "versions": versions(),
             "validation_loss": result.best_score,
             "best_update": result.best_update,
         }

@@ -1,7 +1,9 @@
 """The machine at hand: its memory, and what results call it."""
 
+import contextlib
 import math
 import os
+from importlib import metadata
 
 import jax
 
@@ -35,3 +37,21 @@ def hardware() -> str:
     device = jax.devices()[0]
     cores = f" ({os.cpu_count()} cores)" if device.platform == "cpu" else ""
     return f"{device.device_kind} x {jax.device_count()}{cores}"
+
+
+LIBRARIES = ("l2ljax", "jax", "jaxlib", "flax", "optax", "numpy")
+"""Whose versions a run keeps: results may depend on them."""
+
+
+def versions() -> dict[str, str]:
+    """Library -> version, of those that are installed.
+
+    Example:
+        >>> versions()["jax"] == jax.__version__
+        True
+    """
+    found = {}
+    for name in LIBRARIES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from l2ljax.evaluation.report import LABELS, STYLES, new_figure, save_figure
+from l2ljax.evaluation.report import LABELS, STYLES, log_labels, new_figure, save_figure
 
 NOT_MEASURED = "(not measured yet)"
 
@@ -77,10 +77,8 @@ def save_deviations(path: str | Path) -> None:
         if None not in means:  # effects within the band are no larger than those of a seed
             axes.axvspan(min(means), max(means), color="0.88", linewidth=0.8, zorder=0)
         axes.set_xlabel(label)
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter("{x:.2g}")
-        axes.xaxis.set_minor_formatter("{x:.2g}")
-        axes.tick_params(axis="x", which="minor", labelsize=7)
+        if ends_of_all := [e for _, row, _ in rows for e in _mean_and_ends(row, key) if e]:
+            log_labels(axes, "x", 0.98 * min(ends_of_all), max(ends_of_all))
         axes.grid(alpha=0.25, linewidth=0.5)
     panels[0][0].set_yticks(range(len(rows)), [title for title, _, _ in rows])
     panels[0][0].invert_yaxis()

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from l2ljax.evaluation.report import LABELS, STYLES, new_figure, save_figure
+from l2ljax.evaluation.report import LABELS, STYLES, new_figure, save_figure, shared_legend
 from l2ljax.optimizers.preprocess import log_sign
 
 
@@ -31,7 +31,7 @@ def save_preprocessing(path: str | Path, p_values: tuple[float, ...] = (1.0, 10.
         axes.set_title(f"p = {p:g}")
         axes.grid(alpha=0.25, linewidth=0.5)
     panels[0][0].set_ylabel("feature")
-    panels[0][0].legend(frameon=False)
+    shared_legend(figure, panels[0][0])
     save_figure(figure, path)
 
 
@@ -60,7 +60,7 @@ def save_updates(path: str | Path, updates: Mapping[str, np.ndarray], title: str
         axes.set_xlabel("inner step")
     for axes in panels[:, 0]:
         axes.set_ylabel("update")
-    panels[0, 0].legend(frameon=False)
+    shared_legend(figure, panels[0, 0])
     figure.suptitle(title)
     save_figure(figure, path)
 
@@ -93,7 +93,7 @@ def save_responses(
         row[0].set_ylabel("update")
     for axes in panels[-1]:
         axes.set_xlabel("next gradient")
-    panels[0][0].legend(frameon=False)
+    shared_legend(figure, panels[0][0])
     figure.suptitle("Updates by the next gradient; grey: the one that came")
     save_figure(figure, path)
 
@@ -142,7 +142,7 @@ def save_architectures(path: str | Path, trained_on: tuple[int, ...]) -> None:
                 axes.axhline(level, color="0.5", linewidth=0.9, linestyle="--", zorder=0)
         axes.grid(alpha=0.25, linewidth=0.5)
     panels[0][0].set_ylabel(f"loss after {found['num_steps']} steps")
-    panels[0][0].legend(frameon=False)
+    shared_legend(figure, panels[0][0])
     figure.suptitle(f"Mean of {found['num_tasks']} optimizees, 95 % confidence intervals")
     save_figure(figure, path.with_suffix(".png"))
 

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import re
 import struct
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -10,40 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from l2ljax.bundled import load_optimizer, weights_path
+from l2ljax.evaluation.page import code, definitions, details, frame, html_table
 from l2ljax.evaluation.report import LABELS
 from l2ljax.paper.deviations import fill
-
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: auto;
-  padding: 1rem }
-h1 { font-size: 1.7rem; line-height: 1.25 }
-h2 { margin-top: 3rem; font-size: 1.3rem; line-height: 1.3 }
-img { display: block; max-width: 100%; height: auto }
-.wide { overflow-x: auto; margin: 0.8rem 0 }
-table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums }
-th, td { text-align: left; padding: 0.25rem 0.8rem 0.25rem 0; border-bottom: 1px solid #ddd;
-  vertical-align: top }
-.cards td:last-child { min-width: 15rem }
-.word { display: inline-block; max-width: 100% }
-.numbers th + th, .numbers td + td { text-align: right; white-space: nowrap }
-code { overflow-wrap: anywhere; font-size: 0.88em; background: #f4f4f4; padding: 0.05em 0.25em }
-nav ul { columns: 18rem; padding-left: 1.2rem }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.2rem 1rem; color: #444;
-  font-size: 0.9rem; margin: 0.8rem 0 }
-dt { font-weight: 600 } dd { margin: 0; min-width: 0 }
-.note { color: #555; font-size: 0.9rem }
-.warning { background: #fff3cd; padding: 0.4rem 0.7rem }
-@media (max-width: 44rem) {
-  .wide img.large { max-width: none; width: 42rem }
-  dl { grid-template-columns: 1fr; gap: 0 } dd { margin-bottom: 0.5rem }
-  .cards thead { display: none }
-  .cards tr { display: block; border-bottom: 2px solid #bbb; padding: 0.5rem 0 }
-  .cards td { display: block; border: 0; padding: 0.1rem 0 }
-  .cards td:first-child { font-weight: 600; font-size: 1rem }
-  .cards td:empty { display: none }
-  .cards td + td::before { content: attr(data-of) ": "; color: #666 }
-}
-"""
 
 INTRODUCTION = (
     "Each figure of Andrychowicz et al. (2016), made by l2ljax. All optimizers of a figure meet "
@@ -80,11 +48,7 @@ def report(
     missing = [name for name in figures if name not in made]
     links = {name: figures[name]["title"] for name in made}
     links["deviations"] = "Where paper, released code and this project differ"
-    parts = [
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>l2ljax: the figures</title><style>{STYLE}</style></head><body>",
-        "<h1>Learning to learn by gradient descent by gradient descent: the figures</h1>",
+    body = [
         f"<p>{INTRODUCTION}</p>",
         f'<p class="note">Not made yet: {escape(", ".join(missing))}.</p>' if missing else "",
         "<nav><ul>",
@@ -93,9 +57,8 @@ def report(
         *(_section(name, figures[name], directory / name) for name in made),
         f'<h2 id="deviations">{links["deviations"]}</h2>',
         _deviations(deviations, measured),
-        "</body></html>",
     ]
-    return "\n".join(part for part in parts if part) + "\n"
+    return frame("Learning to learn by gradient descent by gradient descent: the figures", body)
 
 
 def _section(name: str, figure: Mapping[str, Any], directory: Path) -> str:
@@ -105,18 +68,19 @@ def _section(name: str, figure: Mapping[str, Any], directory: Path) -> str:
         parts.append('<p class="warning">A smoke run: its numbers mean nothing.</p>')
     if "note" in figure:
         parts.append(f"<p>{escape(figure['note'])}</p>")
-    parts += [_picture(path, figure["title"]) for path in sorted(directory.glob("*.png"))]
+    alt = _alt(figure, summary)
+    parts += [_picture(path, alt) for path in sorted(directory.glob("*.png"))]
     if summary:
-        parts.append(_numbers(summary))
+        parts.append(_numbers(summary, figure["title"]))
     about = [("Paper", f"section {escape(figure['section'])}")]
-    about.append(("Command", _code(f"python scripts/reproduce.py --figure={name}")))
+    about.append(("Command", code(f"python scripts/reproduce.py --figure={name}")))
     if evaluation := _evaluation(directory, made):
         about.append(("Evaluation", evaluation))
     if "weights" in figure:
         beside = figure.get("evaluation", {}).get("beside", {})
         shown = dict.fromkeys((figure["weights"], *beside.values()))
         about += [("Weights", _training(weights)) for weights in shown]
-    parts.append(_list(about))
+    parts.append(definitions(about))
     return "\n".join(parts)
 
 
@@ -142,13 +106,13 @@ def _training(weights: str) -> str:
     metadata = load_optimizer(weights_path(weights))[2]
     config = metadata["config"]
     return (
-        f"{_code(weights)}: {config['num_meta_updates']:,} meta-updates in "
+        f"{code(weights)}: {config['num_meta_updates']:,} meta-updates in "
         f"{metadata['seconds'] / 60:.0f} minutes on {escape(metadata['hardware'])}, seed "
-        f"{config['seed']}, best after {metadata['best_update']:,}; {_code(metadata['command'])}"
+        f"{config['seed']}, best after {metadata['best_update']:,}; {code(metadata['command'])}"
     )
 
 
-def _numbers(summary: Mapping[str, Any]) -> str:
+def _numbers(summary: Mapping[str, Any], title: str) -> str:
     optimizers = summary["optimizers"]
     measures = [
         ("final_loss", f"loss after {summary['num_steps']} steps"),
@@ -172,7 +136,7 @@ def _numbers(summary: Mapping[str, Any]) -> str:
         ]
         for name, row in optimizers.items()
     ]
-    return _table(heading, rows, "numbers")
+    return html_table(heading, rows, "numbers", f"Losses: {title}")
 
 
 def _above(differences: Mapping[str, Any] | None) -> str:
@@ -185,22 +149,28 @@ def _above(differences: Mapping[str, Any] | None) -> str:
 def _deviations(rows: Sequence[Sequence[str]], measured: Path) -> str:
     found = _read(measured / "deviations.json")
     summaries = {p.parent.name: _read(p) for p in measured.parent.glob("*/summary.json")}
-    command = _list([("Command", _code("python benchmarks/quality/deviations.py"))])
+    command = definitions([("Command", code("python benchmarks/quality/deviations.py"))])
     if not found:
         nothing = {"optimizers": {}, "runs": {}}
-        return _table(DEVIATION_COLUMNS, fill(rows, nothing, summaries), "cards") + command
+        return (
+            html_table(DEVIATION_COLUMNS, fill(rows, nothing, summaries), "cards", "Deviations")
+            + command
+        )
     how = f"{found['num_tasks']} fresh optimizees, seed {found['seed']}, {found['hardware']}."
     parts = [
         f"<p>{escape(found['about'])} {escape(how)}</p>",
-        _picture(measured / "deviations.png", "Deviations"),
-        _table(DEVIATION_COLUMNS, fill(rows, found, summaries), "cards"),
-        command,
-        "<details><summary>The meta-training of each</summary>",
-        _list(
-            (escape(run["title"]), f"{run['seconds'] / 60:.0f} minutes; {_code(run['command'])}")
-            for run in found["runs"].values()
+        _picture(
+            measured / "deviations.png", "Deviations: losses with each one, also in the table"
         ),
-        "</details>",
+        html_table(DEVIATION_COLUMNS, fill(rows, found, summaries), "cards", "Deviations"),
+        command,
+        details(
+            "The meta-training of each",
+            definitions(
+                (escape(run["title"]), f"{run['seconds'] / 60:.0f} minutes; {code(run['command'])}")
+                for run in found["runs"].values()
+            ),
+        ),
     ]
     return "\n".join(parts)
 
@@ -215,45 +185,39 @@ def _interval(statistics: Mapping[str, Any]) -> str:
     return f"{mean} [{low:#.3g}, {high:#.3g}]"
 
 
+KINDS = {
+    "architectures": "final losses over units a layer, a panel a depth, with their intervals",
+    "panels": "mean losses over inner steps, a panel a data set and number of steps",
+    "pictures": "photographs, styles, and what each optimizer has painted after some steps",
+    "preprocessing": "the two features of a gradient against the gradient, a panel a value of p",
+    "updates": "updates of optimizers for single coordinates, a panel a coordinate",
+}
+"""What a picture shows, of those that are not curves."""
+
+
+def _alt(figure: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+    """What is in the picture, for people who do not see it."""
+    if not summary:
+        return f"{figure['title']}: {KINDS.get(figure.get('kind', ''), 'a picture')}"
+    ends = (
+        f"{LABELS.get(name, name)} {_interval({'mean': row['final_loss']['mean']})}"
+        for name, row in summary["optimizers"].items()
+    )
+    steps = f"mean losses over inner steps; after {summary['num_steps']}"
+    return f"{figure['title']}: {steps}, {', '.join(ends)}"
+
+
 def _picture(path: Path, title: str) -> str:
     content = path.read_bytes()
     width, height = struct.unpack(">II", content[16:24])  # a PNG's header
     data = base64.b64encode(content).decode()
-    alt = escape(f"{title}: the numbers are in the table, if there is one")
+    alt = escape(title)
     size = f'width="{width}" height="{height}"'
     kind = ' class="large"' if width > LARGE else ""  # to be moved sideways on a phone
     return (
-        f'<div class="wide"><img{kind} alt="{alt}" {size} src="data:image/png;base64,{data}"></div>'
+        f'<div class="wide" tabindex="0" role="group" aria-label="{escape(path.stem)}">'
+        f'<img{kind} alt="{alt}" {size} src="data:image/png;base64,{data}"></div>'
     )
-
-
-def _table(heading: Sequence[str], rows: Sequence[Sequence[str]], kind: str) -> str:
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in heading)
-    lines = [
-        "".join(
-            f'<td data-of="{escape(of)}">{_whole_flags(cell)}</td>'
-            for of, cell in zip(heading, row, strict=True)
-        )
-        for row in rows
-    ]
-    body = "".join(f"<tr>{line}</tr>" for line in lines)
-    return (
-        f'<div class="wide"><table class="{kind}"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
-
-
-def _list(entries: Any) -> str:
-    return f"<dl>{''.join(f'<dt>{name}</dt><dd>{text}</dd>' for name, text in entries)}</dl>"
-
-
-def _code(text: str) -> str:
-    return f"<code>{_whole_flags(text)}</code>"
-
-
-def _whole_flags(text: str) -> str:
-    """Escaped, with flags that lines are not broken in where there is room for them."""
-    return re.sub(r"\(?--[^\s);]+", r'<span class="word">\g<0></span>', escape(text))
 
 
 def _read(path: Path) -> dict[str, Any]:

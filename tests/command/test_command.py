@@ -123,6 +123,17 @@ def test_the_page_has_every_command_and_only_command_lines():
         ("evaluate --workdir=x --beside=other", "--beside must be NAME=WEIGHTS, got 'other'"),
         ("evaluate --workdir=x --beside=a=b --beside=a=c", "twice"),
         ("evaluate --workdir=x --num_steps=0", "at least 1"),
+        ("report", "required: WORKDIR"),
+        ("report gone", "gone is not there"),
+        ("report .", "holds no run"),
+        ("report . --out=x.png", "must end in .html, got 'x.png'"),
+        ("plot .", "required: --out"),
+        ("plot . --out=x.html", "ends in .png, .svg, .pdf"),
+        ("plot gone --out=x.png", "gone is not there"),
+        ("board --tasks=rosenbrok", "no task 'rosenbrok' (did you mean rosenbrock?)"),
+        ("board --optimizers=adm", "no optimizer 'adm' (did you mean adam?)"),
+        ("board --steps=0", "at least 1, got '0'"),
+        ("board --draw_only", "There are no cells in runs/board"),
     ],
 )
 def test_what_is_mistyped_ends_with_one_sentence(words, said, run, tmp_path):

@@ -116,6 +116,18 @@ def test_a_bundled_configuration_trains_and_evaluates(run, tmp_path):
     summary = json.loads((tmp_path / "x" / "evaluation" / "summary.json").read_text())
     assert summary["num_tasks"] == 3
     assert (tmp_path / "x" / "evaluation" / "curves.csv").exists()
+    code, out, err = run("report", "x")
+    assert code == 0, err
+    page = (tmp_path / "x" / "report.html").read_text()
+    assert "Evaluation on quadratic" in page
+    assert "l2ljax train demo --workdir=x" in page
+    assert "plotly.js v" in page  # its scripts are inside
+    code, out, err = run("plot", "x", "--out=x.svg")
+    assert code == 0, err
+    assert (tmp_path / "x.svg").read_text().startswith("<?xml")
+    code, out, err = run("board", "--quick", "--optimizers=adam-1e-3,adam", "--tasks=gone")
+    assert code == 2
+    assert "there is no task 'gone'" in err
 
 
 @pytest.mark.slow

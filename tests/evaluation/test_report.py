@@ -53,6 +53,27 @@ def test_the_lowest_label_is_below_all_curves_and_the_legend_beside(tmp_path, dr
     assert any("95 %" in text.get_text() for text in axes.texts)
 
 
+@pytest.mark.parametrize("which", ["x", "y"])
+def test_a_log_axis_has_round_labels_and_a_shared_legend_lies_below(which, tmp_path):
+    """The lowest label is the axis's end, none is in scientific notation, no panel is covered."""
+    pytest.importorskip("matplotlib")
+    figure, panels = report.new_figure(1, 2, size=(8, 3))
+    for axes in panels[0]:
+        axes.plot([0.31, 2.2], [0.31, 2.2], label="a line")
+        report.log_labels(axes, which, 0.31, 2.2)
+    report.shared_legend(figure, panels[0][0])
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    for axes in panels[0]:
+        ticks = getattr(axes, f"get_{which}ticks")()
+        assert ticks.tolist() == [0.3, 0.5, 1.0, 2.0]
+        assert getattr(axes, f"get_{which}lim")()[0] == 0.3
+        labels = getattr(axes, f"get_{which}ticklabels")()
+        assert [label.get_text() for label in labels] == ["0.3", "0.5", "1", "2"]
+        assert not legend.get_window_extent().overlaps(axes.get_tightbbox())
+    report.save_figure(figure, tmp_path / "figure.png")
+
+
 def test_few_optimizees_have_no_bands(tmp_path, drawn):
     results(tmp_path, 4)
     report.save_curves(tmp_path)

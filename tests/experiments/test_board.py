@@ -60,6 +60,10 @@ def test_a_board_goes_on_where_it_was_cut(tmp_path):
     cells = board_page.read_cells(tmp_path)
     assert cells[10, "parabola", "sgd"]["learning_rate"] == 0.25
     assert cells[20, "parabola", "sgd"]["learning_rate"] == 0.5
+    for damage in ("", "[]", "{}", CELL.path(tmp_path).read_text()[:20]):
+        CELL.path(tmp_path).write_text(damage)
+        with pytest.raises(ValueError, match=r"sgd\.json is damaged .* remove it"):
+            board_page.read_cells(tmp_path)
 
 
 def cell(task, optimizer, group, final):

@@ -25,8 +25,8 @@ class Page(html.parser.HTMLParser):
     def handle_starttag(self, tag, attributes):
         found = dict(attributes)
         self.sources += [found[name] for name in ("src", "srcset", "data") if name in found]
-        if tag in ("link", "script", "iframe", "object", "embed"):
-            self.sources.append(tag)
+        if tag in ("iframe", "object", "embed") or (tag == "link" and found["href"] != "data:,"):
+            self.sources.append(tag)  # a script that loads something has a src
         if tag == "a":
             self.links.append(found["href"])
         if tag == "h2":

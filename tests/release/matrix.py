@@ -26,7 +26,7 @@ SHOWN = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
 QUICK = ["transform", "unroll", "truncated_bptt", "meta_train", "workdir", "deprecations"]
 OLDEST, NEWER = "3.11", ("3.14", "3.13", "3.12")
 JAX = ("jax", "flax", "optax", "chex")
-TOOLS = ("pre-commit", "pyright", "pytest-xdist", "ruff")  # no test runs them
+TOOLS = ("axe", "playwright", "pre-commit", "pyright", "pytest-xdist", "ruff")  # left out here
 
 
 class Outcome(NamedTuple):

@@ -1,0 +1,137 @@
+"""`l2ljax board`: every optimizer on every task of the suite, cell by cell."""
+
+import argparse
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from l2ljax.bundled import pretrained_names
+from l2ljax.checks import short
+from l2ljax.command.arguments import Parser, UsageError, add_quiet, integer, sayer
+from l2ljax.command.process import set_up
+from l2ljax.experiments import board, board_page, contestants
+from l2ljax.storage.workdir import make_directory, write_atomically
+from l2ljax.tasks.suite import ENTRIES
+from l2ljax.words import hint
+
+HELP = """\
+Runs every optimizer on every task of the suite; then writes its tables and pictures.
+
+It takes hours, cell by cell: cells that are done are kept in --cells, one JSON file each, and not
+run again. --quick takes minutes: small tasks, 100 steps, few optimizers. Pictures need matplotlib
+(pip install "l2ljax[plots]"), tasks of images their data sets (pip install "l2ljax[data]").
+
+exit codes:
+  0 done   2 bad input
+
+examples:
+  l2ljax board --quick
+  l2ljax board --steps=1000 --out=docs/results/board
+  l2ljax board --optimizers=adam,nominal-suite --tasks=rosenbrock --steps=100
+"""
+
+QUICK_TASKS = ("quadratic", "digits-relu-32", "rosenbrock", "wine-softmax", "teacher-8")
+QUICK_OPTIMIZERS = ("adam", "nag", "adam-1e-3", "optlist-0", "lstm-mnist", "nominal-suite")
+QUICK_STEPS, STEPS, LONG = [100], [100, 1000], 10_000
+
+
+def parser() -> Parser:
+    """Of what stands behind `l2ljax board`."""
+    made = Parser("l2ljax board", HELP)
+    made.add_argument("--quick", action="store_true", help="small tasks, 100 steps")
+    made.add_argument("--cells", default="runs/board", help="folder of the cells")
+    made.add_argument("--out", help="for tables and pictures; default: results/ in --cells")
+    made.add_argument("--steps", type=_listed(integer(1)), help="numbers of steps; 100,1000")
+    made.add_argument("--tasks", type=_listed(str), help="names of the suite; default: all")
+    made.add_argument("--optimizers", type=_listed(str), help="names; default: all")
+    made.add_argument("--envelopes", metavar="FILE", help="JSON of the published curves")
+    made.add_argument("--published", metavar="DIR", help="other people's weights")
+    made.add_argument("--seed", type=integer(0), default=0, help="of optimizees and minibatches")
+    made.add_argument("--draw_only", action="store_true", help="from the cells that are there")
+    made.add_argument("--data_dir", help="where TFDS finds its data sets")
+    add_quiet(made)
+    return made
+
+
+def run(words: Sequence[str], typed: str) -> int:
+    """Runs the command; returns the exit code."""
+    del typed
+    given = parser().read(words)
+    set_up()
+    if given.data_dir:
+        os.environ["TFDS_DATA_DIR"] = given.data_dir
+    say = sayer(given.quiet)
+    cells = Path(given.cells)
+    if not given.draw_only:
+        everyone = _contestants(given)
+        board.run_board(
+            _cells(given, everyone), ENTRIES, everyone, cells, envelopes=_envelopes(given), say=say
+        )
+    out = Path(given.out) if given.out else cells / "results"
+    say(_write(cells, out))
+    return 0
+
+
+def _contestants(given: argparse.Namespace) -> dict[str, contestants.Contestant]:
+    """All that there are: hand-made, bundled, published."""
+    return {
+        **contestants.HAND_MADE,
+        **contestants.learned(name for name in pretrained_names() if "cifar" not in name),
+        **(contestants.published(given.published) if given.published else {}),
+    }
+
+
+def _cells(given: argparse.Namespace, everyone: Any) -> list[board.Cell]:
+    """Those that the flags ask for, long ones of small tasks only."""
+    tasks = given.tasks or (QUICK_TASKS if given.quick else list(ENTRIES))
+    names = given.optimizers or (QUICK_OPTIMIZERS if given.quick else list(everyone))
+    for what, chosen, there in (("task", tasks, ENTRIES), ("optimizer", names, everyone)):
+        for name in chosen:
+            if name not in there:
+                raise UsageError(
+                    f"l2ljax board: there is no {what} {short(name)}{hint(name, there)}; there are "
+                    f"{', '.join(there)}."
+                )
+    return [
+        board.Cell(task, name, num_steps, seed=given.seed)
+        for num_steps in given.steps or (QUICK_STEPS if given.quick else STEPS)
+        for task in tasks
+        if ENTRIES[task].small or num_steps < LONG
+        for name in names
+    ]
+
+
+def _envelopes(given: argparse.Namespace) -> Any:
+    if not given.envelopes:
+        return None
+    try:
+        return json.loads(Path(given.envelopes).read_text())
+    except ValueError as error:
+        raise ValueError(f"--envelopes={given.envelopes} is no JSON file ({error}).") from error
+
+
+def _write(cells: Path, out: Path) -> str:
+    """Tables, one file of figures and pictures; what there is to say of them."""
+    found = board_page.read_cells(cells)
+    if not found:
+        raise ValueError(f"There are no cells in {cells}; leave --draw_only out to run them.")
+    make_directory(out)
+    page = board_page.page(found)
+    write_atomically(out / "board.json", json.dumps(list(found.values())) + "\n")
+    write_atomically(out / "tables.md", page)
+    try:
+        pictures = board_page.draw(found, out)
+    except ModuleNotFoundError as error:  # the tables are what was asked for
+        return f"{page}\nTables in {out}. {error}"
+    return "\n".join([page, *map(str, pictures)])
+
+
+def _listed(kind: Any) -> Any:
+    """A kind of argument: several, with commas between."""
+
+    def convert(text: str) -> list[Any]:
+        return [kind(word.strip()) for word in text.split(",") if word.strip()]
+
+    return convert
