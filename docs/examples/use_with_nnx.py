@@ -1,7 +1,5 @@
 """Flax nnx: a small transformer reads text, by a learned optimizer and by Adam."""
 
-import sys
-from pathlib import Path
 from pydoc_data.topics import topics
 
 import jax
@@ -12,9 +10,7 @@ from flax import nnx
 import l2ljax
 
 STEPS, BATCH_SIZE, LENGTH, WIDTH = 200, 16, 32, 32
-text = (
-    Path(sys.argv[1]).read_text() if sys.argv[1:] else "".join(topics.values())
-)  # Python's manual
+text = "".join(topics.values())  # Python's manual; yours: open("my.txt").read()
 letters = sorted(set(text))
 tokens = jax.numpy.asarray(np.searchsorted(letters, list(text)))
 
