@@ -54,3 +54,9 @@ def test_without_matplotlib_plot_says_what_to_install(monkeypatch):
 def test_nothing_to_plot_is_told():
     with pytest.raises(ValueError, match="no curves"):
         Comparison({}).plot()
+
+
+def test_its_picture_shows_itself_in_a_notebook():
+    """Without pyplot, whose figures alone a notebook knows by itself."""
+    pytest.importorskip("matplotlib")
+    assert known().plot()._repr_png_().startswith(b"\x89PNG")
