@@ -108,7 +108,7 @@ def _complete(
 
 
 WHERE_THEY_FAIL = {
-    "lstm-cifar10": "behind NAG from about step 200; needs labels by layer",
+    "lstm-cifar10": "behind NAG from about step 200",
     "lstm-cifar10-single": "behind NAG from about step 200",
     "lstm-cifar10-sub2": "behind NAG beyond 100 steps; trained on eight classes",
     "lstm-cifar10-sub5": "behind NAG beyond 100 steps; trained on five classes",

@@ -7,9 +7,26 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FILES = sorted(ROOT.glob("docs/notebooks/*.md"))
 
+SMALLER = {
+    "num_meta_updates=300": "num_meta_updates=2",
+    "num_meta_updates=60": "num_meta_updates=2",
+    "num_tasks=128": "num_tasks=6",
+    "num_tasks=32": "num_tasks=6",
+    "num_eval_tasks=32": "num_eval_tasks=6",
+    "num_tuning_tasks=8": "num_tuning_tasks=2",
+    "num_tuning_tasks=16": "num_tuning_tasks=2",
+    "num_tasks=64": "num_tasks=4",
+    "range(200)": "range(10)",
+}
 
-@pytest.mark.slow
-@pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)
+
+def test_what_is_made_smaller_is_there():
+    """So that a change of the notebooks does not silently make this test a long one."""
+    text = "".join(file.read_text() for file in FILES)
+    assert [many for many in SMALLER if many not in text] == []
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)  # tests/durations.py
 def test_a_notebook_runs(file, tmp_path, monkeypatch):
     """In a kernel of its own, as a reader would, with compilation as in all tests."""
     jupytext = pytest.importorskip("jupytext")
@@ -19,10 +36,9 @@ def test_a_notebook_runs(file, tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     notebook = jupytext.read(file)
     assert len(notebook.cells) > 8
-    assert "learn" not in file.stem or "num_meta_updates=300" in file.read_text()
     for cell in notebook.cells:  # as few as show that all runs
-        cell.source = cell.source.replace("num_meta_updates=300", "num_meta_updates=3")
-        cell.source = cell.source.replace("num_meta_updates=60", "num_meta_updates=2")
+        for many, few in SMALLER.items():
+            cell.source = cell.source.replace(many, few)
     resources = {"metadata": {"path": str(tmp_path)}}
     nbclient.NotebookClient(
         notebook, timeout=200, kernel_name="python3", resources=resources
