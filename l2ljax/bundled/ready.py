@@ -15,6 +15,7 @@ from l2ljax.bundled.files import load_optimizer, pretrained_names, weights_path
 from l2ljax.checks import check_number, check_transform, short
 from l2ljax.optimizers import build
 from l2ljax.optimizers import guard as guard_
+from l2ljax.optimizers.plain_labels import labels_given
 
 DEFAULT = "nominal-suite"
 """The one that needs no tuning; docs/board.md has how it fares."""
@@ -85,7 +86,7 @@ def _rule(name: Any, labels: Any, options: dict[str, Any]) -> tuple[LearnedOptim
     _, meta_params, metadata = load_optimizer(weights_path(name))
     specification = dict(metadata["optimizer"])
     if specification["name"] == "partition":
-        specification["labels"] = labels if labels is not None else "conv_fc_or_rank"
+        specification["labels"] = "conv_fc_or_rank" if labels is None else labels_given(labels)
     elif labels is not None:
         raise ValueError(
             f"{short(str(name))} has one rule for all parameters and takes no labels; leave labels "
@@ -107,7 +108,7 @@ def _complete(
 
 
 WHERE_THEY_FAIL = {
-    "lstm-cifar10": "behind NAG from about step 200; needs labels by layer",
+    "lstm-cifar10": "behind NAG from about step 200",
     "lstm-cifar10-single": "behind NAG from about step 200",
     "lstm-cifar10-sub2": "behind NAG beyond 100 steps; trained on eight classes",
     "lstm-cifar10-sub5": "behind NAG beyond 100 steps; trained on five classes",

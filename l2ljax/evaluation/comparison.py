@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from html import escape
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,14 @@ class Comparison(dict[str, Curve]):
             raise ModuleNotFoundError(
                 'plot needs matplotlib, which is not installed; run: pip install "l2ljax[plots]"'
             ) from error
-        figure = Figure(figsize=(6.0, 5.0), layout="constrained")
+
+        class Picture(Figure):
+            """Shows itself in a notebook, where that is left to pyplot, which may not be loaded."""
+
+            def _repr_png_(self) -> bytes:
+                return _png(self)
+
+        figure = Picture(figsize=(6.0, 5.0), layout="constrained")
         num_points = len(next(iter(self.values())).losses[0])
         drawn = {"step": np.arange(num_points, dtype=np.float64), **columns(self)}
         report.draw_curves(figure.subplots(), self.summary, drawn)
@@ -106,3 +114,9 @@ class Comparison(dict[str, Curve]):
             f"<table><caption>{title}</caption><thead><tr>{heads}</tr></thead>"
             f"<tbody>{rows}</tbody></table>{doubts}"
         )
+
+
+def _png(figure: Any) -> bytes:
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    return buffer.getvalue()

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import jax
+
 from l2ljax.base import PyTree
 from l2ljax.checks import short
 from l2ljax.specification.names import NotPlainError
@@ -43,6 +45,28 @@ def labels_as_plain(labels: PyTree | Callable, live: list[Any]) -> Any:
     elif type(labels) is list:
         return [_branch(inner, live) for inner in labels]
     raise NotPlainError(f"the labels {short(labels)} are no plain data")
+
+
+def labels_given(labels: Any) -> Any:
+    """`labels` for a specification that is built at once: other trees than plain data untouched.
+
+    Where a dict of plain data may stand, flax's `State` and `FrozenDict` or a tuple would become
+    dicts and lists, which fit no parameters. A function that returns the tree keeps it as it is.
+
+    Example:
+        >>> labels_given({"kernel": "conv"})
+        {'kernel': 'conv'}
+        >>> labels_given(("conv", "fc"))(None)
+        ('conv', 'fc')
+    """
+    if isinstance(labels, str) or (callable(labels) and jax.tree_util.all_leaves([labels])):
+        return labels
+    try:
+        if type(labels) in (dict, list):
+            return labels_as_plain(labels, [])
+    except NotPlainError:
+        pass
+    return lambda params: labels
 
 
 def _branch(tree: PyTree, live: list[Any]) -> Any:

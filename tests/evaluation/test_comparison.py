@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from l2ljax.evaluation import Comparison, Curve
 
@@ -54,3 +55,21 @@ def test_without_matplotlib_plot_says_what_to_install(monkeypatch):
 def test_nothing_to_plot_is_told():
     with pytest.raises(ValueError, match="no curves"):
         Comparison({}).plot()
+
+
+def test_its_picture_shows_itself_in_a_notebook():
+    """Without pyplot, whose figures alone a notebook knows by itself."""
+    pytest.importorskip("matplotlib")
+    assert known().plot()._repr_png_().startswith(b"\x89PNG")
+
+
+def test_small_losses_leave_names_whole_in_80_columns():
+    """Numbers such as 0.000478 are wide; five of them are more than a terminal has."""
+    losses = np.array([[0.5, 0.000478], [0.5, 0.000812]] * 5)
+    console = Console(width=80, color_system=None)
+    with console.capture() as captured:
+        console.print(Comparison({"rmsprop": Curve(0.0464, losses), "lstm": Curve(None, losses)}))
+    text = captured.get()
+    assert "RMSprop" in text
+    assert "optimizer" in text
+    assert max(map(len, text.splitlines())) <= 80

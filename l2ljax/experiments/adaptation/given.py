@@ -12,6 +12,7 @@ from l2ljax.bundled import load_optimizer, weights_path
 from l2ljax.checks import check_like, check_task, short, shorten
 from l2ljax.evaluation._rollouts import is_pair
 from l2ljax.optimizers import build
+from l2ljax.optimizers.plain_labels import labels_given
 from l2ljax.specification.names import find, module_at
 from l2ljax.unrolling import init_optimizee, unroll
 
@@ -67,7 +68,7 @@ def _relabelled(name: str, optimizer: LearnedOptimizer, labels: Any) -> LearnedO
         raise ValueError(
             f"{name} has one rule for all parameters and takes no labels; leave labels out."
         )
-    return build({**specification, "labels": labels})
+    return build({**specification, "labels": labels_given(labels)})
 
 
 def find_task(task: Any) -> tuple[Task, str]:

@@ -9,7 +9,7 @@ import numpy as np
 from l2ljax.base import LearnedOptimizer, MetaParams
 from l2ljax.bundled import save_optimizer
 from l2ljax.checks import check_path
-from l2ljax.evaluation import Curve, differences, summarise
+from l2ljax.evaluation import Comparison, Curve, differences, summarise
 from l2ljax.experiments.adaptation.given import Start
 from l2ljax.experiments.adaptation.verdict import Level
 from l2ljax.experiments.comparison import write_results
@@ -34,7 +34,8 @@ class Adaptation(NamedTuple):
             "worse" by a paired 95 % interval; "unknown" where there is none.
         verdict: whether it is worth using, in one sentence.
         changed: whether these are other meta-parameters than those to start from.
-        curves: "start", "adapted" and the tuned baselines on the same fresh optimizees.
+        curves: "start", "adapted" and the tuned baselines on the same fresh optimizees;
+            `curves.table()` and `curves.plot()` show them.
         validation: records `{"update": n, "validation_loss": x}`, from update 0.
         num_meta_updates: made.
         ended: why it ended, "done", "time", "stopped" (a signal) or "diverged".
@@ -48,7 +49,7 @@ class Adaptation(NamedTuple):
     level: Level
     verdict: str
     changed: bool
-    curves: dict[str, Curve]
+    curves: Comparison
     validation: list[dict[str, Any]]
     num_meta_updates: int
     ended: str

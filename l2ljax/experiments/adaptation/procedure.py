@@ -8,7 +8,7 @@ import numpy as np
 import optax
 
 from l2ljax.base import GradientEstimator, Key, MetaParams, Task
-from l2ljax.evaluation import Curve, compare
+from l2ljax.evaluation import Comparison, Curve, compare
 from l2ljax.evaluation.tuning import LEARNING_RATES, MakeTransform
 from l2ljax.experiments.adaptation.choosing import Sizes
 from l2ljax.experiments.adaptation.given import Start
@@ -113,7 +113,7 @@ def carry_out(
         level,
         verdict,
         changed,
-        curves,
+        Comparison(curves, parts.place),
         validation,
         made,
         ended,
