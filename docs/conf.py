@@ -20,8 +20,8 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx_design",
 ]
-exclude_patterns = ["_build"]
-suppress_warnings = ["toc.empty_glob"]  # docs/notebooks may be left out of a copy
+exclude_patterns = ["_build", "results/robustness/stability.md"]
+suppress_warnings = ["myst.header"]  # tables of results begin at a lower heading
 
 nb_execution_mode = "force" if os.environ.get("L2LJAX_DOCS_EXECUTE") else "off"
 nb_execution_raise_on_error = True
@@ -50,3 +50,16 @@ html_theme_options = {
     "use_fullscreen_button": False,
     "navigation_with_keys": False,
 }
+
+
+def without_missing_pages(app, docname, source):
+    """Leaves out of the table of contents what this copy does not have, such as the notebooks."""
+    if docname != "index":
+        return
+    for entry in ("notebooks/*", "report", "use"):
+        if not any(app.srcdir.glob(f"{entry}.md")):
+            source[0] = source[0].replace(f"\n{entry}\n", "\n")
+
+
+def setup(app):
+    app.connect("source-read", without_missing_pages)

@@ -138,6 +138,11 @@ def differences(curves: Mapping[str, Curve], first: str) -> dict[str, Any]:
         is infinitely far above one that is, and level with another such. `final_ratio` has the
         geometric mean of the ratios of the final losses and its interval: where tails are heavy, it
         tells more than differences.
+
+    Example:
+        >>> curves = {name: Curve(None, np.array([[4.0, end]])) for name, end in (("a", 1), ("b", 3))}
+        >>> differences(curves, "a")["b"]["final_loss"]["mean"]
+        2.0
     """
     clusters = curves[first].clusters
 

@@ -58,7 +58,20 @@ def init_state(
     meta_params: MetaParams,
     key: Key,
 ) -> MetaTrainState:
-    """The state before the first update, on the devices of the estimator's mesh."""
+    """The state before the first update, on the devices of the estimator's mesh.
+
+    Example:
+        >>> from l2ljax.estimators import truncated_bptt
+        >>> from l2ljax.optimizers import lstm
+        >>> from l2ljax.tasks import quadratic
+        >>> estimator = truncated_bptt(
+        ...     quadratic(2), lstm((2,)), num_tasks=2, episode_length=4, unroll_length=2
+        ... )
+        >>> meta_params = estimator.optimizer.init(jax.random.key(0))
+        >>> state = init_state(estimator, optax.adam(1e-3), meta_params, jax.random.key(1))
+        >>> int(state.update)
+        0
+    """
     # Everything is where the compiled step will leave it, so that its second call is as its first.
     mesh = getattr(estimator, "mesh", None)
     init_key, run_key = jax.random.split(replicate(key, mesh))
@@ -97,6 +110,14 @@ def meta_step(
 
     The metrics are those of the estimator but for `diverged_at`, and `meta_loss`, `meta_grad_norm`
     and `faults` (the state's).
+
+    Raises:
+        TypeError: if the estimator's metrics are not a dict of arrays.
+
+    Example:
+        for a loop of one's own, with `state` from `init_state`:
+
+        >>> state, metrics = meta_step(estimator, optax.adam(1e-3), state)  # doctest: +SKIP
     """
     meta_loss, meta_grads, estimator_state, metrics = estimator.estimate(
         state.meta_params, state.estimator_state, jax.random.fold_in(state.key, state.update)
