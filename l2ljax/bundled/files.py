@@ -139,11 +139,13 @@ def _rebuilt(optimizer: LearnedOptimizer) -> tuple[dict[str, Any], LearnedOptimi
     check_optimizer("optimizer", optimizer)
     specification = specification_of(optimizer)
     if specification is None:
-        changed = "was changed after its builder made it, so its specification" * (
-            optimizer.specification is not None
+        why = (
+            "has no specification that can"
+            if optimizer.specification is None
+            else "was changed after its builder made it, so its specification cannot"
         )
         raise ValueError(
-            f"This learned optimizer {changed or 'has no specification that'} cannot rebuild it; "
+            f"This learned optimizer {why} rebuild it; "
             "make it by a function at the top of a module or file that is decorated with "
             "@l2ljax.specified() and whose arguments are plain data, or give the specification "
             "itself in its place."

@@ -140,7 +140,8 @@ def differences(curves: Mapping[str, Curve], first: str) -> dict[str, Any]:
         tells more than differences.
 
     Example:
-        >>> curves = {name: Curve(None, np.array([[4.0, end]])) for name, end in (("a", 1), ("b", 3))}
+        >>> ends = {"a": 1.0, "b": 3.0}
+        >>> curves = {name: Curve(None, np.array([[4.0, end]])) for name, end in ends.items()}
         >>> differences(curves, "a")["b"]["final_loss"]["mean"]
         2.0
     """

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 
@@ -31,6 +30,7 @@ def build_task(specification: Mapping[str, Any], data_dir: str | None) -> Task:
             returns no task.
 
     Example:
+        >>> import jax
         >>> task = build_task({"name": "quadratic", "dim": 3}, data_dir=None)
         >>> task.init(task.sample(task.data, jax.random.key(0)), jax.random.key(1)).shape
         (3,)

@@ -112,8 +112,8 @@ def identity() -> Preprocess:
 def log_sign(p: float = 10.0) -> Preprocess:
     """The gradient's log magnitude and sign, two features (Andrychowicz et al. 2016, Appendix A).
 
-    `(log|g| / p, sgn g)` where `|g| >= e^-p`, else `(-1, e^p g)`. Larger `p` keeps smaller gradients
-    apart. The derivative is finite for every finite `g`, 0 and denormals included.
+    `(log|g| / p, sgn g)` where `|g| >= e^-p`, else `(-1, e^p g)`. Larger `p` keeps smaller
+    gradients apart. The derivative is finite for every finite `g`, 0 and denormals included.
 
     Args:
         p: natural log of the factor by which gradients may shrink before they count as small;

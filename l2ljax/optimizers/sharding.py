@@ -90,8 +90,8 @@ def state_shardings(
 
     Args:
         tx: any Optax transformation; its state's copies of parameters may have axes in front.
-        params: arrays or leaves `jax.ShapeDtypeStruct`, without boxes (whose states have boxes of their
-            own, for `flax.linen.get_sharding`).
+        params: arrays or leaves `jax.ShapeDtypeStruct`, without boxes (whose states have boxes of
+            their own, for `flax.linen.get_sharding`).
         shardings: a tree like `params` of `PartitionSpec` or `NamedSharding` leaves.
         default: for what is no copy of a parameter, such as a count: of the same kind.
 
