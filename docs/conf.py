@@ -52,14 +52,17 @@ html_theme_options = {
 }
 
 
-def without_missing_pages(app, docname, source):
-    """Leaves out of the table of contents what this copy does not have, such as the notebooks."""
-    if docname != "index":
-        return
-    for entry in ("notebooks/*", "report", "use"):
-        if not any(app.srcdir.glob(f"{entry}.md")):
-            source[0] = source[0].replace(f"\n{entry}\n", "\n")
+def adapt_source(app, docname, source):
+    """What reads differently on a forge: files outside docs/, and pages that are not there.
+
+    This copy may be without the notebooks, for one: then they are left out of the contents.
+    """
+    source[0] = source[0].replace("(../CONTRIBUTING.md", "(contributing.md")
+    if docname == "index":
+        for entry in ("notebooks/*", "report", "use"):
+            if not any(app.srcdir.glob(f"{entry}.md")):
+                source[0] = source[0].replace(f"\n{entry}\n", "\n")
 
 
 def setup(app):
-    app.connect("source-read", without_missing_pages)
+    app.connect("source-read", adapt_source)

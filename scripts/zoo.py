@@ -22,20 +22,24 @@ SCALES = {
 
 TOP = """# The zoo
 
-**`l2ljax.pretrained()` is `nominal-suite`. The others are those of the paper's experiments: good at what they were trained on, for as long as they were
-trained.** Which one: [choose.md](choose.md). This page is written by `python scripts/zoo.py` from the files themselves.
+**`l2ljax.pretrained()` is `nominal-suite`. The others are those of the paper's experiments: good at
+what they were trained on, for as long as they were trained.** Which one: [choose.md](choose.md).
+This page is written by `python scripts/zoo.py` from the files themselves.
 
-| `l2ljax.pretrained(NAME)` | trained on | for steps | numbers | state, bytes a parameter | `learning_rate`, bound | where it fails |
+| name | trained on | steps | numbers | state B/param | `learning_rate` | where it fails |
 | --- | --- | --- | --- | --- | --- | --- |
 """
 
 END = """
-`max_update` bounds a coordinate's update by the largest that was seen in training; with `nonfinite="skip"` it is what [robustness.md](robustness.md#long-runs-of-a-learned-optimizer)
-recommends for long runs. An update of a million parameters takes 5 ms with `nominal-suite` and 260 ms with an LSTM on two CPU cores (Adam: 1 ms).
+`max_update` bounds a coordinate's update by the largest that was seen in training; with
+`nonfinite="skip"` it is what [robustness.md](robustness.md#long-runs-of-a-learned-optimizer)
+recommends for long runs. An update of a million parameters takes 5 ms with `nominal-suite` and
+260 ms with an LSTM on two CPU cores (Adam: 1 ms).
 
 ## Cards
 
-Each file has what it was made from: configuration, command, seconds, hardware, evaluation beside tuned baselines. `l2ljax inspect NAME` prints it all.
+Each file has what it was made from: configuration, command, seconds, hardware, and an evaluation
+beside tuned baselines. `l2ljax inspect NAME` prints it all.
 
 """
 
@@ -54,11 +58,8 @@ def card(name: str) -> str:
     }
     if ends:
         told = ", ".join(f"{other} {loss:.3g}" for other, loss in ends.items())
-        lines += [
-            f"Mean final loss over {found['num_tasks']} fresh optimizees of {found['num_steps']} "
-            f"steps of {found['task']}: {told}.",
-            "",
-        ]
+        sizes = f"{found['num_tasks']} fresh optimizees of {found['num_steps']} steps"
+        lines += [f"Mean final loss over {sizes} of {found['task']}: {told}.", ""]
     lines += [f"`{weights_path(name).name}`, {weights_path(name).stat().st_size:,} bytes.", ""]
     return "\n".join(lines)
 
