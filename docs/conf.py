@@ -18,7 +18,6 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.mathjax",
-    "sphinx_design",
 ]
 exclude_patterns = ["_build", "results/robustness/stability.md"]
 suppress_warnings = ["myst.header"]  # tables of results begin at a lower heading
