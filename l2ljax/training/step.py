@@ -62,13 +62,13 @@ def init_state(
 
     Example:
         >>> from l2ljax.estimators import truncated_bptt
-        >>> from l2ljax.optimizers import lstm
+        >>> from l2ljax.optimizers import hyperparameters, log
         >>> from l2ljax.tasks import quadratic
-        >>> estimator = truncated_bptt(
-        ...     quadratic(2), lstm((2,)), num_tasks=2, episode_length=4, unroll_length=2
-        ... )
-        >>> meta_params = estimator.optimizer.init(jax.random.key(0))
-        >>> state = init_state(estimator, optax.adam(1e-3), meta_params, jax.random.key(1))
+        >>> rule = hyperparameters(optax.sgd, {"learning_rate": log(1e-3)})
+        >>> sizes = {"num_tasks": 2, "episode_length": 4, "unroll_length": 2}
+        >>> estimator = truncated_bptt(quadratic(2), rule, **sizes)
+        >>> meta_params = rule.init(jax.random.key(0))
+        >>> state = init_state(estimator, optax.sgd(1e-3), meta_params, jax.random.key(1))
         >>> int(state.update)
         0
     """

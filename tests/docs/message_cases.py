@@ -69,7 +69,9 @@ def two_processes():
 
 def celo_without_the_loss():
     optimizer = l2ljax.celo(num_steps=10)
-    update(optimizer.transform(optimizer.init(KEY)), MATRIX, MATRIX)
+    jax.eval_shape(
+        lambda key: update(optimizer.transform(optimizer.init(key)), MATRIX, MATRIX), KEY
+    )
 
 
 def other_meta_params():
