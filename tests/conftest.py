@@ -1,12 +1,16 @@
 """Settings of all tests: CPU and quick compilation. Processes that tests start have XLA's own."""
 
 import os
+from pathlib import Path
 
 import pytest
 from durations import LONG, SLOW
 from quick import flags
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+# The sdist has the tests of the documentation, and not its pages.
+collect_ignore = [] if (Path(__file__).parents[1] / "docs" / "messages.md").exists() else ["docs"]
 
 import jax
 
