@@ -9,12 +9,12 @@ from quick import flags
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-# The sdist has the tests of the documentation, and not its pages.
-collect_ignore = [] if (Path(__file__).parents[1] / "docs" / "messages.md").exists() else ["docs"]
-
 import jax
 
 jax.config.update("jax_disable_most_optimizations", True)
+
+# The sdist has the tests of the documentation, and not its pages.
+collect_ignore = [] if (Path(__file__).parents[1] / "docs" / "messages.md").exists() else ["docs"]
 
 with pytest.MonkeyPatch.context() as patch:
     patch.setenv("XLA_FLAGS", flags())
