@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test test-slow test-long test-matrix kill-test fuzz soak stability lint types check bench board clean
+.PHONY: demo test test-slow test-long test-matrix kill-test fuzz soak stability lint types check docs bench board clean
 
 demo: $(VENV)/demo.stamp
 	$(RUN) scripts/meta_train.py --config=configs/demo.py --workdir=runs/demo
@@ -46,7 +46,11 @@ lint: $(VENV)/dev.stamp
 types: $(VENV)/dev.stamp
 	$(RUN) -m pyright --pythonpath $(RUN)
 
-check: lint types test test-slow
+check: lint types test test-slow docs
+
+# The documentation as HTML in docs/_build/html; a warning is an error.
+docs: $(VENV)/dev.stamp
+	$(RUN) -m sphinx -q -W --keep-going -b html docs docs/_build/html
 
 # Every optimizer on every task of the suite: hours, cell by cell. BOARD="--quick" for minutes.
 board: $(VENV)/dev.stamp

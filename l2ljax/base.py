@@ -161,7 +161,7 @@ class Task:
     not serve such tasks; "auto" takes the scan.
 
     **Data that do not fit the device.** `data` may be empty and `batch` call the host: with
-    `load(number) -> NumPy arrays`,
+    `load(number) -> NumPy arrays`, ::
 
         batch=lambda data, instance, key: jax.pure_callback(
             load, jax.ShapeDtypeStruct((128, 784), jnp.float32),

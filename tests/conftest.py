@@ -1,6 +1,7 @@
 """Settings of all tests: CPU and quick compilation. Processes that tests start have XLA's own."""
 
 import os
+from pathlib import Path
 
 import pytest
 from durations import LONG, SLOW
@@ -11,6 +12,9 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 
 jax.config.update("jax_disable_most_optimizations", True)
+
+# The sdist has the tests of the documentation, and not its pages.
+collect_ignore = [] if (Path(__file__).parents[1] / "docs" / "messages.md").exists() else ["docs"]
 
 with pytest.MonkeyPatch.context() as patch:
     patch.setenv("XLA_FLAGS", flags())

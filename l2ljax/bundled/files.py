@@ -60,7 +60,15 @@ def load_pretrained(name: str) -> tuple[LearnedOptimizer, MetaParams]:
 
 
 def pretrained_metadata(name: str) -> dict[str, Any]:
-    """How a bundled optimizer was made: `optimizer`, `command`, `config`, `evaluation`, ..."""
+    """How a bundled optimizer was made: `optimizer`, `command`, `config`, `evaluation`, ...
+
+    Raises:
+        ValueError: for a name that is not in `pretrained_names()`.
+
+    Example:
+        >>> pretrained_metadata("lstm-mnist")["optimizer"]["hidden_sizes"]
+        [20, 20]
+    """
     return load_optimizer(_bundled(name))[2]
 
 
@@ -131,11 +139,13 @@ def _rebuilt(optimizer: LearnedOptimizer) -> tuple[dict[str, Any], LearnedOptimi
     check_optimizer("optimizer", optimizer)
     specification = specification_of(optimizer)
     if specification is None:
-        changed = "was changed after its builder made it, so its specification" * (
-            optimizer.specification is not None
+        why = (
+            "has no specification that can"
+            if optimizer.specification is None
+            else "was changed after its builder made it, so its specification cannot"
         )
         raise ValueError(
-            f"This learned optimizer {changed or 'has no specification that'} cannot rebuild it; "
+            f"This learned optimizer {why} rebuild it; "
             "make it by a function at the top of a module or file that is decorated with "
             "@l2ljax.specified() and whose arguments are plain data, or give the specification "
             "itself in its place."
@@ -160,6 +170,11 @@ def load_optimizer(path: str | Path) -> tuple[LearnedOptimizer, MetaParams, dict
         ValueError: if it is damaged (its checksum covers the weights and all metadata; files of
             older versions have none), was not written by l2ljax, names code of one's own that is
             not at hand, or its weights do not fit the optimizer that it specifies.
+
+    Example:
+        >>> optimizer, meta_params, card = load_optimizer(weights_path("lstm-mnist"))
+        >>> card["config"]["task"]["name"]
+        'mlp'
     """
     check_path("path", path)
     path = Path(path)
@@ -245,7 +260,15 @@ def load_meta_params(source: str | Mapping[str, Any], like: MetaParams) -> MetaP
 
 
 def weights_path(name: str | Path) -> Path:
-    """The file of a bundled optimizer, or `name` itself where it ends in `.safetensors`."""
+    """The file of a bundled optimizer, or `name` itself where it ends in `.safetensors`.
+
+    Raises:
+        ValueError: for a name that is neither.
+
+    Example:
+        >>> weights_path("lstm-mnist").name
+        'lstm-mnist.safetensors'
+    """
     return Path(name) if str(name).endswith(".safetensors") else _bundled(str(name))
 
 

@@ -73,6 +73,23 @@ def compare(
             of no baseline or that is no positive number, counts that are no positive integers, and
             more tuning steps than steps.
         TypeError: for what is no task, key, transformation or pair.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import optax
+        >>> parabola = Task(init=lambda _, key: jnp.ones(()), loss=lambda x, _: x**2)
+        >>> curves = compare(
+        ...     parabola,
+        ...     {"halving": optax.sgd(0.25)},
+        ...     jax.random.key(0),
+        ...     num_tasks=2,
+        ...     num_steps=2,
+        ...     num_tuning_tasks=2,
+        ...     baselines={"sgd": optax.sgd},
+        ...     learning_rates={"sgd": 0.5},
+        ... )
+        >>> curves["halving"].losses.tolist()
+        [[1.0, 0.25, 0.0625], [1.0, 0.25, 0.0625]]
     """
     rates: Mapping[str, float | Sequence[float]] = dict(learning_rates or {})
     _check(task, learned, key, baselines, rates, num_steps, num_tuning_steps)

@@ -49,6 +49,9 @@ def evaluate_run(
 
     Raises:
         FileNotFoundError: if there is no finished run in `workdir`.
+
+    Example:
+        >>> summary, curves = evaluate_run("runs/demo", {"num_tasks": 64})  # doctest: +SKIP
     """
     config = read_config(Path(workdir))
     path = Path(workdir) / "meta_params.safetensors"
@@ -86,6 +89,11 @@ def evaluate_weights(
         ValueError: for weights that do not say what they were trained on, unknown settings, and
             names in `beside` that the run's own optimizer or a baseline has; before anything is
             computed.
+
+    Example:
+        >>> summary, curves = evaluate_weights(
+        ...     "lstm-quadratic", {"num_tasks": 64, "num_tuning_tasks": 64}
+        ... )  # doctest: +SKIP
     """
     path = weights_path(weights)
     optimizer, meta_params, metadata = load_optimizer(path)
@@ -176,7 +184,14 @@ def _accuracy(task: str, unseen: Mapping[str, Any] | None, data_dir: str | None)
 def write_results(
     directory: str | Path, summary: Mapping[str, Any], curves: Mapping[str, Curve]
 ) -> None:
-    """Writes `summary.json` and `curves.csv`: steps, each optimizer's mean, 95 % CI and median."""
+    """Writes `summary.json` and `curves.csv`: steps, each optimizer's mean, 95 % CI and median.
+
+    Raises:
+        OSError: if a file cannot be written.
+
+    Example:
+        >>> write_results("results", *evaluate_weights("lstm-quadratic", {}))  # doctest: +SKIP
+    """
     directory = Path(directory)
     make_directory(directory)
     columns = curve_columns(curves)

@@ -84,6 +84,11 @@ def build(
     Raises:
         ValueError: for unknown or missing fields, names and arguments, in a sentence that lists
             those there are; and whatever the builders refuse.
+
+    Example:
+        >>> from l2ljax.command import bundled_config
+        >>> build(bundled_config("demo").to_dict()).estimator.num_tasks
+        128
     """
     check_fields(config)
     task = build_task(config["task"], data_dir)
@@ -167,6 +172,11 @@ def run(
     Raises:
         ValueError: for a bad configuration, or a workdir that holds another one's run.
         DivergenceError: see `meta_train`.
+
+    Example:
+        >>> from l2ljax.command import bundled_config
+        >>> config = bundled_config("demo").to_dict()
+        >>> run(config, "runs/demo", command="from Python")  # doctest: +SKIP
     """
     workdir, config = Path(workdir), with_own_names(config)
     optional = {name: DEFAULTS[name] for name in DEFAULTS if name in OPTIONAL}

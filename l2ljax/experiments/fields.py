@@ -63,7 +63,15 @@ WEIGHTS = {
 
 
 def check_fields(config: Mapping[str, Any]) -> None:
-    """Refuses a configuration with unknown or missing fields, or impossible values, naming them."""
+    """Refuses a configuration with unknown or missing fields, or impossible values, naming them.
+
+    Raises:
+        ValueError: naming the fields; and for a value that its field cannot have.
+
+    Example:
+        >>> from l2ljax.command import bundled_config
+        >>> check_fields(bundled_config("demo").to_dict())
+    """
     check_mapping("The configuration", config, example='{"seed": 0, ...}')
     unknown = sorted(set(config) - set(FIELDS))
     missing = sorted(set(FIELDS) - OPTIONAL - {"unroll_length"} - set(config))

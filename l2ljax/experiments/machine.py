@@ -33,7 +33,12 @@ def check_memory(optimizer: LearnedOptimizer, estimator: GradientEstimator) -> N
 
 
 def hardware() -> str:
-    """Device kind and count, as results name them, e.g. "cpu x 1 (2 cores)"."""
+    """Device kind and count, as results name them, e.g. "cpu x 1 (2 cores)".
+
+    Example:
+        >>> " x " in hardware()
+        True
+    """
     device = jax.devices()[0]
     cores = f" ({os.cpu_count()} cores)" if device.platform == "cpu" else ""
     return f"{device.device_kind} x {jax.device_count()}{cores}"

@@ -29,19 +29,18 @@ def adam(
         restarts: meta-updates at which the cosine has come to 0 and starts over
             (Loshchilov & Hutter 2017), in ascending order.
         b1: decay of the momentum, in [0, 1); a mixture's members take turns, so nearer 1 for many.
-        b1: decay of the momentum, in [0, 1); a mixture's members take turns, so nearer 1 for many.
 
     Raises:
         ValueError: for an unknown schedule, restarts that are not ascending inside the run, or a
             number out of range.
+
+    Example:
+        >>> tx = adam(num_meta_updates=1000, learning_rate=3e-3, clip_norm=1.0)
     """
     check_positive_int("num_meta_updates", num_meta_updates)
     check_number("learning_rate", learning_rate, above=0)
     check_number("clip_norm", clip_norm, above=0)
     check_choice("schedule", schedule, ["cosine", "constant"])
-    check_number("b1", b1)
-    if not 0 <= b1 < 1:
-        raise ValueError(f"b1 must be at least 0 and below 1, got {short(b1)}.")
     check_number("b1", b1)
     if not 0 <= b1 < 1:
         raise ValueError(f"b1 must be at least 0 and below 1, got {short(b1)}.")

@@ -28,6 +28,12 @@ def build_task(specification: Mapping[str, Any], data_dir: str | None) -> Task:
     Raises:
         ValueError, TypeError: for names and arguments that are not known, and a builder that
             returns no task.
+
+    Example:
+        >>> import jax
+        >>> task = build_task({"name": "quadratic", "dim": 3}, data_dir=None)
+        >>> task.init(task.sample(task.data, jax.random.key(0)), jax.random.key(1)).shape
+        (3,)
     """
     check_mapping("task", specification, example='{"name": "quadratic"}')
     arguments = {}
@@ -83,6 +89,18 @@ def build_estimator(
         ValueError: for names and arguments that are not known; for a field that it needs and the
             configuration lacks; and for weights other than "all" that it does not take.
         TypeError: for a builder that returns no estimator.
+
+    Example:
+        >>> config = {
+        ...     "estimator": {"name": "truncated_bptt"},
+        ...     "weights": "last",
+        ...     "num_tasks": 4,
+        ...     "episode_length": 10,
+        ...     "unroll_length": 5,
+        ... }
+        >>> task = build_task({"name": "quadratic"}, data_dir=None)
+        >>> build_estimator(config, task, optimizers.lstm((4,)), mesh=None).unroll_length
+        5
     """
     given = {
         "task": task,

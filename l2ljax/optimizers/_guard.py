@@ -81,7 +81,7 @@ def guard(
     2. *Norm.* If the learned update's norm exceeds `max_ratio` times that of the fallback's, over
        all parameters together, this step is the fallback's.
     3. *Loss*, where `update` gets `value=`. A is the average of the losses, each step's weighing
-       `decay` times the next one's; D that of |value - previous value|, up to the step before; B
+       `decay` times the next one's; D that of `|value - previous value|`, up to the step before; B
        the least A since the learned optimizer took over. When A > B + `tolerance` * D, or when the
        loss is not finite, the learned optimizer has failed: the parameters go back to where A was
        B, and the next `hold` steps are the fallback's; twice as many after each further failure.

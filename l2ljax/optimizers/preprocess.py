@@ -112,8 +112,8 @@ def identity() -> Preprocess:
 def log_sign(p: float = 10.0) -> Preprocess:
     """The gradient's log magnitude and sign, two features (Andrychowicz et al. 2016, Appendix A).
 
-    (log|g| / p, sgn g) where |g| >= e^-p, else (-1, e^p g). Larger `p` keeps smaller gradients
-    apart. The derivative is finite for every finite `g`, 0 and denormals included.
+    `(log|g| / p, sgn g)` where `|g| >= e^-p`, else `(-1, e^p g)`. Larger `p` keeps smaller
+    gradients apart. The derivative is finite for every finite `g`, 0 and denormals included.
 
     Args:
         p: natural log of the factor by which gradients may shrink before they count as small;
@@ -136,7 +136,7 @@ def log_sign(p: float = 10.0) -> Preprocess:
 def log_and_sign(k: float = 5.0) -> Preprocess:
     """The log magnitude and sign as DeepMind's released code computes them.
 
-    (max(log(|g| + eps) / k, -1), clip(e^k g, -1, 1)) with eps = 2^-23. Up to eps it is
+    `(max(log(|g| + eps) / k, -1), clip(e^k g, -1, 1))` with eps = 2^-23. Up to eps it is
     `log_sign(k)`; weights trained with https://github.com/google-deepmind/learning-to-learn expect
     it as it stands, with k = 5.
 

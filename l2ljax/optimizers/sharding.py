@@ -90,9 +90,9 @@ def state_shardings(
 
     Args:
         tx: any Optax transformation; its state's copies of parameters may have axes in front.
-        params: arrays or `jax.ShapeDtypeStruct`s, without boxes (whose states have boxes of their
-            own, for `flax.linen.get_sharding`).
-        shardings: a tree like `params` of `PartitionSpec`s or `NamedSharding`s.
+        params: arrays or leaves `jax.ShapeDtypeStruct`, without boxes (whose states have boxes of
+            their own, for `flax.linen.get_sharding`).
+        shardings: a tree like `params` of `PartitionSpec` or `NamedSharding` leaves.
         default: for what is no copy of a parameter, such as a count: of the same kind.
 
     Returns:

@@ -58,7 +58,20 @@ def init_state(
     meta_params: MetaParams,
     key: Key,
 ) -> MetaTrainState:
-    """The state before the first update, on the devices of the estimator's mesh."""
+    """The state before the first update, on the devices of the estimator's mesh.
+
+    Example:
+        >>> from l2ljax.estimators import truncated_bptt
+        >>> from l2ljax.optimizers import hyperparameters, log
+        >>> from l2ljax.tasks import quadratic
+        >>> rule = hyperparameters(optax.sgd, {"learning_rate": log(1e-3)})
+        >>> sizes = {"num_tasks": 2, "episode_length": 4, "unroll_length": 2}
+        >>> estimator = truncated_bptt(quadratic(2), rule, **sizes)
+        >>> meta_params = rule.init(jax.random.key(0))
+        >>> state = init_state(estimator, optax.sgd(1e-3), meta_params, jax.random.key(1))
+        >>> int(state.update)
+        0
+    """
     # Everything is where the compiled step will leave it, so that its second call is as its first.
     mesh = getattr(estimator, "mesh", None)
     init_key, run_key = jax.random.split(replicate(key, mesh))
@@ -97,6 +110,14 @@ def meta_step(
 
     The metrics are those of the estimator but for `diverged_at`, and `meta_loss`, `meta_grad_norm`
     and `faults` (the state's).
+
+    Raises:
+        TypeError: if the estimator's metrics are not a dict of arrays.
+
+    Example:
+        for a loop of one's own, with `state` from `init_state`:
+
+        >>> state, metrics = meta_step(estimator, optax.adam(1e-3), state)  # doctest: +SKIP
     """
     meta_loss, meta_grads, estimator_state, metrics = estimator.estimate(
         state.meta_params, state.estimator_state, jax.random.fold_in(state.key, state.update)

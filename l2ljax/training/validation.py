@@ -43,6 +43,10 @@ class Validation:
         weights: w_1 ... w_T of the score, `num_steps` numbers of at least 0; default: all equal.
         at_once: optimizees run side by side, which bounds memory.
         mesh: devices to spread the optimizees over, see `truncated_bptt`.
+
+    Raises:
+        ValueError: for sizes or weights out of range, and a mesh that does not divide `num_tasks`.
+        TypeError: for what is no task, optimizer or key.
     """
 
     task: Task

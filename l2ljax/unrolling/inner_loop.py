@@ -49,6 +49,11 @@ def init_optimizee(task: Task, tx: optax.GradientTransformation, key: Key) -> Op
 
     Raises:
         TypeError: for a `task`, `tx` or `key` that is none.
+
+    Example:
+        >>> parabola = Task(init=lambda _, key: jnp.ones(()), loss=lambda x, _: x**2)
+        >>> float(init_optimizee(parabola, optax.sgd(0.1), jax.random.key(0)).params)
+        1.0
     """
     check_task(task)
     check_transform("tx", tx)
