@@ -156,7 +156,8 @@ def sum_over_blocks(
     def add(j, totals):
         return [total + plane for total, plane in zip(totals, function(cut(j)), strict=True)]
 
-    totals = sums(jax.lax.fori_loop(1, number, add, list(function(cut(0)))))
+    zeros = [jnp.zeros_like(plane) for plane in function(cut(0))]  # sharded as planes are
+    totals = sums(jax.lax.fori_loop(0, number, add, zeros))
     if rest is None:
         return totals
     return [total + left for total, left in zip(totals, sums(function(rest)), strict=True)]

@@ -128,8 +128,10 @@ def apply_network(
         scales = [jax.lax.rsqrt(x * (1 / number) + network.eps) for x in sums]
         if sums[0].size == 1:  # into the weights, as they are the same for all coordinates
             kernel = weights["kernel_0"] * jnp.stack([jnp.ravel(x) for x in scales], axis=1)
-            return planes_network(weights | {"kernel_0": kernel}, features_of(arrays), arrays["hidden"])
-        x = [x * scale for x, scale in zip(features_of(arrays), scales, strict=True)]
+            weights = weights | {"kernel_0": kernel}
+            scales = [None] * len(sums)
+        x = features_of(arrays)
+        x = [f if scale is None else f * scale for f, scale in zip(x, scales, strict=True)]
         return planes_network(weights, x, arrays["hidden"])
 
     @as_planes.defjvp
