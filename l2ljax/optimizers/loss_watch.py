@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import optax
 
-
 UPHILL = 0.5
 """Share of the slopes' average size from which their average is that of an ascent."""
 
@@ -22,7 +21,7 @@ class LossWatch(NamedTuple):
         noise: of their absolute differences from step to step, likewise.
         last: the newest loss.
         seen: int32, losses so far.
-        slope: of the products of gradient and learned update, likewise: what the loss should change.
+        slope: of the products of gradient and learned update, likewise: the loss to first order.
         slope_size: of their sizes, likewise.
         best: least corrected average since the learned optimizer took over.
         hold: int32, steps for which the fallback still has control.
