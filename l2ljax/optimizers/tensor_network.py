@@ -10,6 +10,7 @@ or unit and a plane like the tensor: the compiler makes one loop of them, which 
 coordinate at once and no feature in memory (docs/cost.md).
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -65,7 +66,7 @@ def apply_network(
     param: jax.Array,
     moments: MomentsState,
     axes: Sequence[int],
-    output: Callable[[jax.Array], jax.Array],
+    output: Callable[[Any], jax.Array],
     block_size: int | None,
 ) -> jax.Array:
     """What `output` makes of the network's outputs for each coordinate of one tensor.
@@ -135,8 +136,10 @@ def apply_network(
         return planes_network(weights, x, arrays["hidden"])
 
     @as_planes.defjvp
-    def _(primals, tangents):  # a derivative of sums of planes would be a sum for each weight
+    def derivative(primals, tangents):  # of sums of planes it would be a sum for each weight
         return jax.jvp(lambda *arguments: tuple(as_matrices(*arguments)), primals, tangents)
+
+    del derivative
 
     axis = cut_axis(shape, block_size)
     if axis is not None and axis in axes:
@@ -231,7 +234,7 @@ def planes_network(
         features: planes `[*shape]`.
         hidden: `[units, ...]`, what is added to the first layer, to be broadcast.
     """
-    units = [sum(parts[1:], parts[0]) for parts in zip(*hidden, strict=True)]
+    units = [functools.reduce(jnp.add, parts) for parts in zip(*hidden, strict=True)]
     x = _sums_of_products(params["kernel_0"], features, units)
     for i in range(1, num_layers(params)):
         # The compiler makes half the instructions of it that it makes of a maximum with 0.
