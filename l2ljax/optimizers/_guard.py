@@ -145,11 +145,10 @@ def guard(
         finite = _all_finite((ours, learned_state))
         safe_finite = _all_finite((safe, fallback_state))
         small = optax.tree.norm(_as_float32(ours)) <= max_ratio * optax.tree.norm(_as_float32(safe))
-        slope = jnp.asarray(optax.tree.vdot(_as_float32(updates), _as_float32(ours)), jnp.float32)
         failed, improved, watch = watch_loss(
             state.watch,
             extra_args.get("value"),
-            jnp.where(jnp.isfinite(slope), slope, 0),
+            _slope(updates, ours),
             state.counts.loss,
             decay,
             tolerance,
@@ -202,6 +201,12 @@ def _check_numbers(max_ratio: Any, decay: Any, tolerance: Any, hold: Any) -> Non
     check_number("decay", decay)
     if not 0 <= decay < 1:
         raise ValueError(f"decay must be a number from 0 to below 1, got {short(decay)}.")
+
+
+def _slope(gradient: PyTree, step: PyTree) -> jax.Array:
+    """What `step` changes of the loss in first order; 0 where that is not finite."""
+    slope = jnp.asarray(optax.tree.vdot(_as_float32(gradient), _as_float32(step)), jnp.float32)
+    return jnp.where(jnp.isfinite(slope), slope, 0)
 
 
 def _where(condition: jax.Array, yes: PyTree, no: PyTree) -> PyTree:

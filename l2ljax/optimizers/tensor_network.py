@@ -84,23 +84,11 @@ def apply_network(
         float32 `[*shape]`.
     """
     shape = gradient.shape
-    factored = FactoredMoments(moments.row, moments.column)
-    row_scale, column_scale = factored_scales(factored, shape)
+    is_vector = len(shape) < 2
+    after = tuple(axis + 1 for axis in axes)  # behind the axis of the features
+    arrays = _arrays(network, gradient, param, moments, after)
     first, _ = _slices(network.groups)
     kernel = network.params["kernel_0"]
-    after = tuple(axis + 1 for axis in axes)  # behind the axis of the features
-    arrays: dict[str, Any] = {
-        "gradient": gradient,
-        "param": param,
-        "momentum": moments.momentum,
-        "second_moment": moments.second_moment,
-        "row_scale": row_scale,
-        "column_scale": column_scale,
-    }
-    is_vector = len(shape) < 2
-    if is_vector:
-        arrays["row"] = moments.row
-    arrays["hidden"] = _shared_inputs(network, factored, shape, after)
     names = [name for name in network.groups if is_vector or name not in LINES]
     kernel = jnp.concatenate([kernel[:, first[name]] for name in names], axis=1)
     weights = dict(network.params) | {"kernel_0": kernel}
@@ -150,6 +138,29 @@ def apply_network(
     return map_over_blocks(
         lambda block: output(as_matrices(weights, block)), arrays, gradient, block_size
     )
+
+
+def _arrays(
+    network: Network,
+    gradient: jax.Array,
+    param: jax.Array,
+    moments: MomentsState,
+    after: tuple[int, ...],
+) -> dict[str, Any]:
+    """All that a block's features and first layer are made of, to be cut like the tensor."""
+    shape = gradient.shape
+    factored = FactoredMoments(moments.row, moments.column)
+    row_scale, column_scale = factored_scales(factored, shape)
+    arrays: dict[str, Any] = {
+        "gradient": gradient,
+        "param": param,
+        "momentum": moments.momentum,
+        "second_moment": moments.second_moment,
+        "row_scale": row_scale,
+        "column_scale": column_scale,
+        "hidden": _shared_inputs(network, factored, shape, after),
+    }
+    return arrays if len(shape) > 1 else arrays | {"row": moments.row}
 
 
 def _shared_inputs(
