@@ -145,14 +145,9 @@ def guard(
         finite = _all_finite((ours, learned_state))
         safe_finite = _all_finite((safe, fallback_state))
         small = optax.tree.norm(_as_float32(ours)) <= max_ratio * optax.tree.norm(_as_float32(safe))
+        value, slope = extra_args.get("value"), _slope(updates, ours)
         failed, improved, watch = watch_loss(
-            state.watch,
-            extra_args.get("value"),
-            _slope(updates, ours),
-            state.counts.loss,
-            decay,
-            tolerance,
-            hold,
+            state.watch, value, slope, state.counts.loss, decay, tolerance, hold
         )
 
         use_ours = finite & (small | ~safe_finite) & (watch.hold == 0) & ~failed

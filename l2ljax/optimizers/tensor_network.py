@@ -88,9 +88,8 @@ def apply_network(
     after = tuple(axis + 1 for axis in axes)  # behind the axis of the features
     arrays = _arrays(network, gradient, param, moments, after)
     first, _ = _slices(network.groups)
-    kernel = network.params["kernel_0"]
     names = [name for name in network.groups if is_vector or name not in LINES]
-    kernel = jnp.concatenate([kernel[:, first[name]] for name in names], axis=1)
+    kernel = jnp.concatenate([network.params["kernel_0"][:, first[n]] for n in names], axis=1)
     weights = dict(network.params) | {"kernel_0": kernel}
     number = int(np.prod([shape[axis] for axis in axes]))
 
@@ -123,12 +122,10 @@ def apply_network(
         x = [f if scale is None else f * scale for f, scale in zip(x, scales, strict=True)]
         return planes_network(weights, x, arrays["hidden"])
 
-    @as_planes.defjvp
-    def derivative(primals, tangents):  # of sums of planes it would be a sum for each weight
-        return jax.jvp(lambda *arguments: tuple(as_matrices(*arguments)), primals, tangents)
-
-    del derivative
-
+    # A derivative of sums of planes would be a sum over the tensor for each weight.
+    as_planes.defjvp(
+        lambda primals, tangents: jax.jvp(lambda *x: tuple(as_matrices(*x)), primals, tangents)
+    )
     axis = cut_axis(shape, block_size)
     if axis is not None and axis in axes:
         if num_products(weights) <= MOST_PRODUCTS:
