@@ -97,9 +97,6 @@ def apply_network(
         groups = _coordinate_features(block, network, is_vector)
         return [plane for name in names for plane in groups[name]]
 
-    def squares(block: dict[str, Any]) -> list[jax.Array]:
-        return [x * x for x in features_of(block)]
-
     def as_matrices(weights: dict[str, Any], block: dict[str, Any]) -> jax.Array:
         x = jnp.stack(features_of(block))
         sums = block.get("sums")
@@ -112,7 +109,7 @@ def apply_network(
 
     @jax.custom_jvp
     def as_planes(weights: dict[str, Any], arrays: dict[str, Any]) -> tuple[jax.Array, ...]:
-        sums = sum_over_blocks(squares, arrays, shape, block_size, axes)
+        sums = sum_over_blocks(_squares_of(features_of), arrays, shape, block_size, axes)
         scales = [jax.lax.rsqrt(x * (1 / number) + network.eps) for x in sums]
         if sums[0].size == 1:  # into the weights, as they are the same for all coordinates
             kernel = weights["kernel_0"] * jnp.stack([jnp.ravel(x) for x in scales], axis=1)
@@ -130,11 +127,15 @@ def apply_network(
     if axis is not None and axis in axes:
         if num_products(weights) <= MOST_PRODUCTS:
             return output(as_planes(weights, arrays))
-        arrays["sums"] = sum_over_blocks(squares, arrays, shape, block_size, axes)
+        arrays["sums"] = sum_over_blocks(_squares_of(features_of), arrays, shape, block_size, axes)
     # else a block has whole slices, with all that their mean squares need
     return map_over_blocks(
         lambda block: output(as_matrices(weights, block)), arrays, gradient, block_size
     )
+
+
+def _squares_of(planes: Callable[[Any], Sequence[jax.Array]]) -> Callable[[Any], list[jax.Array]]:
+    return lambda block: [x * x for x in planes(block)]
 
 
 def _arrays(
