@@ -128,6 +128,7 @@ SLOW = (
     "tests/optimizers/test_sharding_metadata.py::test_boxes_change_no_number",
     "tests/optimizers/test_sharding_metadata.py::test_nnx_variables_name_the_parameters_axes",
     "tests/optimizers/test_small_fc.py::test_blocks_give_what_the_whole_gives",
+    "tests/optimizers/test_small_fc.py::test_derivatives_in_blocks_are_those_of_the_whole",
     "tests/optimizers/test_small_fc.py::test_steps_of_order_one_agree_to_five_digits",
     "tests/optimizers/test_small_fc.py::test_takes_the_steps_of_the_official_code",
     "tests/optimizers/test_transform.py::test_a_learning_rate_scales_the_learned_optimizers_own_u",

@@ -13,11 +13,20 @@ import jax
 import jax.numpy as jnp
 import optax
 
+import l2ljax
 from l2ljax import optimizers
 
 SHAPES = ("1M-matrix", "10M-matrix", "10M-transformer")
 
+ADAMW = {
+    "make_tx": optax.adamw,
+    "start": {"learning_rate": l2ljax.log(1e-3), "b1": l2ljax.logit(0.9)},
+    "schedule": "piecewise",
+    "num_steps": 1000,
+}
+
 LEARNED: dict[str, dict[str, Any]] = {
+    "hyperparameters": ADAMW,
     "lstm": {},
     "nominal": {},
     "rnnprop": {},
@@ -25,6 +34,7 @@ LEARNED: dict[str, dict[str, Any]] = {
     "celo2": {"orthogonalize": False},
     "celo": {"num_steps": 1000},
     "celo_adam": {"num_steps": 1000},
+    "velo": {"num_steps": 1000},
 }
 """Name of a builder -> its arguments here. One that is not there is left out."""
 

@@ -85,6 +85,8 @@ def guard(
        the least A since the learned optimizer took over. When A > B + `tolerance` * D, or when the
        loss is not finite, the learned optimizer has failed: the parameters go back to where A was
        B, and the next `hold` steps are the fallback's; twice as many after each further failure.
+       Where the gradients say that the updates climb (the average of <gradient, update> exceeds
+       half that of its size) a sixth of `tolerance` does.
        Then the learned optimizer tries again, with B starting from A as it is. The test begins
        after 1 / (1 - `decay`) losses, and after two.
 
@@ -143,8 +145,9 @@ def guard(
         finite = _all_finite((ours, learned_state))
         safe_finite = _all_finite((safe, fallback_state))
         small = optax.tree.norm(_as_float32(ours)) <= max_ratio * optax.tree.norm(_as_float32(safe))
+        value, slope = extra_args.get("value"), _slope(updates, ours)
         failed, improved, watch = watch_loss(
-            state.watch, extra_args.get("value"), state.counts.loss, decay, tolerance, hold
+            state.watch, value, slope, state.counts.loss, decay, tolerance, hold
         )
 
         use_ours = finite & (small | ~safe_finite) & (watch.hold == 0) & ~failed
@@ -193,6 +196,12 @@ def _check_numbers(max_ratio: Any, decay: Any, tolerance: Any, hold: Any) -> Non
     check_number("decay", decay)
     if not 0 <= decay < 1:
         raise ValueError(f"decay must be a number from 0 to below 1, got {short(decay)}.")
+
+
+def _slope(gradient: PyTree, step: PyTree) -> jax.Array:
+    """What `step` changes of the loss in first order; 0 where that is not finite."""
+    slope = jnp.asarray(optax.tree.vdot(_as_float32(gradient), _as_float32(step)), jnp.float32)
+    return jnp.where(jnp.isfinite(slope), slope, 0)
 
 
 def _where(condition: jax.Array, yes: PyTree, no: PyTree) -> PyTree:

@@ -6,7 +6,7 @@ works on its own part of each block. Other parameters (vectors, and axes without
 are cut into runs of neighbours.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax
@@ -139,33 +139,49 @@ def _with_trailing_shape(tree: PyTree, old: tuple[int, ...], new: tuple[int, ...
 
 
 def sum_over_blocks(
-    function: Callable[[PyTree], jax.Array],
+    function: Callable[[PyTree], Sequence[jax.Array]],
     arrays: PyTree,
     shape: tuple[int, ...],
     block_size: int | None,
-) -> jax.Array:
-    """The sum of `function(block of arrays)` over the blocks of a parameter.
+    axes: Sequence[int],
+) -> list[jax.Array]:
+    """Sums over `axes` of the planes that `function` makes of a parameter's blocks.
+
+    The planes of all blocks are added up coordinate by coordinate, and only the result is summed:
+    one loop for all of them that no sum within it holds up.
 
     Args:
-        function: arrays of a block -> something of one shape for all blocks, such as sums over the
-            axis that `cut_axis` names.
+        function: arrays of a block -> planes, each float32 of the block's shape.
         arrays: leaves `[..., *shape]`; an axis of `shape` may have length 1 in them, and then is
             not cut.
         shape: of the parameter.
         block_size: coordinates at once, about; `None` or enough for all: one call.
+        axes: of `shape`, with the one that `cut_axis` names, if it names any; they stay with
+            length 1.
 
     Example:
         >>> x = jnp.arange(6.0)
-        >>> float(sum_over_blocks(lambda x: jnp.sum(x * x), x, x.shape, block_size=4))
-        55.0
+        >>> sums = sum_over_blocks(lambda x: [x, x * x], x, x.shape, block_size=4, axes=(0,))
+        >>> [float(total[0]) for total in sums]
+        [15.0, 55.0]
     """
     axis, number, interleaved, length = _plan(shape, block_size)
+
+    def sums(planes: Sequence[jax.Array]) -> list[jax.Array]:
+        return [jnp.sum(plane, axis=tuple(axes), keepdims=True) for plane in planes]
+
     if number == 1:
-        return function(arrays)
+        return sums(function(arrays))
     cut, rest = _cutter(arrays, shape, axis, number, interleaved, length)
-    start = function(cut(0) if rest is None else rest)
-    first = 1 if rest is None else 0
-    return jax.lax.fori_loop(first, number, lambda j, total: total + function(cut(j)), start)
+
+    def add(j, totals):
+        return [total + plane for total, plane in zip(totals, function(cut(j)), strict=True)]
+
+    zeros = [jnp.zeros_like(plane) for plane in function(cut(0))]  # sharded as planes are
+    totals = sums(jax.lax.fori_loop(0, number, add, zeros))
+    if rest is None:
+        return totals
+    return [total + left for total, left in zip(totals, sums(function(rest)), strict=True)]
 
 
 def map_over_blocks(

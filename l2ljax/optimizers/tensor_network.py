@@ -4,8 +4,13 @@ Features are what `l2ljax.optimizers.tensors` keeps, and what is made of it, eac
 root mean square over the tensor. So a tensor is gone through twice: for the mean squares, and for
 the network. Both go block by block, so that features are never held for a whole tensor; features
 of whole rows or columns enter the first layer as such.
+
+A small network on a large tensor is written out as sums of products of planes, one plane a feature
+or unit and a plane like the tensor: the compiler makes one loop of them, which holds all units of a
+coordinate at once and no feature in memory (docs/cost.md).
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -25,6 +30,9 @@ from l2ljax.optimizers.tensors import MomentsState, bounded
 
 DEFAULT_BLOCK_SIZE = 32_768
 """Coordinates: some 8 MiB of temporaries."""
+
+MOST_PRODUCTS = 512
+"""A network of more multiplications a coordinate is faster, and compiled sooner, as matrices."""
 
 LINES = ("row", "column", "row_rsqrt", "column_rsqrt")
 """Features that a whole row or column shares."""
@@ -58,7 +66,7 @@ def apply_network(
     param: jax.Array,
     moments: MomentsState,
     axes: Sequence[int],
-    output: Callable[[jax.Array], jax.Array],
+    output: Callable[[Any], jax.Array],
     block_size: int | None,
 ) -> jax.Array:
     """What `output` makes of the network's outputs for each coordinate of one tensor.
@@ -69,18 +77,78 @@ def apply_network(
         param: `[*shape]`.
         moments: of this tensor, after this gradient.
         axes: of the tensor, over which features are normalised.
-        output: `[outputs, *block]` -> `[*block]`.
+        output: the network's outputs, `[*block]` each -> `[*block]`.
         block_size: coordinates at once; `None`: all.
 
     Returns:
         float32 `[*shape]`.
     """
     shape = gradient.shape
+    is_vector = len(shape) < 2
+    after = tuple(axis + 1 for axis in axes)  # behind the axis of the features
+    arrays = _arrays(network, gradient, param, moments, after)
+    first, _ = _slices(network.groups)
+    names = [name for name in network.groups if is_vector or name not in LINES]
+    kernel = jnp.concatenate([network.params["kernel_0"][:, first[n]] for n in names], axis=1)
+    weights = dict(network.params) | {"kernel_0": kernel}
+    number = int(np.prod([shape[axis] for axis in axes]))
+
+    def features_of(block: dict[str, Any]) -> list[jax.Array]:
+        groups = _coordinate_features(block, network, is_vector)
+        return [plane for name in names for plane in groups[name]]
+
+    def as_matrices(weights: dict[str, Any], block: dict[str, Any]) -> jax.Array:
+        x = jnp.stack(features_of(block))
+        sums = block.get("sums")
+        sums = jnp.sum(x * x, axis=after, keepdims=True) if sums is None else jnp.stack(sums)
+        x = x * jax.lax.rsqrt(sums * (1 / number) + network.eps)
+        hidden = jnp.tensordot(weights["kernel_0"], x, axes=1)
+        for part in block["hidden"]:
+            hidden = hidden + part
+        return _other_layers(weights, hidden)
+
+    @jax.custom_jvp
+    def as_planes(weights: dict[str, Any], arrays: dict[str, Any]) -> tuple[jax.Array, ...]:
+        sums = sum_over_blocks(_squares_of(features_of), arrays, shape, block_size, axes)
+        scales = [jax.lax.rsqrt(x * (1 / number) + network.eps) for x in sums]
+        if sums[0].size == 1:  # into the weights, as they are the same for all coordinates
+            kernel = weights["kernel_0"] * jnp.stack([jnp.ravel(x) for x in scales], axis=1)
+            weights = weights | {"kernel_0": kernel}
+            scales = [None] * len(sums)
+        x = features_of(arrays)
+        x = [f if scale is None else f * scale for f, scale in zip(x, scales, strict=True)]
+        return planes_network(weights, x, arrays["hidden"])
+
+    # A derivative of sums of planes would be a sum over the tensor for each weight.
+    as_planes.defjvp(
+        lambda primals, tangents: jax.jvp(lambda *x: tuple(as_matrices(*x)), primals, tangents)
+    )
+    axis = cut_axis(shape, block_size)
+    if axis is not None and axis in axes:
+        if num_products(weights) <= MOST_PRODUCTS:
+            return output(as_planes(weights, arrays))
+        arrays["sums"] = sum_over_blocks(_squares_of(features_of), arrays, shape, block_size, axes)
+    # else a block has whole slices, with all that their mean squares need
+    return map_over_blocks(
+        lambda block: output(as_matrices(weights, block)), arrays, gradient, block_size
+    )
+
+
+def _squares_of(planes: Callable[[Any], Sequence[jax.Array]]) -> Callable[[Any], list[jax.Array]]:
+    return lambda block: [x * x for x in planes(block)]
+
+
+def _arrays(
+    network: Network,
+    gradient: jax.Array,
+    param: jax.Array,
+    moments: MomentsState,
+    after: tuple[int, ...],
+) -> dict[str, Any]:
+    """All that a block's features and first layer are made of, to be cut like the tensor."""
+    shape = gradient.shape
     factored = FactoredMoments(moments.row, moments.column)
     row_scale, column_scale = factored_scales(factored, shape)
-    first, _ = _slices(network.groups)
-    kernel = network.params["kernel_0"]
-    after = tuple(axis + 1 for axis in axes)  # behind the axis of the features
     arrays: dict[str, Any] = {
         "gradient": gradient,
         "param": param,
@@ -88,43 +156,9 @@ def apply_network(
         "second_moment": moments.second_moment,
         "row_scale": row_scale,
         "column_scale": column_scale,
+        "hidden": _shared_inputs(network, factored, shape, after),
     }
-    is_vector = len(shape) < 2
-    if is_vector:
-        arrays["row"] = moments.row
-    arrays["hidden"] = _shared_inputs(network, factored, shape, after)
-    names = [name for name in network.groups if is_vector or name not in LINES]
-    kernel = jnp.concatenate([kernel[:, first[name]] for name in names], axis=1)
-
-    def features_of(block: dict[str, Any]) -> jax.Array:
-        groups = _coordinate_features(block, network, is_vector)
-        return jnp.concatenate([groups[name] for name in names])
-
-    def squares(block: dict[str, Any]) -> jax.Array:
-        x = features_of(block)
-        return jnp.sum(x * x, axis=after, keepdims=True)
-
-    def with_squares(block: dict[str, Any], sums: jax.Array, number: int) -> jax.Array:
-        x = features_of(block) * jax.lax.rsqrt(sums * (1 / number) + network.eps)
-        hidden = jnp.tensordot(kernel, x, axes=1)
-        for part in block["hidden"]:
-            hidden = hidden + part
-        return output(_other_layers(network.params, hidden))
-
-    number = int(np.prod([shape[axis] for axis in axes]))
-    axis = cut_axis(shape, block_size)
-    if axis is not None and axis in axes:
-        sums = sum_over_blocks(squares, arrays, shape, block_size)
-        arrays["sums"] = sums
-
-        def function(block):
-            return with_squares(block, block["sums"], number)
-    else:  # a block has whole slices, with all that their mean squares need
-
-        def function(block):
-            return with_squares(block, squares(block), number)
-
-    return map_over_blocks(function, arrays, gradient, block_size)
+    return arrays if len(shape) > 1 else arrays | {"row": moments.row}
 
 
 def _shared_inputs(
@@ -154,29 +188,30 @@ def _shared_inputs(
 
 def _coordinate_features(
     block: Mapping[str, jax.Array], network: Network, is_vector: bool
-) -> dict[str, jax.Array]:
-    """Features `[number, *block]` by the name of their group."""
+) -> dict[str, list[jax.Array]]:
+    """Features by the name of their group, each a plane `[*block]`."""
     # here and not before, or the loop over blocks would read it from a copy of the whole gradient
-    gradient = bounded(block["gradient"].astype(jnp.float32)[None], network.clip)
-    momentum, second_moment = block["momentum"], block["second_moment"]
+    gradient = bounded(block["gradient"].astype(jnp.float32), network.clip)
+    momenta, [second_moment] = list(block["momentum"]), list(block["second_moment"])
     one_over_root = jax.lax.rsqrt(second_moment + network.root_eps)
-    scale = block["row_scale"] * block["column_scale"]
+    scales = [r * c for r, c in zip(block["row_scale"], block["column_scale"], strict=True)]
     features = {
-        "gradient": gradient,
-        "clipped_gradient": jnp.clip(gradient, -0.1, 0.1),
-        "param": block["param"].astype(jnp.float32)[None],
-        "momentum": momentum,
-        "second_moment": second_moment,
-        "momentum_over_root": momentum * one_over_root,
-        "one_over_root": one_over_root,
-        "factored_gradient": gradient * scale,
-        "gradient_over_root": gradient * one_over_root,
-        "factored_momentum": momentum * scale,
+        "gradient": [gradient],
+        "clipped_gradient": [jnp.clip(gradient, -0.1, 0.1)],
+        "param": [block["param"].astype(jnp.float32)],
+        "momentum": momenta,
+        "second_moment": [second_moment],
+        "momentum_over_root": [m * one_over_root for m in momenta],
+        "one_over_root": [one_over_root],
+        "factored_gradient": [gradient * scale for scale in scales],
+        "gradient_over_root": [gradient * one_over_root],
+        "factored_momentum": [m * scale for m, scale in zip(momenta, scales, strict=True)],
     }
     if is_vector:
         row = block["row"]
-        features |= _line_features(row, row)
-        features["factored_momentum"] = momentum * jax.lax.rsqrt(row + network.vector_eps)
+        features |= {name: list(x) for name, x in _line_features(row, row).items()}
+        roots = jax.lax.rsqrt(row + network.vector_eps)
+        features["factored_momentum"] = [m * root for m, root in zip(momenta, roots, strict=True)]
     return features
 
 
@@ -196,6 +231,41 @@ def _other_layers(params: Mapping[str, Any], hidden: jax.Array) -> jax.Array:
         bias = bias.reshape(-1, *[1] * (hidden.ndim - 1))
         hidden = jnp.tensordot(params[f"kernel_{i}"], jax.nn.relu(hidden), axes=1) + bias
     return hidden
+
+
+def planes_network(
+    params: Mapping[str, Any], features: Sequence[jax.Array], hidden: Sequence[jax.Array]
+) -> tuple[jax.Array, ...]:
+    """The network as sums of products of planes: the outputs, `[*shape]` each.
+
+    Args:
+        params: `kernel_i` `[outputs, inputs]` and `bias_i` of each layer, but the first bias.
+        features: planes `[*shape]`.
+        hidden: `[units, ...]`, what is added to the first layer, to be broadcast.
+    """
+    units = [functools.reduce(jnp.add, parts) for parts in zip(*hidden, strict=True)]
+    x = _sums_of_products(params["kernel_0"], features, units)
+    for i in range(1, num_layers(params)):
+        # The compiler makes half the instructions of it that it makes of a maximum with 0.
+        x = [jnp.where(plane <= 0, 0.0, plane) for plane in x]
+        x = _sums_of_products(params[f"kernel_{i}"], x, list(params[f"bias_{i}"]))
+    return tuple(x)
+
+
+def _sums_of_products(
+    kernel: jax.Array, planes: Sequence[jax.Array], start: Sequence[jax.Array]
+) -> list[jax.Array]:
+    sums = []
+    for total, row in zip(start, kernel, strict=True):
+        for weight, plane in zip(row, planes, strict=True):
+            total = total + weight * plane
+        sums.append(total)
+    return sums
+
+
+def num_products(params: Mapping[str, Any]) -> int:
+    """Multiplications of the network with these weights, a coordinate."""
+    return sum(params[f"kernel_{i}"].size for i in range(num_layers(params)))
 
 
 def num_layers(params: Mapping[str, Any]) -> int:

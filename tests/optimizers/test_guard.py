@@ -8,6 +8,7 @@ import pytest
 from optimizer_cases import assert_close, draw, stack
 
 import l2ljax
+from l2ljax.optimizers.loss_watch import UPHILL_TOLERANCE
 
 RATE = 0.1
 
@@ -36,7 +37,7 @@ FAULTS = {
 }
 
 
-def final_losses(task, tx, num_steps, num_tasks=4):
+def final_losses(task, tx, num_steps, num_tasks=8):
     """Means over the last 5 % of steps, and the counts of one run."""
     losses = l2ljax.evaluate(task, tx, jax.random.key(5), num_tasks=num_tasks, num_steps=num_steps)
     return float(losses[:, -num_steps // 20 :].mean())
@@ -51,14 +52,17 @@ def test_an_optimizer_that_turns_bad_ends_as_the_fallback_alone_on_quadratics(fa
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("num_steps", [500, 1000])
 @pytest.mark.parametrize("fault", FAULTS)
-def test_an_optimizer_that_turns_bad_ends_as_the_fallback_alone_on_digits(fault):
-    """Within 10 % after 1,000 steps, when the loss falls no longer by a per cent a step."""
+def test_an_optimizer_that_turns_bad_ends_as_the_fallback_alone_on_digits(fault, num_steps):
+    """Within 10 % of it, mean of 8 optimizees: what is lost is the time until a rise is seen."""
     digits = l2ljax.load_dataset("digits", "train")
     task = l2ljax.tasks.mlp(digits, (16,), activation="relu", batch_size=64)
     fallback = optax.adam(3e-3)
     tx = l2ljax.guard(turning(FAULTS[fault], optax.adam(3e-3)), fallback)
-    assert final_losses(task, tx, 1000) < 1.1 * final_losses(task, fallback, 1000)
+    guarded, alone = (final_losses(task, each, num_steps) for each in (tx, fallback))
+    print(f"{fault}, {num_steps} steps: {guarded / alone:.3f} of the fallback's loss")
+    assert guarded < 1.1 * alone
 
 
 def test_a_good_optimizer_is_left_alone():
@@ -108,13 +112,14 @@ def test_counts_tell_why():
     assert int(state.count) == 5
 
 
-def test_the_loss_test_is_the_documented_one():
-    """A, D and B by NumPy; the first failure is where A > B + 3 D, after 10 losses."""
+@pytest.mark.parametrize(("rate", "share"), [(1.0, 1.0), (-0.4, UPHILL_TOLERANCE)])
+def test_the_loss_test_is_the_documented_one(rate, share):
+    """A, D and B by NumPy: the first failure is where A > B + 3 D, or less where updates climb."""
     losses = [5 - 0.1 * t for t in range(15)] + [3.6 + 0.05 * t for t in range(40)]
     average = noise = 0.0
     best, first = np.inf, None
     for t, loss in enumerate(losses):
-        rise = 3 * noise / (1 - 0.9 ** max(t - 1, 1)) if t > 1 else 0
+        rise = 3 * share * noise / (1 - 0.9 ** max(t - 1, 1)) if t > 1 else 0
         average = 0.9 * average + 0.1 * loss
         now = average / (1 - 0.9 ** (t + 1))
         if t >= 10 and now > best + rise:
@@ -123,10 +128,10 @@ def test_the_loss_test_is_the_documented_one():
         best = min(best, now)
         if t > 0:
             noise = 0.9 * noise + 0.1 * abs(loss - losses[t - 1])
-    tx = l2ljax.guard(optax.sgd(1.0), optax.sgd(0.5), hold=1000, go_back=False)
+    tx = l2ljax.guard(optax.sgd(rate), optax.sgd(0.5), hold=1000, go_back=False)
     updates, state = follow(tx, losses)
     assert first is not None
-    assert updates == [-1.0] * first + [-0.5] * (len(losses) - first)
+    np.testing.assert_allclose(updates, [-rate] * first + [-0.5] * (len(losses) - first))
     assert int(state.counts.loss) == 1
 
 

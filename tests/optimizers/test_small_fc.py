@@ -59,6 +59,24 @@ def test_blocks_give_what_the_whole_gives(shape):
     np.testing.assert_allclose(*updates, rtol=1e-4, atol=1e-8)
 
 
+def test_derivatives_in_blocks_are_those_of_the_whole():
+    """By meta-parameters, the gradient and the parameters: of planes, of matrix products."""
+    normal = np.random.default_rng(1).normal
+    params, gradient, weight = (jnp.asarray(normal(size=(8, 6)), jnp.float32) for _ in range(3))
+    meta_params = small_fc((4,)).init(jax.random.key(0))
+
+    def product(block_size):
+        def of(meta_params, gradient, params):
+            tx = scale_by_small_fc(meta_params, (4,), step_scale=1.0, block_size=block_size)
+            return jnp.vdot(weight, tx.update(gradient, tx.init(params), params)[0])
+
+        return jax.jit(jax.grad(of, argnums=(0, 1, 2)))(meta_params, gradient, params)
+
+    in_blocks, whole = product(12), product(None)
+    assert np.abs(whole[0]["params"]["kernel_0"]).max() > 0.01
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-3, 1e-4), in_blocks, whole)
+
+
 def test_needs_params_and_says_so():
     """In one sentence."""
     optimizer = small_fc((4, 4))

@@ -1,0 +1,44 @@
+"""docs/cost.md from what `run.py --works=use --out=docs/results/cost` left there.
+
+python benchmarks/speed/cost_page.py
+"""
+
+import json
+from pathlib import Path
+
+from table import markdown
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "docs" / "results" / "cost" / "results.json"
+HEAD = """# What an update costs
+
+One `tx.update` and `optax.apply_updates`, parameters and state donated, float32, on CPU.
+Meta-parameters are fresh. Made by
+
+```
+make bench BENCH="--works=use --rounds=3 --seconds=1 --out=docs/results/cost"
+python benchmarks/speed/cost_page.py
+```
+
+Each optimizer runs in a process of its own and all take turns; absolute times drift from day to
+day, ratios within a table much less.
+
+- `celo2` is without Newton-Schulz, `small_fc` of width 4. Both go through a tensor three times: for
+  the moments, for the mean squares of their features, and for the network. A network of that size
+  is written out as sums of products of whole planes, which XLA makes one loop of: three times as
+  fast as matrix products over blocks of features. The price is compile time, about half a second
+  for each large tensor. A wider network (above 512 multiplications) is made of matrix products.
+- Derivatives are those of the matrix products, so meta-training costs what it did.
+"""
+
+
+def page(report: dict) -> str:
+    """The page, with one table for each work in the report."""
+    tables = [f"## {name}\n\n{markdown(found['summary'])}" for name, found in report.items()]
+    device = next(iter(next(iter(report.values()))["records"].values()))[0]
+    machine = f"Measured on {device['cores']} cores ({device['device']}).\n"
+    return "\n".join([HEAD, machine, *tables])
+
+
+if __name__ == "__main__":
+    (ROOT / "docs" / "cost.md").write_text(page(json.loads(RESULTS.read_text())))
