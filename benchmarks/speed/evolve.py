@@ -73,8 +73,8 @@ def works(
             "small_fc, one optimizee": lambda: update(optimizers.small_fc((4, 4)), num_tasks=1),
         },
         "pes-adam": {
-            "adam": lambda: update(adam()),
-            "adam, 2 devices": lambda: update(adam(), devices=2),
-            "adam, one optimizee": lambda: update(adam(), num_tasks=1),
+            "learned adam": lambda: update(adam()),
+            "learned adam, 2 devices": lambda: update(adam(), devices=2),
+            "learned adam, one optimizee": lambda: update(adam(), num_tasks=1),
         },
     }

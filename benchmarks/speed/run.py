@@ -55,7 +55,7 @@ PEER_COMMANDS = {
         None,
         [
             ("venv-lopt", "learned_optimization_pes.py"),
-            ("venv-lopt", "learned_optimization_pes.py --stack"),
+            ("venv-lopt", "learned_optimization_pes.py --steps_per_jit 10"),
         ],
     ),
     "pes-adam": (

@@ -8,8 +8,10 @@ import optax
 
 from l2ljax.base import Key, MetaParams, PyTree, Task
 from l2ljax.estimators.chunks import plan_chunks, scan_with_snapshots
-from l2ljax.estimators.columns import Columns, map_columns, tensor_sizes
+from l2ljax.estimators.columns import Columns, Tensors, map_columns, tensor_sizes
+from l2ljax.estimators.divergence import select
 from l2ljax.estimators.groups import from_matrices, to_matrices, with_params
+from l2ljax.estimators.inside import begun
 from l2ljax.estimators.sampling import sample_coordinates, take_coordinates
 from l2ljax.estimators.windows import Options, Recording, Window
 from l2ljax.parallel.over_devices import Parts
@@ -25,58 +27,93 @@ def record_window(
     options: Options,
 ) -> Recording:
     """Runs the window forward and keeps what the backward pass needs."""
-    parts, num_steps = options.parts, window.weights.shape[0]
+    parts, num_steps, inside = options.parts, window.weights.shape[0], window.inside
     transforms = [group.transform(meta_params) for group in groups]
     matrices = to_matrices(groups, window.optimizees.params)
     widths, sizes = [m.shape[-1] for m in matrices], tensor_sizes(groups, matrices)
     starts = _start_states(groups, transforms, fresh, window, parts)
     samples = _samples(window.share_keys, widths, options)
 
+    def visited(matrix: jax.Array, chosen: Any) -> jax.Array:
+        return take_coordinates(matrix, chosen).reshape(*matrix.shape[:-2], -1)
+
     def record(matrices: list[jax.Array]) -> list[jax.Array]:
         return [
-            take_coordinates(matrix, chosen)
-            .reshape(*matrix.shape[:-2], -1)
-            .astype(options.record_dtype or matrix.dtype)
+            visited(matrix, chosen).astype(options.record_dtype or matrix.dtype)
             for matrix, (chosen, _) in zip(matrices, samples, strict=True)
         ]
 
-    def loss_and_grads(params, keys):
+    def record_begun(params: PyTree) -> list[jax.Array | None]:
+        return [
+            visited(matrix, chosen) if isinstance(group, Tensors) else None
+            for group, matrix, (chosen, _) in zip(
+                groups, to_matrices(groups, params), samples, strict=True
+            )
+        ]
+
+    def look(params, instances, keys):
         def one(instance, params, key):
             batch = task.batch(task.data, instance, key)
             return loss_and_gradients(task, params, batch)
 
-        losses, gradients = jax.vmap(one)(window.optimizees.instance, params, keys)
+        losses, gradients = jax.vmap(one)(instances, params, keys)
         return losses, gradients, [parts.own(matrix) for matrix in to_matrices(groups, gradients)]
 
-    def inner_step(carry, keys):
-        params, states = carry
-        losses, gradients, matrices = loss_and_grads(params, keys)
+    def restarted(carry, keys, number):
+        """The carry where episodes begin before this step, and what is seen there."""
+        params, _, instances = carry
+        new = jax.vmap(lambda key: begun(task, key, number))(inside.keys)
+        instances, params = select(inside.restarts[number], new, (instances, params))
+        anew = [tx.init(m) for tx, m in zip(transforms, to_matrices(groups, params), strict=True)]
+        anew = _own_states(groups, transforms, anew, parts)
+        states = select(inside.restarts[number], anew, carry[1])
+        return (params, states, instances), look(params, instances, keys)
+
+    def inner_step(carry, inputs):
+        keys, number = inputs
+        seen = look(carry[0], carry[2], keys)
+        before = (seen[0], None if inside is None else record(seen[2]))
+        if inside is not None:
+            carry, seen = jax.lax.cond(
+                inside.anywhere[number],
+                lambda: restarted(carry, keys, number),
+                lambda: (carry, seen),
+            )
+        (params, states, instances), (_, gradients, matrices) = carry, seen
+        losses, ended = before
+        found = (losses, record(matrices), ended, None if inside is None else record_begun(params))
         stepped = [
             tx.update(matrix, state)
             for tx, matrix, state in zip(transforms, matrices, states, strict=True)
         ]
         updates = [parts.gather(update) for update, _ in stepped]
         params = optax.apply_updates(params, from_matrices(groups, updates, like=gradients))
-        return (params, tuple(state for _, state in stepped)), (losses, record(matrices))
+        return (params, tuple(state for _, state in stepped), instances), found
 
     def of_chosen(carry):
         return _states_of(groups, transforms, carry[1], samples)
 
     step_keys = jax.vmap(lambda k: jax.random.split(k, num_steps + 1), out_axes=1)(window.keys)
-    visited = jax.eval_shape(of_chosen, (None, starts))
-    plan = plan_chunks(visited, num_steps, *options.of_plan, sizes)
-    (params, states), (losses, gradients), snapshots = scan_with_snapshots(
+    plan = plan_chunks(
+        jax.eval_shape(of_chosen, (None, starts)), num_steps, *options.of_plan, sizes
+    )
+    instances, params, _ = window.optimizees
+    (params, states, instances), found, snapshots = scan_with_snapshots(
         inner_step,
-        (window.optimizees.params, starts),
-        step_keys[:-1],
+        (params, starts, instances),
+        (step_keys[:-1], jnp.arange(num_steps)),
         plan.segment_length,
         of_chosen,
     )
-    last_losses, _, last = loss_and_grads(params, step_keys[-1])
+    losses, gradients, ended, first = found
+    last_losses, _, last = look(params, instances, step_keys[-1])
     whole = _whole_states(groups, transforms, states, widths, parts)
     losses = jnp.concatenate([losses, last_losses[None]]).astype(jnp.float32).T
     kept = list(snapshots), [weights for _, weights in samples]
-    return Recording(params, whole, losses, gradients, record(last), *kept, plan)
+    if inside is None:
+        ended, first = gradients, [None] * len(groups)
+    records = gradients, ended, first, record(last)
+    return Recording(instances, params, whole, losses, *records, *kept, plan)
 
 
 def _start_states(groups, transforms, fresh, window: Window, parts: Parts) -> tuple[PyTree, ...]:
@@ -85,6 +122,11 @@ def _start_states(groups, transforms, fresh, window: Window, parts: Parts) -> tu
         lambda a, b: jnp.where(window.restart, a, b), fresh, window.optimizees.opt_state
     )
     states = with_params(groups, states, window.optimizees.params)
+    return _own_states(groups, transforms, states, parts)
+
+
+def _own_states(groups, transforms, states, parts: Parts) -> tuple[PyTree, ...]:
+    """This device's part of whole states."""
     return tuple(
         map_columns(group, tx, parts.own, state)
         for group, tx, state in zip(groups, transforms, states, strict=True)

@@ -110,7 +110,9 @@ ESTIMATORS = {
 
 KINDS = {
     "single": lambda build: build(regression(3)),
-    "mixture": lambda build: mixture({"narrow": build(regression(2)), "wide": build(regression(3))}),
+    "mixture": lambda build: mixture(
+        {"narrow": build(regression(2)), "wide": build(regression(3))}
+    ),
     "transformed": lambda build: build(
         random_scale(noisy_gradients(regression(3), 0.1), 0.5, 2.0, per_tensor=True)
     ),

@@ -127,9 +127,7 @@ def main() -> None:
                 "seconds_per_update": seconds,
                 "inner_steps_per_s": steps / seconds,
                 "coord_steps_per_s": COORDINATES * steps / seconds,
-                "peak_rss_mb": round(
-                    resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1
-                ),
+                "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
                 "finite": bool(np.isfinite(loss)),
                 "steps_timed": len(times) - 2,
                 "warmup_s": sum(times[:2]),
