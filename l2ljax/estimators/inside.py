@@ -115,6 +115,7 @@ def unroll_inside(
     """
     tx = optax.with_extra_args_support(tx)
     num_steps = inside.restarts.shape[0]
+    assert inside.anywhere is not None
     keys = jax.random.split(key, num_steps + 1)
 
     def look(instance, params, key):
@@ -128,10 +129,10 @@ def unroll_inside(
         loss = seen[0][0]
 
         def anew():
-            instance, params = begun(task, fresh_key, number)
-            state = OptimizeeState(*select(restarts, (instance, params), carry[:2]), None)
-            opt_state = select(restarts, tx.init(state.params), carry.opt_state)
-            return state._replace(opt_state=opt_state), look(*state[:2], key)
+            new = begun(task, fresh_key, number)
+            instance, params = select(restarts, new, (carry.instance, carry.params))
+            opt_state = select(restarts, tx.init(params), carry.opt_state)
+            return OptimizeeState(instance, params, opt_state), look(instance, params, key)
 
         state, ((value, gradients, task_state), batch) = jax.lax.cond(
             anywhere, anew, lambda: (carry, seen)

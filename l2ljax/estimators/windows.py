@@ -1,5 +1,6 @@
 """What the recorded backward pass starts from, and what the rollout leaves for it."""
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import jax
@@ -84,7 +85,7 @@ class Recording(NamedTuple):
     losses: jax.Array
     gradients: list[jax.Array]
     before: list[jax.Array]
-    begun: list[jax.Array | None]
+    begun: Sequence[jax.Array | None]
     last: list[jax.Array]
     snapshots: list[PyTree]
     share_weights: list[jax.Array]

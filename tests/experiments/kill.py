@@ -2,9 +2,10 @@
 
     python tests/experiments/kill.py --runs=20
 
-Runs draw among all estimators (`kill_config.py`), each before any a second time. Each is killed (SIGKILL) `--kills` times, whatever it is doing, a checkpoint included, and then
-left to end. Its weights must equal those of the run left alone bit for bit, and its history byte
-for byte. Prints a table; exits 1 if a run differs.
+Runs draw among all estimators (`kill_config.py`), each before any a second time. Each is killed
+(SIGKILL) `--kills` times, whatever it is doing, a checkpoint included, and then left to end. Its
+weights must equal those of a run left alone bit for bit, and its history byte for byte. Prints a
+line for each; exits 1 if a run differs.
 """
 
 import argparse

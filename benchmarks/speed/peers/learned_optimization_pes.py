@@ -8,6 +8,7 @@ use, is a stub. Minibatches lie in memory already: each update is given the same
 time goes into drawing them (`--host_data`: they are stacked on the host, as it does by itself).
 """
 
+# ruff: noqa: E402, F401
 import argparse
 import itertools
 import json
