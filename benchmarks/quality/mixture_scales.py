@@ -29,6 +29,7 @@ UPDATES = flags.DEFINE_integer("updates", 360, "Meta-updates, a third of them fo
 SEEDS = flags.DEFINE_integer("seeds", 3, "Runs of each.", lower_bound=2)
 PAIRS = flags.DEFINE_integer("pairs", 8, "Antithetic pairs of each of two optimizees.")
 RATES = flags.DEFINE_list("rates", ["3e-3", "1e-2", "3e-2"], "Of the meta-optimizer.")
+ONLY = flags.DEFINE_list("only", None, "Normalisations to try; default: all.")
 OUT = flags.DEFINE_string("out", None, "Folder for mixture_scales.json.")
 
 TASKS = ("quadratic", "teacher-8", "breast-cancer-linear")
@@ -42,7 +43,7 @@ NORMALISATIONS = {
     "running meta-loss": ("raw", "loss"),
     "running meta-gradient": ("raw", "gradient"),
     "log loss": ("log", None),
-    "log loss, running meta-gradient": ("log", "gradient"),
+    "log loss and running meta-gradient": ("log", "gradient"),
 }
 """What is told -> (what becomes of a loss, `normalize` of the mixture)."""
 
@@ -88,8 +89,11 @@ def main(argv: list[str]) -> None:
     train, optimizer = l2ljax.tasks.suite.tasks("train"), l2ljax.rnnprop((6,))
     known = {name: baseline(train[name], name) for name in TASKS}
     print({name: [f"{x:.3g}" for x in pair] for name, pair in known.items()}, flush=True)
-    found = {}
+    kept = Path(OUT.value) / "mixture_scales.json" if OUT.value else None
+    found = json.loads(kept.read_text()) if kept and kept.exists() else {}
     for told, (kind, normalize) in NORMALISATIONS.items():
+        if told not in (ONLY.value or NORMALISATIONS):
+            continue
         begin = time.perf_counter()
         transforms = {
             name: {"raw": None, "log": "log", "initial": functools.partial(divided, known[name][1])}
@@ -129,9 +133,9 @@ def main(argv: list[str]) -> None:
             "seconds": round(time.perf_counter() - begin, 1),
         }
         print(told, json.dumps(found[told]), flush=True)
-        if OUT.value:
-            Path(OUT.value).mkdir(parents=True, exist_ok=True)
-            (Path(OUT.value) / "mixture_scales.json").write_text(json.dumps(found, indent=1) + "\n")
+        if kept:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":
