@@ -105,9 +105,9 @@ class Staggered(GradientEstimator):
         begins a new episode; where all diverge the meta-gradient is NaN.
 
         `metrics` has `position` (int32 `[num_tasks]`, each window's first inner step), `losses`
-        (float32 `[unroll_length + 1]`, the mean over tasks of f(theta_t) along the window) and
-        `diverged_at` (int32 `[num_tasks]`, the inner step at which the optimizee diverged, -1 if it
-        did not).
+        (float32 `[unroll_length + 1]`, the mean over tasks of f(theta_t) along the window; where an
+        episode begins inside it, that of the ended one) and `diverged_at` (int32 `[num_tasks]`, the
+        inner step at which the optimizee diverged, -1 if it did not).
         """
         keys = [jax.random.split(k, self.num_tasks) for k in jax.random.split(key, 4)]
         window = over_tasks(
