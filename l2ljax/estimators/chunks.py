@@ -206,12 +206,8 @@ def vjp_over_chunks(
         # Steps are added to the last segment whose cotangents are 0: they change nothing. They
         # repeat a gradient, since a rule may have no finite derivative at any made up for them.
         padded = _in_segments(chunk, segment_length, "edge")
-        cuts = None
-        if inside is not None:
-            flags, begun = inside
-            begun = None if begun is None else _in_segments(cut(begun), segment_length, "edge")
-            cuts = _in_segments(flags, segment_length, "constant"), begun
-        segments = (states, padded, _in_segments(outer, segment_length, "constant"), cuts)
+        outer = _in_segments(outer, segment_length, "constant")
+        segments = (states, padded, outer, _cuts(inside, cut, segment_length))
         nothing = [jnp.zeros_like(leaf[0]) for leaf in _floats(states)]
         (total, state_cotangents), _ = jax.lax.scan(
             one_segment, (total, nothing), segments, reverse=True
@@ -223,6 +219,15 @@ def vjp_over_chunks(
 
     zeros = jax.tree.map(jnp.zeros_like, meta_params)
     return jax.lax.scan(one_chunk, zeros, jnp.arange(num_chunks))[0]
+
+
+def _cuts(inside: tuple[jax.Array, jax.Array | None] | None, cut: Cut, length: int) -> Any:
+    """`inside` of one chunk, in segments."""
+    if inside is None:
+        return None
+    restarts, begun = inside
+    begun = None if begun is None else _in_segments(cut(begun), length, "edge")
+    return _in_segments(restarts, length, "constant"), begun
 
 
 def _in_segments(array: jax.Array, length: int, mode: str) -> jax.Array:
