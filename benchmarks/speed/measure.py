@@ -49,13 +49,14 @@ def main(argv: list[str]) -> None:
         for leaf in jax.tree.leaves(state)
         if jax.numpy.issubdtype(leaf.dtype, jax.numpy.floating) and leaf.size > 1
     )
-    is_lstm = not WORK.value.startswith("use-") or VARIANT.value == "lstm"
+    is_lstm = not WORK.value.startswith(("use-", "pes")) or VARIANT.value == "lstm"
     rates = bound.measure_rates()
     record = {
         "peer": f"l2ljax, {VARIANT.value}",
         "work": WORK.value,
         "seconds_per_update": seconds,
         "coord_steps_per_s": work.coordinates * work.inner_steps / seconds,
+        "inner_steps_per_s": work.runs * work.inner_steps / seconds if work.runs > 1 else None,
         "steps_timed": len(times),
         "peak_rss_mb": round(peak, 1),
         "finite": finite,

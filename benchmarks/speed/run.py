@@ -51,8 +51,22 @@ PEER_COMMANDS = {
             ("venv-lopt", "learned_optimization_jax.py --updates 15"),
         ],
     ),
+    "pes": (
+        None,
+        [
+            ("venv-lopt", "learned_optimization_pes.py"),
+            ("venv-lopt", "learned_optimization_pes.py --steps_per_jit 10"),
+        ],
+    ),
+    "pes-adam": (
+        None,
+        [
+            ("venv-lopt", "learned_optimization_pes.py --optimizer adam"),
+            ("venv-lopt", "learned_optimization_pes.py --optimizer adam --stack"),
+        ],
+    ),
 }
-"""Work here -> (its name there, [(environment, command)])."""
+"""Work here -> (its name there, [(environment, command)]). A script in `peers/` is our own."""
 
 
 def commands(work: str, variants: list[str]) -> dict[str, list[str]]:
@@ -76,10 +90,9 @@ def commands(work: str, variants: list[str]) -> dict[str, list[str]]:
         if python.exists():
             script, *options = shlex.split(line)
             label = line.removesuffix(".py").replace(".py --", " --")
-            found[label] = [
-                *(str(python), str(Path(PEERS.value).absolute() / script), "--work", name),
-                *options,
-            ]
+            ours, theirs = HERE / "peers" / script, Path(PEERS.value).absolute() / script
+            found[label] = [str(python), str(ours if ours.exists() else theirs), *options]
+            found[label] += [] if name is None else ["--work", name]
         else:
             print(f"No {python}: {line} is left out.", file=sys.stderr)
     return found

@@ -11,6 +11,7 @@ COLUMNS = {
     "most": ("most", lambda s: f"{1e3 * s:.1f}"),
     "times_adam": ("x Adam's time", "{:.1f}".format),
     "times_fastest_peer": ("x fastest peer", "{:.2f}".format),
+    "inner_steps_per_s": ("inner steps/s", "{:,.0f}".format),
     "coord_steps_per_s": ("M coord-steps/s", lambda x: f"{x / 1e6:.2f}"),
     "share_of_bound": ("of bound", "{:.0%}".format),
     "temporary_mib": ("temp MiB", "{:.1f}".format),

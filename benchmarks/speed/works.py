@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import evolve
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,7 +37,8 @@ class Work:
         coordinates: optimizee parameters in all, of all tasks.
         inner_steps: inner steps of each that one step makes.
         share: of the coordinates that the backward pass visits; `None` where there is none.
-        preprocessed: features a coordinate has.
+        features: of a coordinate, that the network sees.
+        runs: optimizees that run side by side, whose inner steps are counted.
     """
 
     make: Callable[[], tuple[Callable[[Any], Any], Any, dict[str, float]]]
@@ -44,6 +46,7 @@ class Work:
     inner_steps: int
     share: float | None
     features: int = 2
+    runs: int = 1
 
 
 def images_like(shape: tuple[int, ...], num_images: int = 12_800) -> Images:
@@ -227,5 +230,6 @@ WORKS: dict[str, dict[str, Callable[[], Work]]] = {
         "recorded": lambda: meta_update(_convnet, _two_lstms(), 1),
     },
     **use.works(plain_update),
+    **evolve.works(Work, compiled, images_like),
 }
 """Work -> variant -> what to measure. The first variant of a meta-update is the default."""

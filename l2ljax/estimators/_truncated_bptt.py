@@ -25,7 +25,7 @@ from l2ljax.checks import (
     short,
 )
 from l2ljax.estimators.backpropagation import TruncatedBPTT
-from l2ljax.estimators.episodes import whole_windows
+from l2ljax.estimators.episodes import check_lengths, whole_windows
 from l2ljax.estimators.passes import check_record_dtype, choose_pass
 from l2ljax.estimators.staggered import StaggeredBPTT
 from l2ljax.estimators.weights import Weights, step_weights
@@ -58,15 +58,19 @@ def truncated_bptt(
         optimizer: what learns to optimize it.
         num_tasks: optimizees trained side by side; the meta-gradient is their mean.
         episode_length: inner steps from theta_0 to the end [T], or bounds (low, high) of lengths
-            that each task draws for each of its episodes: whole windows, their number log-uniform.
-        unroll_length: inner steps in a window; must divide `episode_length` (both bounds of it).
+            that each task draws for each of its episodes: log-uniform, whole windows where windows
+            fill both bounds.
+        unroll_length: inner steps in a window. Where all tasks stand at the same step it must
+            divide `episode_length`. With `stagger` or drawn lengths it need not: an episode then
+            ends inside a window, the next one begins there, and no derivative goes from one to the
+            other; each such step costs a second look at the loss.
         weights: w_1 ... w_T >= 0, as an array `[episode_length]` or a function of the array of
             positions 1 ... T. Default: all 1. Only the last: `weights=lambda t: t == t[-1]`. Where
             lengths are drawn T is the largest, and a shorter episode has the weights of the same
             shares of its length.
-        stagger: spread the tasks over the episode: the first one of each is cut short, to whole
-            windows, after another share of its length; the first task has a whole one. A
-            meta-gradient then sees early and late steps at once.
+        stagger: spread the tasks over the episode: the first one of each is cut short (to whole
+            windows where those fill episodes) after another share of its length; the first task
+            has a whole one. A meta-gradient then sees early and late steps at once.
         second_derivatives: differentiate through the optimizee's gradients too (needs "scan").
         backward: "scan" differentiates the rollout step by step; "recorded" the optimizer alone,
             over the gradients recorded on the way: the same meta-gradient for optimizers that
@@ -110,13 +114,15 @@ def truncated_bptt(
     check_optimizer("optimizer", optimizer)
     check_positive_int("num_tasks", num_tasks)
     check_positive_int("unroll_length", unroll_length)
-    lengths = whole_windows(episode_length, unroll_length)
     check_kind("stagger", stagger, bool)
+    low, high = check_lengths(episode_length)
+    apart = stagger or low < high
+    if not apart:
+        whole_windows(episode_length, unroll_length)
     _check_pass(chunk_size, remat, record_dtype, coordinate_share, backward)
     check_mesh(mesh, num_tasks, task.data if shard_data else ())
-    apart = stagger or lengths[0] < lengths[1]
     kind = (
-        functools.partial(StaggeredBPTT, shortest_episode=lengths[0], stagger=stagger)
+        functools.partial(StaggeredBPTT, shortest_episode=low, stagger=stagger)
         if apart
         else TruncatedBPTT
     )
@@ -124,9 +130,9 @@ def truncated_bptt(
         task=dataclasses.replace(task, data=place_data(task.data, mesh, shard=shard_data)),
         optimizer=optimizer,
         num_tasks=num_tasks,
-        episode_length=lengths[1],
+        episode_length=high,
         unroll_length=unroll_length,
-        weights=step_weights(weights, lengths[1]),
+        weights=step_weights(weights, high),
         second_derivatives=second_derivatives,
         backward=choose_pass(task, optimizer, backward, coordinate_share, second_derivatives, mesh),
         coordinate_share=float(coordinate_share),

@@ -148,6 +148,7 @@ def vjp_over_chunks(
     gradients: jax.Array,
     cotangents: Callable[[Cut], jax.Array],
     *,
+    inside: tuple[jax.Array, jax.Array | None] | None = None,
     visit: jax.Array,
     segment_length: int,
     chunk_size: int,
@@ -165,6 +166,9 @@ def vjp_over_chunks(
             tensors `[num_steps, *shape, num_tensors]`, and so on for all that is per coordinate.
         cotangents: makes A, the updates' cotangents, `[num_steps, size of a chunk]`, from a
             function that cuts a chunk out of arrays `[..., num_coordinates]`.
+        inside: bool `[num_steps]`, before which steps the states are fresh ones of new episodes
+            (which cuts the chain), and, of whole tensors, the parameters of each step that fresh
+            states are made from; `None` for none.
         visit: bool `[num_tasks]`, of the tasks whose coordinates lie side by side; the others add
             0, whatever their numbers. In their place stand those of a task that is visited, since a
             rule may have no finite derivative at any number made up for them.
@@ -202,7 +206,8 @@ def vjp_over_chunks(
         # Steps are added to the last segment whose cotangents are 0: they change nothing. They
         # repeat a gradient, since a rule may have no finite derivative at any made up for them.
         padded = _in_segments(chunk, segment_length, "edge")
-        segments = (states, padded, _in_segments(outer, segment_length, "constant"))
+        outer = _in_segments(outer, segment_length, "constant")
+        segments = (states, padded, outer, _cuts(inside, cut, segment_length))
         nothing = [jnp.zeros_like(leaf[0]) for leaf in _floats(states)]
         (total, state_cotangents), _ = jax.lax.scan(
             one_segment, (total, nothing), segments, reverse=True
@@ -216,6 +221,15 @@ def vjp_over_chunks(
     return jax.lax.scan(one_chunk, zeros, jnp.arange(num_chunks))[0]
 
 
+def _cuts(inside: tuple[jax.Array, jax.Array | None] | None, cut: Cut, length: int) -> Any:
+    """`inside` of one chunk, in segments."""
+    if inside is None:
+        return None
+    restarts, begun = inside
+    begun = None if begun is None else _in_segments(cut(begun), length, "edge")
+    return _in_segments(restarts, length, "constant"), begun
+
+
 def _in_segments(array: jax.Array, length: int, mode: str) -> jax.Array:
     """`[num_steps, ...]` -> `[num_segments, length, ...]`, filled up at the end."""
     missing = -array.shape[0] % length
@@ -227,22 +241,29 @@ def _in_segments(array: jax.Array, length: int, mode: str) -> jax.Array:
 def _segment_vjp(group: Columns, meta_params: MetaParams, remat: Remat):
     """A scan's step over segments, last to first: adds a segment's part, passes cotangents on."""
 
-    def segment_outputs(meta_params, floats, others, gradients):
+    def segment_outputs(meta_params, floats, others, gradients, cuts):
         tx = group.transform(meta_params)
 
-        def step(state, gradient):
+        def step(state, inputs):
+            gradient, cut = inputs
+            if cut is not None:
+                restarts, begun = cut
+                fresh = tx.init(gradient if begun is None else begun)
+                state = jax.tree.map(
+                    lambda new, old: jnp.where(restarts, new.astype(old.dtype), old), fresh, state
+                )
             update, state = tx.update(gradient, state)
             return state, update
 
         start = _joined(floats, others)
-        state, updates = checkpointed_scan(step, start, gradients, remat=remat)
+        state, updates = checkpointed_scan(step, start, (gradients, cuts), remat=remat)
         return _floats(state), updates
 
     def one_segment(carry, segment):
         total, state_cotangents = carry
-        state, gradients, cotangents = segment
+        state, gradients, cotangents, cuts = segment
         (_, updates), vjp = jax.vjp(
-            lambda phi, floats: segment_outputs(phi, floats, state, gradients),
+            lambda phi, floats: segment_outputs(phi, floats, state, gradients, cuts),
             meta_params,
             _floats(state),
         )

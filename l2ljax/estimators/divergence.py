@@ -41,7 +41,8 @@ def diverged_at(losses: jax.Array, fine: jax.Array, position: jax.Array) -> jax.
     Args:
         losses: `[num_tasks, num_steps + 1]`, of a window.
         fine: bool `[num_tasks]`.
-        position: int32 scalar, the window's first step.
+        position: int32 scalar or `[num_tasks]`, the window's first step; or `[num_tasks, num_steps
+            + 1]`, the step of each loss.
 
     Returns:
         int32 `[num_tasks]`: the step of the first loss that is not finite, the window's last step
@@ -50,4 +51,8 @@ def diverged_at(losses: jax.Array, fine: jax.Array, position: jax.Array) -> jax.
     bad = ~jnp.isfinite(losses)
     last = losses.shape[1] - 1
     first = jnp.where(bad.any(axis=1), jnp.argmax(bad, axis=1), last)
-    return jnp.where(fine, -1, position + first).astype(jnp.int32)
+    if position.ndim == 2:
+        step = jnp.take_along_axis(position, first[:, None], axis=1)[:, 0]
+    else:
+        step = position + first
+    return jnp.where(fine, -1, step).astype(jnp.int32)

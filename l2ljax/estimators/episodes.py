@@ -98,12 +98,13 @@ def whole_windows(episode_length: Any, unroll_length: int) -> tuple[int, int]:
     if lengths[0] == lengths[1]:
         raise ValueError(
             f"unroll_length={unroll_length} does not divide {told}; choose windows that fill the "
-            "episode exactly."
+            "episode exactly (episodes of truncated_bptt may end inside windows where stagger=True "
+            "spreads the tasks, or where lengths are drawn)."
         )
     low = -(-lengths[0] // unroll_length) * unroll_length
     high = max(low, lengths[1] // unroll_length * unroll_length)
     raise ValueError(
         f"unroll_length={unroll_length} does not divide both bounds of {told}, and "
-        f"differentiated episodes are whole windows; take ({low}, {high}), or an evolution "
-        "strategy, whose episodes may end inside a window."
+        f"these episodes are whole windows; take ({low}, {high}), or another estimator, "
+        "whose episodes may end inside a window."
     )

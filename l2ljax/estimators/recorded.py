@@ -26,6 +26,7 @@ from l2ljax.estimators.groups import (
     coordinate_groups,
     init_group_states,
 )
+from l2ljax.estimators.inside import Inside, later_sums
 from l2ljax.estimators.recording import record_window
 from l2ljax.estimators.windows import WHOLE, Options, Recording, Window
 from l2ljax.parallel import Parts
@@ -57,17 +58,19 @@ def recorded_meta_gradient(
     groups = coordinate_groups(optimizer, window.optimizees.params)
     fresh = init_group_states(optimizer, meta_params, window.optimizees.params)
     recording = record_window(task, groups, meta_params, window, fresh, options)
-    fine = _which_are_fine(groups, recording, options.parts)
+    fine = _which_are_fine(groups, recording, window.inside, options.parts)
     meta_grads, fine = _pull_back(groups, meta_params, window, recording, fine, options.parts)
     states = tuple(
         _keep_states(group, meta_params, fine, state, new)
         for group, state, new in zip(groups, recording.states, fresh, strict=True)
     )
-    optimizees = OptimizeeState(window.optimizees.instance, recording.params, states)
+    optimizees = OptimizeeState(recording.instance, recording.params, states)
     return options.parts.sum(meta_grads), optimizees, recording.losses, fine
 
 
-def _which_are_fine(groups: tuple[Columns, ...], recording: Recording, parts: Parts) -> jax.Array:
+def _which_are_fine(
+    groups: tuple[Columns, ...], recording: Recording, inside: Inside | None, parts: Parts
+) -> jax.Array:
     """Bool `[num_tasks]`: tasks whose losses, parameters and cotangents are finite.
 
     A gradient that is not finite makes the cotangents of all earlier updates of its coordinate so.
@@ -76,12 +79,13 @@ def _which_are_fine(groups: tuple[Columns, ...], recording: Recording, parts: Pa
     """
     num_tasks = recording.losses.shape[0]
     fine = all_finite((recording.losses, recording.params))
-    for group, gradients, last in zip(groups, recording.gradients, recording.last, strict=True):
+    restarts = None if inside is None else inside.restarts
+    for i, group in enumerate(groups):
         if isinstance(group, Tensors):
             continue  # what meets in a tensor is told by its derivatives alone, see `_pull_back`
-        finite = jnp.isfinite(jnp.concatenate([gradients, last[None]]))
-        bad_later = jax.lax.cummax((~finite[1:]).astype(jnp.int8), axis=0, reverse=True) > 0
-        harmed = (finite[:-1] & bad_later).any(axis=0)
+        bad = ~jnp.isfinite(_later(recording.before[i], recording.last[i]))
+        bad_later = later_sums(bad.astype(jnp.int32), restarts) > 0
+        harmed = (jnp.isfinite(recording.gradients[i]) & bad_later).any(axis=0)
         fine &= parts.sum(harmed.reshape(num_tasks, -1).any(axis=1).astype(jnp.int32)) == 0
     return fine
 
@@ -134,13 +138,13 @@ def _pull_back(
 
 def _of_group(group, i, meta_params, window, recording, visit):
     """One group's part of the meta-gradient, from the tasks in `visit`, bool `[num_tasks]`."""
-    gradients, after, num_tasks = recording.gradients[i], recording.last[i], visit.shape[0]
-    share_weights = recording.share_weights[i].reshape(-1) / num_tasks
+    share_weights = recording.share_weights[i].reshape(-1) / visit.shape[0]
+    restarts = None if window.inside is None else window.inside.restarts
 
     def cotangents(cut):
-        later = jnp.concatenate([cut(gradients)[1:], cut(after)[None]])
+        later = _later(cut(recording.before[i]), cut(recording.last[i]))
         later = later * jnp.expand_dims(window.weights, range(1, later.ndim))
-        sums = jax.lax.cumsum(later, axis=0, reverse=True) * cut(share_weights)
+        sums = later_sums(later, restarts) * cut(share_weights)
         if isinstance(group, Tensors):
             return sums
         # Not finite only where the update is a constant, see `_which_are_fine`.
@@ -151,13 +155,19 @@ def _of_group(group, i, meta_params, window, recording, visit):
         meta_params,
         recording.snapshots[i],
         window.restart,
-        gradients,
+        recording.gradients[i],
         cotangents,
+        inside=None if restarts is None else (restarts, recording.begun[i]),
         visit=visit,
         segment_length=recording.plan.segment_length,
         chunk_size=recording.plan.chunk_sizes[i],
         remat=recording.plan.remats[i],
     )
+
+
+def _later(before: jax.Array, last: jax.Array) -> jax.Array:
+    """What each step led to: the gradients before the next step, or at the window's end."""
+    return jnp.concatenate([before[1:], last[None]])
 
 
 def _keep_states(

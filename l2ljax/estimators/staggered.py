@@ -1,8 +1,9 @@
 """Windows of tasks that stand at different places of their episodes, differentiated one by one.
 
 Each task has a position and a length of its own, as in the evolution strategies; its meta-gradient
-is that of a batch of one, and all run side by side. Episodes are made of whole windows, so that one
-begins where a window does: what is differentiated never goes through the end of an episode.
+is that of a batch of one, and all run side by side. Where windows fill the episodes, one begins
+where a window does; else also inside (`l2ljax.estimators.inside`). What is differentiated never
+goes through the end of an episode.
 """
 
 import abc
@@ -19,6 +20,7 @@ from l2ljax.estimators.axes import select
 from l2ljax.estimators.backpropagation import TruncatedBPTT
 from l2ljax.estimators.divergence import diverged_at, mean_of_finite
 from l2ljax.estimators.episodes import cut_short, draw_length, first_shares
+from l2ljax.estimators.inside import Course, Inside, course_of
 from l2ljax.estimators.optimizees import sample_batch
 from l2ljax.estimators.weights import stretched
 from l2ljax.estimators.windows import Window
@@ -86,7 +88,7 @@ class Staggered(GradientEstimator):
         def start(task, meta_params, keys, shares):
             instances, params = sample_batch(task, keys[0])
             opt_state = self._fresh(meta_params, params)
-            length = cut_short(self._lengths(keys[1]), shares, self.unroll_length)
+            length = cut_short(self._lengths(keys[1]), shares, self._unit)
             optimizees = OptimizeeState(instances, params, opt_state)
             return StaggeredState(jnp.zeros_like(length), length, optimizees)
 
@@ -103,9 +105,9 @@ class Staggered(GradientEstimator):
         begins a new episode; where all diverge the meta-gradient is NaN.
 
         `metrics` has `position` (int32 `[num_tasks]`, each window's first inner step), `losses`
-        (float32 `[unroll_length + 1]`, the mean over tasks of f(theta_t) along the window) and
-        `diverged_at` (int32 `[num_tasks]`, the inner step at which the optimizee diverged, -1 if it
-        did not).
+        (float32 `[unroll_length + 1]`, the mean over tasks of f(theta_t) along the window; where an
+        episode begins inside it, that of the ended one) and `diverged_at` (int32 `[num_tasks]`, the
+        inner step at which the optimizee diverged, -1 if it did not).
         """
         keys = [jax.random.split(k, self.num_tasks) for k in jax.random.split(key, 4)]
         window = over_tasks(
@@ -115,32 +117,38 @@ class Staggered(GradientEstimator):
             (WHOLE, SPLIT, SPLIT),
         )
         meta_grads, outcome, state = window(self.task, meta_params, state, tuple(keys))
-        position, losses, values, fine = gathered(outcome, self.mesh)
+        steps, losses, values, fine = gathered(outcome, self.mesh)
         share = fine.mean(dtype=jnp.float32)  # those that diverged added 0 to a mean over all
         meta_grads = jax.tree.map(lambda g: g / share.astype(g.dtype), meta_grads)
         metrics = {
-            "position": position,
+            "position": steps[:, 0],
             "losses": mean_of_finite(losses, fine),
-            "diverged_at": diverged_at(losses, fine, position),
+            "diverged_at": diverged_at(losses, fine, steps),
         }
         return mean_of_finite(values, fine), meta_grads, state, metrics
 
     def _windows(self, task, meta_params, state, keys):
-        """`(meta_grads, (positions, losses, values, which are fine), state)` on this device."""
+        """`(meta_grads, (steps of the losses, losses, values, which are fine), state)` on this
+        device."""
         sample_keys, run_keys, share_keys, length_keys = keys
         position, length, optimizees = self._begun(task, state, sample_keys, length_keys)
-        steps = position[:, None] + jnp.arange(1, self.unroll_length + 1)
-        weights = stretched(self.weights, steps, length[:, None])
-        windows = Window(optimizees, run_keys, share_keys, weights, position == 0)
+        steps, lengths, restarts = self._course(position, length, length_keys)
+        anywhere = restarts.any(axis=0)
+        weights = stretched(self.weights, steps, lengths)
+        inside = Inside(restarts, None, sample_keys) if self._ends_inside else None
+        windows = Window(optimizees, run_keys, share_keys, weights, position == 0, inside)
 
         def of_one(window):
+            if window.inside is not None:  # the same for all, so that it stays a branch
+                window = window._replace(inside=window.inside._replace(anywhere=anywhere))
             return self._alone(task, meta_params, window, len(position))
 
         meta_grads, optimizees, losses, values, fine = each_alone(of_one, windows)
         meta_grads = jax.tree.map(lambda g: g.mean(axis=0), meta_grads)
-        after = position + self.unroll_length
-        state = StaggeredState(after, jnp.where(fine, length, after), optimizees)
-        return mean_over_tasks(meta_grads, self.mesh), (position, losses, values, fine), state
+        after = steps[:, -1]
+        state = StaggeredState(after, jnp.where(fine, lengths[:, -1], after), optimizees)
+        steps = jnp.concatenate([position[:, None], steps], axis=1)
+        return mean_over_tasks(meta_grads, self.mesh), (steps, losses, values, fine), state
 
     def _begun(self, task, state, sample_keys, length_keys):
         """`state` with the optimizees of episodes that begin: where one is over, and at the first
@@ -158,14 +166,37 @@ class Staggered(GradientEstimator):
         return jax.lax.cond(fresh.any(), anew, lambda: state)
 
     def _lengths(self, keys: Key) -> jax.Array:
-        """Int32 `[tasks]`, of new episodes: a number of windows whose logarithm is uniform."""
-        unit = self.unroll_length
+        """Int32 `[tasks]`, of new episodes: a number of units whose logarithm is uniform."""
+        unit = self._unit
         bounds = self.shortest_episode // unit, self.episode_length // unit
         return jax.vmap(lambda k: draw_length(k, bounds))(keys) * unit
 
     def _fresh(self, meta_params: MetaParams, params: PyTree) -> PyTree:
         """States of batches of one, for params `[tasks, ...]`."""
         return jax.vmap(lambda p: self._init_opt_state(meta_params, alone(p)))(params)
+
+    def _course(self, position, length, keys) -> Course:
+        """Of windows that begin at these positions of episodes of these lengths."""
+
+        def draw(step):
+            return self._lengths(jax.vmap(lambda k: jax.random.fold_in(k, step))(keys))
+
+        if self._ends_inside:
+            return course_of(position, length, self.unroll_length, draw)
+        steps = position[:, None] + jnp.arange(1, self.unroll_length + 1)
+        return Course(
+            steps, jnp.broadcast_to(length[:, None], steps.shape), jnp.zeros(steps.shape, bool)
+        )
+
+    @property
+    def _ends_inside(self) -> bool:
+        """Whether windows do not fill all episodes."""
+        return any(n % self.unroll_length for n in (self.shortest_episode, self.episode_length))
+
+    @property
+    def _unit(self) -> int:
+        """Steps that lengths are multiples of."""
+        return 1 if self._ends_inside else self.unroll_length
 
     @property
     def _data(self) -> PartitionSpec:
@@ -205,9 +236,11 @@ def each_alone(function: Callable[[Window], Any], windows: Window) -> Any:
     def one(window):
         instance, params = alone(window.optimizees[:2])
         optimizees = OptimizeeState(instance, params, window.optimizees.opt_state)
-        keys, share_keys = alone((window.keys, window.share_keys))
+        keys, share_keys, inside = alone(window.keys), alone(window.share_keys), window.inside
+        if inside is not None:
+            inside = inside._replace(keys=alone(inside.keys))
         grads, after, *found = function(
-            Window(optimizees, keys, share_keys, window.weights, window.restart)
+            Window(optimizees, keys, share_keys, window.weights, window.restart, inside)
         )
         instance, params, *found = jax.tree.map(lambda x: x[0], (*after[:2], *found))
         return grads, OptimizeeState(instance, params, after.opt_state), *found

@@ -1,11 +1,13 @@
 """What the recorded backward pass starts from, and what the rollout leaves for it."""
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import jax
 
 from l2ljax.base import Key, PyTree
 from l2ljax.estimators.chunks import Plan
+from l2ljax.estimators.inside import Inside
 from l2ljax.parallel.over_devices import ONE_PART, Parts
 from l2ljax.unrolling import OptimizeeState
 from l2ljax.unrolling.remat import Remat
@@ -49,6 +51,7 @@ class Window(NamedTuple):
         share_keys: `[num_tasks]`, for the choice of the coordinates that are visited.
         weights: `[num_steps]`, w_t of the window's steps.
         restart: bool scalar; start from fresh optimizer states instead of the given ones.
+        inside: where other episodes begin in the window; `None`: nowhere.
     """
 
     optimizees: OptimizeeState
@@ -56,26 +59,33 @@ class Window(NamedTuple):
     share_keys: Key
     weights: jax.Array
     restart: jax.Array
+    inside: Inside | None = None
 
 
 class Recording(NamedTuple):
     """What the rollout leaves for the backward pass; lists have an entry a coordinate group.
 
     Attributes:
-        params: [theta_T], leaves `[num_tasks, ...]`.
+        instance, params: after the window [theta_T], leaves `[num_tasks, ...]`.
         states: after the window, whole.
         losses: float32 `[num_tasks, num_steps + 1]`.
         gradients: `[num_steps, num_tasks * visited]`, what the updates were made from.
+        before: the same before restarts inside the window: of the final parameters of the episodes
+            that end there. Without restarts these are the `gradients`.
+        begun: of whole tensors, the parameters after restarts, likewise; else `None`.
         last: `[num_tasks * visited]`, at the final parameters.
         snapshots: states of the visited coordinates at the start of each segment of steps.
         share_weights: inverse probabilities of the visited coordinates, `[num_tasks, visited]`.
         plan: of the backward pass.
     """
 
+    instance: PyTree
     params: PyTree
     states: tuple[PyTree, ...]
     losses: jax.Array
     gradients: list[jax.Array]
+    before: list[jax.Array]
+    begun: Sequence[jax.Array | None]
     last: list[jax.Array]
     snapshots: list[PyTree]
     share_weights: list[jax.Array]

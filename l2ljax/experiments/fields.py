@@ -12,7 +12,7 @@ FIELDS = {
     "seed": "of everything random",
     "num_meta_updates": "meta-updates in all",
     "num_tasks": "optimizees a meta-update",
-    "episode_length": "inner steps an episode [T]",
+    "episode_length": "inner steps an episode [T]; the estimator may have bounds of its own",
     "unroll_length": "inner steps a window; may be left out for an estimator that has none",
     "task": "specification of what to optimize",
     "optimizer": "specification of what learns to",

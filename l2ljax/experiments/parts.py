@@ -83,7 +83,9 @@ def build_estimator(
     Its builder is given what its signature takes of `task`, `optimizer`, `num_tasks`,
     `episode_length`, `unroll_length`, `weights` and `mesh`. Specifications among its arguments, in
     dicts or lists, are estimators too, built likewise; they may have a `task` (a specification),
-    `num_tasks`, `episode_length`, `unroll_length` and `weights` of their own.
+    `num_tasks`, `episode_length`, `unroll_length` and `weights` of their own. The outermost may
+    have bounds [low, high] of lengths to be drawn as its `episode_length`; the configuration's is
+    then that of validation.
 
     Raises:
         ValueError: for names and arguments that are not known; for a field that it needs and the
@@ -109,7 +111,14 @@ def build_estimator(
         **{n: config[n] for n in ("num_tasks", "episode_length", "unroll_length") if n in config},
         **({"mesh": mesh} if mesh is not None else {}),
     }
-    return _build_estimator(config["estimator"], given, data_dir)
+    specification = config["estimator"]
+    check_mapping("estimator", specification, example='{"name": "truncated_bptt"}')
+    bounds = specification.get("episode_length")
+    if not isinstance(bounds, list | tuple):
+        return _build_estimator(specification, given, data_dir)
+    rest = {name: value for name, value in specification.items() if name != "episode_length"}
+    own = {"episode_length": tuple(bounds)}
+    return _build_estimator(rest, {**given, **own}, data_dir, own)
 
 
 OWN = ("num_tasks", "episode_length", "unroll_length")

@@ -81,7 +81,7 @@ def test_influence_balancing_misleads_truncation():
     assert abs(balanced(es, 1, 10_000, num_perturbations=100, sigma=0.1) - theta) < 0.05
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_influence_balancing_with_long_windows():
     """Over 100 steps the derivative has nearly its final sign and size: -0.166653 in float64."""
     last = {"weights": lambda t: t % 100 == 0}  # of each window the last loss alone
@@ -110,7 +110,7 @@ def test_toy_regression(theta, low, high):
     assert low - 2e-2 < toy_loss(theta) < high + 2e-2
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [pes, nres])
 def test_toy_regression_is_learned(build):
     """From 2,423 to below 800 (evosax: about 730 after 2,000 updates of 128 particles)."""
@@ -120,6 +120,23 @@ def test_toy_regression_is_learned(build):
         sigma=0.2,
     )  # fmt: skip
     assert toy_loss(trained(estimator, optax.adam(1e-3), jnp.zeros(2), 2500)) < 800
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["es", "truncated_bptt"])
+def test_toy_regression_misleads_truncation(kind, capsys):
+    """The same updates end far above: windows of ten steps do not see the valley beyond."""
+    (task, optimizer), some = toy_regression(100), {"num_tasks": 1, "episode_length": 100}
+    if kind == "es":
+        estimator = es(task, optimizer, unroll_length=10, num_perturbations=64, sigma=0.2, **some)
+    else:
+        estimator = truncated_bptt(
+            task, optimizer, unroll_length=10, backward="scan", second_derivatives=True, **some
+        )
+    theta = trained(estimator, optax.adam(1e-3), jnp.zeros(2), 2500)
+    with capsys.disabled():
+        print(f" {kind} ends at {theta.round(2).tolist()}, loss {toy_loss(theta):.1f}", end=" ")
+    assert toy_loss(theta) > 1000
 
 
 def test_whole_episodes_are_the_same_for_all():

@@ -197,11 +197,9 @@ def test_weights_of_long_episodes_do_not_overflow():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"episode_length": (3, 8)}, r"take \(4, 8\), or an evolution strategy"),
-        ({"episode_length": (2, 7)}, r"take \(2, 6\)"),
         ({"episode_length": (8, 4)}, r"bounds \(low, high\)"),
         ({"episode_length": (2, 4, 6)}, r"bounds \(low, high\)"),
-        ({"episode_length": 3, "stagger": True}, "does not divide episode_length=3"),
+        ({"episode_length": 3}, "does not divide episode_length=3; .* stagger=True"),
         ({"episode_length": (2, 4), "weights": [1, 1]}, r"shape \(4,\), got shape \(2,\)"),
     ],
 )

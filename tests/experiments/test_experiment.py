@@ -224,3 +224,16 @@ def test_preprocessing_figure(tmp_path):
     """The figure of the paper's appendix is drawn."""
     figures.save_preprocessing(tmp_path / "p.png")
     assert (tmp_path / "p.png").stat().st_size > 10_000
+
+
+def test_the_outermost_estimator_may_draw_its_lengths():
+    """Bounds in its specification; validation keeps the configuration's length."""
+    drawn = {"name": "pes", "num_perturbations": 2, "sigma": 0.1, "episode_length": [3, 8]}
+    built = experiment.build(TINY | {"estimator": drawn})
+    assert built.estimator.episode_lengths == (3, 8)
+    assert built.validation.num_steps == TINY["episode_length"]
+    differentiated = {"name": "truncated_bptt", "episode_length": [3, 8], "stagger": True}
+    built = experiment.build(TINY | {"estimator": differentiated})
+    assert (built.estimator.shortest_episode, built.estimator.episode_length) == (3, 8)
+    with pytest.raises(ValueError, match=r"estimator\.episode_length is what the rest"):
+        experiment.build(TINY | {"estimator": drawn | {"episode_length": 3}})
