@@ -22,7 +22,7 @@ from l2ljax.checks import (
     check_sizes,
 )
 from l2ljax.optimizers.alone import tensors_alone
-from l2ljax.optimizers.blocks import BlockSize, checked_block_size
+from l2ljax.optimizers.block_size import BlockSize, checked_block_size
 from l2ljax.optimizers.features import newton_schulz, rms_normalized
 from l2ljax.optimizers.signs import negated
 from l2ljax.optimizers.tensor_network import (

@@ -10,7 +10,7 @@ import optax
 
 from l2ljax.base import CoordinateGroup, LearnedOptimizer, MetaParams, Params, PyTree
 from l2ljax.checks import check_positive_int
-from l2ljax.optimizers.blocks import checked_block_size
+from l2ljax.optimizers.block_size import checked_block_size
 from l2ljax.optimizers.networks import CoordinatewiseLSTM
 from l2ljax.optimizers.preprocess import Preprocess, log_sign
 from l2ljax.optimizers.transform import (

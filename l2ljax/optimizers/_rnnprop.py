@@ -20,7 +20,7 @@ from l2ljax.checks import (
     check_real_floating,
     short,
 )
-from l2ljax.optimizers.blocks import BlockSize, checked_block_size
+from l2ljax.optimizers.block_size import BlockSize, checked_block_size
 from l2ljax.optimizers.leafwise import step_leaves
 from l2ljax.optimizers.networks import CoordinatewiseLSTM
 from l2ljax.optimizers.preprocess import given

@@ -15,7 +15,7 @@ import optax
 from l2ljax.base import LearnedOptimizer, MetaParams
 from l2ljax.checks import check_like, check_number, check_sizes
 from l2ljax.optimizers.alone import tensors_alone
-from l2ljax.optimizers.blocks import BlockSize, checked_block_size
+from l2ljax.optimizers.block_size import BlockSize, checked_block_size
 from l2ljax.optimizers.features import TIME_SCALES, time_features
 from l2ljax.optimizers.signs import negated
 from l2ljax.optimizers.tensor_network import (

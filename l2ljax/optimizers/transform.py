@@ -19,7 +19,8 @@ from l2ljax.checks import (
     check_real_floating,
     short,
 )
-from l2ljax.optimizers.blocks import BlockSize, Step, checked_block_size
+from l2ljax.optimizers.block_size import BlockSize, checked_block_size
+from l2ljax.optimizers.blocks import Step
 from l2ljax.optimizers.leafwise import step_leaves
 from l2ljax.optimizers.networks import CoordinatewiseLSTM, LSTMCarry
 from l2ljax.optimizers.sharding import repeated_over
