@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from l2ljax.base import LearnedOptimizer, PyTree, Task
-from l2ljax.words import dtype_of, kind_of, path_name, short
-from l2ljax.words import shorten as shorten  # as `short`, where it is looked for
+from l2ljax.base.words import dtype_of, kind_of, path_name, short
+from l2ljax.base.words import shorten as shorten  # as `short`, where it is looked for
 
 LARGEST_INT = 2**31 - 1
 """Counters on a device are int32."""

@@ -11,7 +11,6 @@ import l2ljax
 
 PACKAGE = Path(l2ljax.__file__).parent
 LAYERS = [  # rooms and wings; each imports only from those before it
-    "words",
     "base",
     "checks",
     "specification",

@@ -18,12 +18,12 @@ import safetensors
 import safetensors.numpy
 
 from l2ljax.base import LearnedOptimizer, MetaParams
+from l2ljax.base.words import hint
 from l2ljax.checks import check_like, check_optimizer, check_path, path_name, short, shorten
 from l2ljax.optimizers import build
 from l2ljax.specification.plain import specification_of
 from l2ljax.storage.seal import seal, seal_json
 from l2ljax.storage.workdir import write_atomically
-from l2ljax.words import hint
 
 WEIGHTS = Path(__file__).parent / "weights"
 

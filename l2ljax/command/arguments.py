@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from l2ljax.words import hint
+from l2ljax.base.words import hint
 
 
 class UsageError(ValueError):

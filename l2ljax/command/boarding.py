@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from l2ljax.base.words import hint
 from l2ljax.bundled import pretrained_names
 from l2ljax.checks import short
 from l2ljax.command.arguments import Parser, UsageError, add_quiet, integer, sayer
@@ -14,7 +15,6 @@ from l2ljax.command.process import set_up
 from l2ljax.experiments import board, board_page, contestants
 from l2ljax.storage.workdir import make_directory, write_atomically
 from l2ljax.tasks.suite import ENTRIES
-from l2ljax.words import hint
 
 HELP = """\
 Runs every optimizer on every task of the suite; then writes its tables and pictures.

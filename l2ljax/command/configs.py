@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from l2ljax.base.words import hint
 from l2ljax.checks import short, shorten
 from l2ljax.specification.names import find
-from l2ljax.words import hint
 
 PACKAGE = Path(__file__).parents[1]
 FUNCTION = "get_config"

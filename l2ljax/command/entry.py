@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from l2ljax.base.words import hint
 from l2ljax.command.arguments import UsageError
 from l2ljax.command.ending import BAD_INPUT, STOPPED, one_sentence_errors
-from l2ljax.words import hint
 
 
 class Command(NamedTuple):

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from l2ljax.base.words import hint
 from l2ljax.bundled import pretrained_names, read_sealed, save_optimizer, weights_path
 from l2ljax.command.arguments import Parser, add_quiet, sayer
 from l2ljax.storage import checkpoint
 from l2ljax.storage.workdir import read_config, write_atomically
 from l2ljax.training.result import load_run
-from l2ljax.words import hint
 
 HELP = """\
 Writes trained weights to a file of your own, which l2ljax.pretrained(FILE) takes.

@@ -6,11 +6,11 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from l2ljax.base.words import hint
 from l2ljax.bundled import pretrained_names, read_sealed, weights_path
 from l2ljax.bundled.ready import WHERE_THEY_FAIL, trained_on, trained_steps
 from l2ljax.command.arguments import Parser, add_json
 from l2ljax.command.configs import config_names, config_path
-from l2ljax.words import hint
 
 HELP = """\
 Lists optimizers that are trained and bundled, the rules they follow, tasks, estimators, configs.

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from l2ljax.base.words import shapes
 from l2ljax.evaluation.tuning import Tuning
-from l2ljax.words import shapes
 
 
 class Curve(NamedTuple):

@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 
 import jax
 
+from l2ljax.base.words import hint
 from l2ljax.checks import short, shorten
 from l2ljax.specification.names import NotPlainError, find, is_library_code, name_of_builder
 from l2ljax.specification.plain import Specification, as_plain
-from l2ljax.words import hint
 
 Builder = TypeVar("Builder", bound=Callable[..., Any])
 Encode = Callable[[Any, list[Any]], Any]

@@ -22,12 +22,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from l2ljax.base import PyTree
+from l2ljax.base.words import named_leaves
 from l2ljax.checks import shorten
 from l2ljax.parallel import any_process, first_process_first, is_key, on_host, placed_like
 from l2ljax.storage.orbax import read_orbax
 from l2ljax.storage.seal import raw, seal, seal_json
 from l2ljax.storage.workdir import make_directory, telling
-from l2ljax.words import named_leaves
 
 FORMAT = 3
 """Raised when a checkpoint's content changes. 2, of Orbax, is read where Orbax is installed."""

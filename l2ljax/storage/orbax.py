@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from l2ljax.base.words import named_leaves
 from l2ljax.parallel import on_host
-from l2ljax.words import named_leaves
 
 
 def read_orbax(folder: Path) -> tuple[dict[str, Any], Iterable[tuple[str, np.ndarray]]]:

@@ -19,13 +19,13 @@ import optax
 from jax.sharding import Mesh
 
 from l2ljax.base import GradientEstimator, Key, MetaParams
+from l2ljax.base.words import named_leaves
 from l2ljax.checks import short, shorten
 from l2ljax.parallel import is_key, on_host
 from l2ljax.storage.seal import seal, seal_json
 from l2ljax.training.faults import Limits
 from l2ljax.training.program import jaxpr_digest, program_digest
 from l2ljax.training.step import MetaTrainState, init_state, meta_step, update_by, validate
-from l2ljax.words import named_leaves
 
 DIGEST = "sha256 "
 """Begins what stands for an array, a long list or a function."""

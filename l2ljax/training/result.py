@@ -10,12 +10,12 @@ import numpy as np
 
 from l2ljax import optimizers
 from l2ljax.base import LearnedOptimizer, MetaParams
+from l2ljax.base.words import named_leaves, shapes
 from l2ljax.checks import check_optimizer, check_path
 from l2ljax.storage import checkpoint
 from l2ljax.storage.workdir import read_config
 from l2ljax.training.history import read_metrics
 from l2ljax.training.step import NO_SCORE, MetaTrainState
-from l2ljax.words import named_leaves, shapes
 
 
 class MetaTrainResult(NamedTuple):

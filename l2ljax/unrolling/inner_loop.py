@@ -15,6 +15,7 @@ import optax
 from jax.ad_checkpoint import checkpoint_name
 
 from l2ljax.base import Batch, Instance, Key, Params, PyTree, Running, Task
+from l2ljax.base.words import dtype_of, kind_of, path_name
 from l2ljax.checks import (
     check_key,
     check_like,
@@ -24,7 +25,6 @@ from l2ljax.checks import (
     short,
 )
 from l2ljax.unrolling.remat import Remat, checkpointed_scan
-from l2ljax.words import dtype_of, kind_of, path_name
 
 
 class OptimizeeState(NamedTuple):

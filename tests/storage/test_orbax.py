@@ -7,11 +7,11 @@ import jax
 import pytest
 from states import make_state, restore
 
+from l2ljax.base.words import named_leaves
 from l2ljax.parallel import on_host
 from l2ljax.storage import checkpoint
 from l2ljax.storage.checkpoint import DamagedCheckpointError
 from l2ljax.storage.seal import seal, seal_json
-from l2ljax.words import named_leaves
 
 
 def write_orbax(folder, content):

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from l2ljax.base import LearnedOptimizer, MetaParams
+from l2ljax.base.words import shapes
 from l2ljax.bundled import save_optimizer
 from l2ljax.checks import check_path
 from l2ljax.evaluation import Comparison, Curve, differences, summarise
@@ -16,7 +17,6 @@ from l2ljax.experiments.comparison import write_results
 from l2ljax.experiments.machine import hardware
 from l2ljax.specification.plain import specification_of
 from l2ljax.storage.workdir import make_directory
-from l2ljax.words import shapes
 
 ADAPTED, START, EVALUATION = "adapted.safetensors", "start.safetensors", "evaluation"
 TAKEN = (ADAPTED, START, EVALUATION, "config.json", "metrics.jsonl", "checkpoints")

@@ -10,8 +10,8 @@ import optax
 
 from l2ljax import optimizers
 from l2ljax.base import LearnedOptimizer, MetaParams
+from l2ljax.base.words import path_name
 from l2ljax.checks import shorten
-from l2ljax.words import path_name
 
 BEFORE = 20
 """Gradients of a history."""

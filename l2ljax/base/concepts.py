@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
-from l2ljax.words import function_name, shapes
+from l2ljax.base.words import function_name, shapes
 
 PyTree = Any
 MetaParams = Any  # phi: the parameters of a learned optimizer, any pytree of float arrays
