@@ -28,7 +28,6 @@ SLOW = (
     "l2ljax/training/result.py::l2ljax.training.result.load_run",
     "tests/benchmarks/test_benchmarks.py::test_a_small_work_runs",
     "tests/benchmarks/test_benchmarks.py::test_every_optimizer_in_use_makes_a_step",
-    "tests/docs/test_notebooks.py::test_a_notebook_runs[learn]",
     "tests/docs/test_notebooks.py::test_a_notebook_runs[what_it_learned]",
     "tests/docs/test_pages.py::test_the_blocks_of_a_page_run_one_after_the_other",
     "tests/estimators/test_chunks.py::test_plans_keep_to_their_budgets",
@@ -169,6 +168,7 @@ SLOW = (
 )
 
 LONG = (  # minutes: many random optimizers, whole episodes, and every kind of figure of the paper
+    "tests/docs/test_notebooks.py::test_a_notebook_runs[learn]",
     "tests/docs/test_notebooks.py::test_a_notebook_runs[your_model]",
     "tests/estimators/test_es_exact.py::test_whole_episodes_are_the_same_for_all",
     "tests/estimators/test_recorded.py::test_the_public_check_passes_what_is_right",

@@ -62,9 +62,8 @@ def baseline(task, name: str) -> tuple[float, float]:
     tails = np.nan_to_num(np.asarray(losses[:, :, -STEPS // 10 :].mean(axis=(1, 2))), nan=np.inf)
     best = int(tails.argmin())
     assert 0 < best < len(ADAM) - 1, f"Adam's best rate on {name} is at the grid's edge"
-    return last_tenth(task, optax.adam(ADAM[best]), jax.random.key(1)).mean(), losses[
-        0, :, 0
-    ].mean()
+    final = last_tenth(task, optax.adam(ADAM[best]), jax.random.key(1)).mean()
+    return float(final), float(losses[0, :, 0].mean())
 
 
 def divided(start: float, losses: jax.Array) -> jax.Array:

@@ -65,7 +65,7 @@ def test_nothing_is_left_out():
         assert {case.split("/")[place] for case in COVERING} == set(names)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_covering_sample():
     judge(COVERING)
 

@@ -76,7 +76,7 @@ def test_archives_are_whole(archives):
     assert not any(name.startswith(("tests/", "docs/", "scripts/")) for name in packaged)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_readmes_first_example_runs_from_the_wheel_alone(archives, tmp_path):
     """In an empty folder, without the clone on any path."""
     target = tmp_path / "site"
