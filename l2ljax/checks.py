@@ -242,6 +242,19 @@ def check_real_floating(tree: PyTree, what: str) -> None:
         )
 
 
+def assert_shapes(name: str, array: Any, *shape: int | None) -> None:
+    """Asserts an array's shape while a program is traced; `None` stands for any length.
+
+    For what cannot be wrong unless this library is: what users give is refused in a sentence.
+
+    Raises:
+        AssertionError: naming the array.
+    """
+    import chex  # a tenth of a second, which tracing has and `import l2ljax` has not
+
+    chex.assert_shape(array, shape, custom_message=name)
+
+
 def check_like(expected: PyTree, given: PyTree, what: str, remedy: str) -> None:
     """Refuses a tree whose structure or leaf shapes differ from `expected`.
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from l2ljax.base import Key, LearnedOptimizer, MetaParams, Params, Task
-from l2ljax.checks import check_key, check_positive_int, check_task, check_transform
+from l2ljax.checks import assert_shapes, check_key, check_positive_int, check_task, check_transform
 from l2ljax.evaluation._programs import program
 from l2ljax.unrolling import draw_batch, final_params, init_optimizee, scalar_loss, unroll
 
@@ -150,7 +150,9 @@ def rollouts_of(task: Task, tx: optax.GradientTransformation, key: Key, sizes: S
         return Found(losses, params if sizes.with_params else None, expected)
 
     keys = jax.random.split(key, sizes.num_tasks)
-    return jax.lax.map(one, keys, batch_size=min(sizes.at_once, sizes.num_tasks))
+    found = jax.lax.map(one, keys, batch_size=min(sizes.at_once, sizes.num_tasks))
+    assert_shapes("losses", found.losses, sizes.num_tasks, sizes.num_steps + 1)
+    return found
 
 
 def optimizee_keys(key: Key, num_tasks: int) -> Key:

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from l2ljax.checks import path_name, short
+from l2ljax.base import MetaParams
+from l2ljax.checks import check_like, path_name, short
 
 COUNTS = ("skipped", "diverged", "restores")
 OWN = {"update", "meta_loss", "meta_grad_norm", "validation_loss", "faults", *COUNTS}
@@ -41,6 +42,22 @@ def check_metrics(metrics: Any) -> None:
                 f"The estimator's metric {path_name(path)} has dtype {dtype}, records hold real "
                 "numbers; give its parts or its norm instead."
             )
+
+
+def check_estimate(meta_loss: Any, meta_grads: Any, meta_params: MetaParams) -> None:
+    """Refuses what an estimator of one's own may return and an update would broadcast.
+
+    Raises:
+        ValueError: unless the meta-loss is a scalar and the meta-gradient a tree like
+            `meta_params`.
+    """
+    if jnp.shape(meta_loss) != ():
+        raise ValueError(
+            f"An estimator's meta-loss must be a scalar, got shape {jnp.shape(meta_loss)}; return "
+            "its mean."
+        )
+    remedy = "estimate() must return a gradient of each meta-parameter"
+    check_like(meta_params, meta_grads, "The estimator's meta-gradient", remedy)
 
 
 def training_record(update: int, metrics: Mapping[str, Any]) -> dict[str, Any]:

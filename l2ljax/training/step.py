@@ -20,7 +20,7 @@ from l2ljax.training.faults import (
     no_faults,
 )
 from l2ljax.training.meta_optimizers import restart, update_by
-from l2ljax.training.records import check_metrics
+from l2ljax.training.records import check_estimate, check_metrics
 from l2ljax.training.validation import Validation
 
 NO_SCORE = float(jnp.finfo(jnp.float32).max)
@@ -113,6 +113,7 @@ def meta_step(
 
     Raises:
         TypeError: if the estimator's metrics are not a dict of arrays.
+        ValueError: if its meta-gradient is not like the meta-parameters.
 
     Example:
         for a loop of one's own, with `state` from `init_state`:
@@ -122,6 +123,7 @@ def meta_step(
     meta_loss, meta_grads, estimator_state, metrics = estimator.estimate(
         state.meta_params, state.estimator_state, jax.random.fold_in(state.key, state.update)
     )
+    check_estimate(meta_loss, meta_grads, state.meta_params)
     check_metrics(metrics)
 
     def estimate(meta_params):

@@ -17,6 +17,7 @@ from jax.ad_checkpoint import checkpoint_name
 from l2ljax.base import Batch, Instance, Key, Params, PyTree, Running, Task
 from l2ljax.base.words import dtype_of, kind_of, path_name
 from l2ljax.checks import (
+    assert_shapes,
     check_key,
     check_like,
     check_positive_int,
@@ -207,6 +208,7 @@ def unroll(
     last_batch = draw_batch(task, at(task_state), step_keys[num_steps])
     last_loss = scalar_loss(task, final_params(params), last_batch)
     losses = jnp.append(losses, last_loss)
+    assert_shapes("losses", losses, num_steps + 1)
     return OptimizeeState(at(task_state), params, opt_state), losses
 
 

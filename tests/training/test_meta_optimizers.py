@@ -1,6 +1,7 @@
 """Every Optax transformation is a meta-optimizer, and metrics may be nested."""
 
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
@@ -212,3 +213,22 @@ def test_a_run_given_up_keeps_its_result():
     np.testing.assert_allclose(result.meta_params, 3 * (1 - 0.5**3))  # three good updates
     assert result.interrupted
     assert result.num_skipped >= 2
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda loss, grads: (loss, jax.tree.map(jnp.sum, grads)), "meta-gradient has shape ()"),
+        (lambda loss, grads: (loss[None], grads), "meta-loss must be a scalar, got shape (1,)"),
+    ],
+)
+def test_what_an_update_would_broadcast_is_refused(change, words):
+    @jax.tree_util.register_dataclass
+    @dataclasses.dataclass(frozen=True)
+    class Broad(Bowl):
+        def estimate(self, meta_params, state, key):
+            loss, grads, *rest = super().estimate(meta_params, state, key)
+            return *change(loss, grads), *rest
+
+    with pytest.raises(ValueError, match=re.escape(words)):
+        train(optax.sgd(0.1), 1, Broad())
