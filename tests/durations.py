@@ -29,6 +29,8 @@ SLOW = (
     "tests/benchmarks/test_benchmarks.py::test_a_small_work_runs",
     "tests/benchmarks/test_benchmarks.py::test_every_optimizer_in_use_makes_a_step",
     "tests/docs/test_notebooks.py::test_a_notebook_runs[what_it_learned]",
+    "tests/docs/test_pages.py::test_the_page_on_guards",
+    "tests/docs/test_pages.py::test_the_page_on_published_weights",
     "tests/docs/test_pages.py::test_the_blocks_of_a_page_run_one_after_the_other",
     "tests/estimators/test_chunks.py::test_plans_keep_to_their_budgets",
     "tests/estimators/test_chunks.py::test_the_vjp_is_that_of_all_steps_at_once",

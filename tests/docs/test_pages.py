@@ -7,8 +7,13 @@ import runpy
 import shlex
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
 import pytest
 
+import l2ljax
 from l2ljax.command.entry import COMMANDS
 from l2ljax.command.overrides import split_overrides
 
@@ -52,6 +57,44 @@ def test_the_blocks_of_a_page_run_one_after_the_other(page, tmp_path, monkeypatc
     names = {"__name__": "page"}
     for block in PYTHON.findall((DOCS / f"{page}.md").read_text()):
         exec(compile(block, f"docs/{page}.md", "exec"), names)
+
+
+def blocks_with(page, **names):
+    """The names after all blocks of a page that goes on from what its reader has."""
+    for block in PYTHON.findall((DOCS / f"{page}.md").read_text()):
+        exec(compile(block, f"docs/{page}.md", "exec"), names)
+    return names
+
+
+def test_the_page_on_guards():
+    """The loss |theta|^2 / 2: a learned rate of 0.002 is left alone."""
+    optimizer, params = l2ljax.hyperparameters(optax.sgd, {"learning_rate": 0.002}), jnp.ones(2)
+    meta_params = optimizer.init(jax.random.key(0))
+    tx = l2ljax.guard(optimizer.transform(meta_params), optax.adam(1e-3))
+    given = {"optimizer": optimizer, "meta_params": meta_params, "state": tx.init(params)}
+    names = blocks_with(
+        "guard", l2ljax=l2ljax, optax=optax, params=params, gradients=params, loss=1.0, **given
+    )
+    np.testing.assert_allclose(names["updates"], [-0.002, -0.002], rtol=1e-6)
+    assert sum(names["state"].counts) == 0
+
+
+def test_the_page_on_published_weights(tmp_path, monkeypatch):
+    """As Celo2 is meant, a matrix moves by 0.01, root mean square, at the first step."""
+    monkeypatch.chdir(tmp_path)
+    numbers = (1, 1, 1, 3, 1, 3, 1, 3, 1, 3, 3, 3, 3, 3)  # features of each group
+    shapes = {f"first_layer_weights.{i}": (8, n) for i, n in enumerate(numbers)}
+    shapes |= {"first_layer_bias": (8,), "hidden.weight": (8, 8), "hidden.bias": (8,)}
+    shapes |= {"output.weight": (3, 8), "output.bias": (3,)}
+    normal = np.random.default_rng(0).normal
+    np.savez("celo2.npz", **{n: normal(size=s).astype("float32") for n, s in shapes.items()})
+    tx = blocks_with("published", l2ljax=l2ljax, optax=optax, jax=jax, num_steps=100)["tx"]
+    params = {"kernel": jnp.zeros((4, 3)), "bias": jnp.zeros(3)}
+    gradients = {"kernel": jax.random.normal(jax.random.key(0), (4, 3)), "bias": jnp.ones(3)}
+    updates, _ = tx.update(gradients, tx.init(params), params)
+    rms = jnp.sqrt(jnp.mean(updates["kernel"] ** 2))
+    np.testing.assert_allclose(rms, 0.01, rtol=1e-3)
+    np.testing.assert_allclose(updates["bias"], -0.01, rtol=1e-3)  # Adam's first step
 
 
 def test_all_command_lines_are_taken():
