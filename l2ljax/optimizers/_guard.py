@@ -200,7 +200,9 @@ def _check_numbers(max_ratio: Any, decay: Any, tolerance: Any, hold: Any) -> Non
 
 def _slope(gradient: PyTree, step: PyTree) -> jax.Array:
     """What `step` changes of the loss in first order; 0 where that is not finite."""
-    slope = jnp.asarray(optax.tree.vdot(_as_float32(gradient), _as_float32(step)), jnp.float32)
+    # sums of products and no dot, which wants to be told how explicitly sharded arrays contract
+    products = jax.tree.map(jnp.multiply, _as_float32(gradient), _as_float32(step))
+    slope = jnp.asarray(optax.tree.sum(products), jnp.float32)
     return jnp.where(jnp.isfinite(slope), slope, 0)
 
 
