@@ -123,19 +123,16 @@ def update_factored_moments(
         >>> moments.row.ravel().round().tolist()  # half of 10 / 3 and of 36 / 3
         [2.0, 6.0]
     """
-    square = gradient * gradient
+    square = gradient * gradient + 1e-30
     axes = factored_axes(gradient.shape)
     if axes is None:
         # a new array made of the old one: the old state may be donated
         unused = jnp.copy(moments.column)
-        return FactoredMoments(update_moments(moments.row, square + 1e-30, decays), unused)
+        return FactoredMoments(update_moments(moments.row, square, decays), unused)
     d1, d0 = axes
-    # For the compiler: 1e-30 is added to the means, or it would be spread over a whole tensor, and
-    # the second square is another expression of the same value, or squares would be held for both.
-    row = mean_over(square, (d0,)) + 1e-30
-    column = 0.5 * mean_over((2 * gradient) * gradient, (d1,)) + 1e-30
     return FactoredMoments(
-        update_moments(moments.row, row, decays), update_moments(moments.column, column, decays)
+        update_moments(moments.row, mean_over(square, (d0,)), decays),
+        update_moments(moments.column, mean_over(square, (d1,)), decays),
     )
 
 
