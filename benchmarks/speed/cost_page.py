@@ -16,9 +16,12 @@ One `tx.update` and `optax.apply_updates`, parameters and state donated, float32
 Meta-parameters are fresh. Made by
 
 ```
-make bench BENCH="--works=use --rounds=3 --seconds=1 --out=docs/results/cost"
+make bench BENCH="--works=use-1M-matrix,use-10M-matrix --rounds=3 --out=docs/results/cost"
 python benchmarks/speed/cost_page.py
 ```
+
+with `--seconds=0.6` (1M) and `--seconds=0.3` (10M). `--works=use-10M-transformer`, the tree of a
+small transformer, is not in these tables.
 
 Each optimizer runs in a process of its own and all take turns; absolute times drift from day to
 day, ratios within a table much less.
@@ -29,6 +32,8 @@ day, ratios within a table much less.
   fast as matrix products over blocks of features. The price is compile time, about half a second
   for each large tensor. A wider network (above 512 multiplications) is made of matrix products.
 - Derivatives are those of the matrix products, so meta-training costs what it did.
+- `celo` and `velo` make the features of a whole tensor at once: temporaries of sixty times the
+  parameters. `muon` is Optax's; on a square matrix its orthogonalisation takes most of the time.
 """
 
 
