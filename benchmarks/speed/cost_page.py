@@ -20,7 +20,7 @@ make bench BENCH="--works=use-1M-matrix,use-10M-matrix --rounds=3 --out=docs/res
 python benchmarks/speed/cost_page.py
 ```
 
-with `--seconds=0.6` (1M) and `--seconds=0.3` (10M). `--works=use-10M-transformer`, the tree of a
+with `--seconds=0.3`. `--works=use-10M-transformer`, the tree of a
 small transformer, is not in these tables.
 
 Each optimizer runs in a process of its own and all take turns; absolute times drift from day to
