@@ -19,7 +19,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.mathjax",
 ]
-exclude_patterns = ["_build", "results/robustness/stability.md"]
+exclude_patterns = ["_build", "results/cost/table.md", "results/robustness/stability.md"]
 suppress_warnings = ["myst.header"]  # tables of results begin at a lower heading
 
 nb_execution_mode = "force" if os.environ.get("L2LJAX_DOCS_EXECUTE") else "off"
