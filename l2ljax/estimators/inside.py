@@ -96,6 +96,22 @@ def later_sums(values: jax.Array, restarts: jax.Array | None) -> jax.Array:
     return jax.lax.scan(step, jnp.zeros_like(values[0]), (values, ends), reverse=True)[1]
 
 
+def later_any(values: jax.Array, restarts: jax.Array | None) -> jax.Array:
+    """Where any of what comes later in the same episode is true, that step's included.
+
+    Args:
+        values: bool `[num_steps, ...]`.
+        restarts: bool `[num_steps]`, see `Inside`; `None` for none.
+
+    Example:
+        >>> later_any(jnp.array([False, False, True, False]), None).tolist()
+        [True, True, True, False]
+    """
+    if restarts is None:  # a byte each, where counts would take four
+        return jax.lax.cummax(values.astype(jnp.int8), axis=0, reverse=True) > 0
+    return later_sums(values.astype(jnp.int32), restarts) > 0
+
+
 def unroll_inside(
     task: Task,
     tx: optax.GradientTransformation,

@@ -26,7 +26,7 @@ from l2ljax.estimators.groups import (
     coordinate_groups,
     init_group_states,
 )
-from l2ljax.estimators.inside import Inside, later_sums
+from l2ljax.estimators.inside import Inside, later_any, later_sums
 from l2ljax.estimators.recording import record_window
 from l2ljax.estimators.windows import WHOLE, Options, Recording, Window
 from l2ljax.parallel import Parts
@@ -84,8 +84,7 @@ def _which_are_fine(
         if isinstance(group, Tensors):
             continue  # what meets in a tensor is told by its derivatives alone, see `_pull_back`
         bad = ~jnp.isfinite(_later(recording.before[i], recording.last[i]))
-        bad_later = later_sums(bad.astype(jnp.int32), restarts) > 0
-        harmed = (jnp.isfinite(recording.gradients[i]) & bad_later).any(axis=0)
+        harmed = (jnp.isfinite(recording.gradients[i]) & later_any(bad, restarts)).any(axis=0)
         fine &= parts.sum(harmed.reshape(num_tasks, -1).any(axis=1).astype(jnp.int32)) == 0
     return fine
 

@@ -39,7 +39,7 @@ def progress_bar(show: bool, total: int, completed: int, console: Any = None) ->
     from rich import get_console
 
     console = console or get_console()
-    rate = _rate(completed)
+    rate = _rate()
     if not (console.is_jupyter and _has_widgets()) and not console.is_terminal:
         yield _lines(total, rate)
         return
@@ -72,7 +72,7 @@ def _has_widgets() -> bool:
     return importlib.util.find_spec("ipywidgets") is not None
 
 
-def _rate(completed: int) -> Callable[[int], float | None]:
+def _rate() -> Callable[[int], float | None]:
     """Meta-updates a second since the first one here, which was compiled; `None` before."""
     first: list[tuple[int, float]] = []
 
