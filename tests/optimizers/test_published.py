@@ -10,6 +10,8 @@ from safetensors.numpy import save_file
 from zoo import ZOO, arrays, largest_difference, needs_zoo, weights
 
 import l2ljax
+from l2ljax.evaluation._rollouts import Sizes, run
+from l2ljax.evaluation.statistics import mean_ci95
 from l2ljax.optimizers import KINDS, from_published, load_published, lstm
 from l2ljax.optimizers.preprocess import log_and_sign, log_sign
 
@@ -294,3 +296,26 @@ def test_aml_quadratic_reproduces_its_authors_curve(reset_every, rows):
     print({step: round(float(mean[step]), 4) for step in rows})
     for step, expected in rows.items():
         np.testing.assert_allclose(mean[step], expected, rtol=0.05)
+
+
+@needs_zoo
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("kind", "name", "options", "seen"),
+    [
+        ("l2l", "rtaiello-mnist-cw", {}, 0.303),
+        ("celo2", "celo2", {"learning_rate": 0.01}, 0.327),
+    ],
+)
+def test_on_deepminds_mnist_they_end_where_numpy_did(kind, name, options, seen):
+    """The loss after 100 steps that one run of NumPy's transcription saw, among 16 of ours.
+
+    Within the 95 % interval of the mean, and so within the spread of single runs.
+    """
+    data = l2ljax.load_dataset("mnist", "train")
+    task = l2ljax.tasks.mlp(data, init_stddev=0.01)
+    pair = load_published(kind, ZOO / f"{name}.npz", **options)
+    sizes = Sizes(num_tasks=16, num_steps=100, at_once=16, final_batches=16)  # 2,048 images
+    final = np.asarray(run(task, pair, jax.random.key(5), sizes).expected)
+    low, high = mean_ci95(final)
+    assert low < seen < high
