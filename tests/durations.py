@@ -122,7 +122,7 @@ SLOW = (
     "tests/optimizers/test_properties.py::test_each_leaf_is_updated_as_if_alone",
     "tests/optimizers/test_properties.py::test_the_order_of_leaves_does_not_matter",
     "tests/optimizers/test_properties.py::test_updates_are_like_gradients_and_finite",
-    "tests/optimizers/test_published.py::test_deepminds_lstms_take_the_steps_of_the_official_code",
+    "tests/optimizers/test_published_weights.py::test_deepminds_lstms_take_the_steps_of_the_official_code",
     "tests/optimizers/test_rnnprop.py::test_published_weights_take_the_steps_of_the_official_code",
     "tests/optimizers/test_rnnprop.py::test_scale_by_is_followed_by_a_learning_rate",
     "tests/optimizers/test_rnnprop.py::test_updates_follow_the_equations",
