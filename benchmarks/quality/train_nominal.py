@@ -4,8 +4,10 @@ r"""Meta-trains `nominal` on the suite for some minutes, each task's program com
 
 The recipe is that of configs/nominal.py: members of `suite_mixture` in turn, Adam behind clipping,
 a cosine, here over the minutes. One program a task instead of one for all spares an accelerator
-minutes of compiling. Writes log.csv and, every eighth of the time, `meta_params.safetensors`,
-`average.safetensors` (a running average of them), and `mean.safetensors` (of them and --initial).
+minutes of compiling. With --horizons the optimizer is told the number of steps; weights of one that
+is not told may be its start. Writes log.csv and, every eighth of the time,
+`meta_params.safetensors`, `average.safetensors` (a running average of them), and
+`mean.safetensors` (of them and what they started from).
 """
 
 import json
@@ -33,7 +35,11 @@ NUM_TASKS = flags.DEFINE_integer("num_tasks", 8, "Optimizees of a task side by s
 PAIRS = flags.DEFINE_integer("num_perturbations", 64, "Antithetic pairs of each.")
 SIGMA = flags.DEFINE_float("sigma", 0.02, "Standard deviation of the perturbations.")
 RATE = flags.DEFINE_float("learning_rate", 5e-3, "Of the meta-optimizer, at the start.")
+SHORTEST = flags.DEFINE_integer("shortest", 100, "Shortest episode.")
 LONGEST = flags.DEFINE_integer("longest", 3000, "Longest episode.")
+SCALE = flags.DEFINE_float("scale", 10.0, "Largest unit of the parameters.")
+REST = flags.DEFINE_integer("rest_after", None, "See l2ljax.optimizers.nominal.")
+HORIZONS = flags.DEFINE_list("horizons", None, "Lengths of episodes that the optimizer is told.")
 SEED = flags.DEFINE_integer("seed", 0, "Of everything.")
 
 UNROLL, HIDDEN, WARM_UP, AVERAGED = 50, (16,), 100, 0.002
@@ -89,22 +95,35 @@ class Turns:
         return meta_params, opt_state, loss
 
 
+def widened(found: Any, like: Any) -> Any:
+    """Weights for more features than they were trained with, which have no effect at first."""
+    return jax.tree.map(
+        lambda x, y: jnp.pad(x, [(0, m - n) for n, m in zip(x.shape, y.shape, strict=True)]),
+        found,
+        like,
+    )
+
+
 def main(argv: list[str]) -> None:
     del argv
-    folder, optimizer = Path(str(OUT.value)), nominal(HIDDEN)
+    folder, horizons = Path(str(OUT.value)), [int(steps) for steps in HORIZONS.value or ()]
+    optimizer = nominal(HIDDEN, horizons[0] if horizons else None, REST.value)
     folder.mkdir(parents=True, exist_ok=True)
     mixed = suite_mixture(
         optimizer,
         num_tasks=NUM_TASKS.value,
         unroll_length=UNROLL,
+        shortest=SHORTEST.value,
         longest=LONGEST.value,
         num_perturbations=PAIRS.value,
         sigma=SIGMA.value,
+        scale=SCALE.value,
         tasks=TASKS.value,
+        horizons=horizons,
     )
     meta_params = optimizer.init(jax.random.key(SEED.value))
     if INITIAL.value:
-        meta_params = load_optimizer(INITIAL.value)[1]
+        meta_params = widened(load_optimizer(INITIAL.value)[1], meta_params)
     meta_optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam(b1=0.95))
     turns = Turns(mixed, meta_optimizer, meta_params)
     while len(turns.ready()) < min(3, len(turns.members)):

@@ -1,13 +1,15 @@
-"""What the recommended optimizers are meta-trained with: evolution over the tasks of the suite."""
+"""What the recommended optimizers are meta-trained with: estimators over the suite's tasks."""
 
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 
-from l2ljax.base import GradientEstimator, LearnedOptimizer
-from l2ljax.checks import check_number, short
-from l2ljax.estimators import mixture, nres
+from l2ljax.base import GradientEstimator, LearnedOptimizer, Task
+from l2ljax.checks import check_number, check_positive_int, short
+from l2ljax.estimators import mixture, nres, truncated_bptt
+from l2ljax.optimizers import build
+from l2ljax.specification.plain import specification_of
 from l2ljax.tasks import suite
 from l2ljax.tasks.transforms import random_scale
 
@@ -25,6 +27,7 @@ def suite_mixture(
     sigma: float = 0.02,
     scale: float = 10.0,
     tasks: Sequence[str] | None = None,
+    horizons: Sequence[int] | None = None,
 ) -> GradientEstimator:
     """Noise-reuse evolution strategies over training tasks of the suite, each in random units.
 
@@ -41,10 +44,78 @@ def suite_mixture(
         sigma: their standard deviation.
         scale: largest unit, at least 1.
         tasks: names of training tasks; default: all.
+        horizons: for an optimizer that is told the number of steps: lengths of episodes, in place
+            of drawn ones. The tasks take them in turn, and the optimizer of a task is built anew
+            with its `num_steps`; meta-parameters are the same for all.
 
     Raises:
         ValueError: for a name that is no training task, and whatever `nres` refuses.
     """
+    members = {}
+    for i, (name, task) in enumerate(_in_random_units(tasks, scale).items()):
+        told, length = optimizer, (shortest, longest)
+        if horizons:
+            length = horizons[i % len(horizons)]
+            check_positive_int("horizons", length)
+            told = build({**(specification_of(optimizer) or {}), "num_steps": length})
+        members[name] = nres(
+            task,
+            told,
+            num_tasks=num_tasks,
+            episode_length=length,
+            unroll_length=unroll_length,
+            num_perturbations=num_perturbations,
+            sigma=sigma,
+            reduction="mean",
+            loss_transform=log_of_unsolved,
+        )
+    return mixture(members)
+
+
+def suite_backpropagation(
+    optimizer: LearnedOptimizer,
+    num_tasks: int = 2,
+    unroll_length: int = 20,
+    shortest: int = 100,
+    longest: int = 1000,
+    coordinate_share: float = 0.25,
+    scale: float = 3.0,
+    tasks: Sequence[str] | None = None,
+) -> GradientEstimator:
+    """Truncated backpropagation over training tasks of the suite, for coordinatewise networks.
+
+    Optimizees stand at staggered positions of episodes whose lengths are drawn log-uniform, so
+    that each meta-gradient sees early and late steps, and no horizon is learned.
+
+    Args:
+        optimizer: what is trained.
+        num_tasks: optimizees of a task side by side.
+        unroll_length: inner steps in a window.
+        shortest, longest: bounds of the episodes' lengths.
+        coordinate_share: see `l2ljax.estimators.truncated_bptt`.
+        scale: largest unit of the parameters, at least 1.
+        tasks: names of training tasks; default: all.
+
+    Raises:
+        ValueError: for a name that is no training task, and whatever `truncated_bptt` refuses.
+    """
+    return mixture(
+        {
+            name: truncated_bptt(
+                task,
+                optimizer,
+                num_tasks=num_tasks,
+                episode_length=(shortest, longest),
+                unroll_length=unroll_length,
+                stagger=True,
+                coordinate_share=coordinate_share,
+            )
+            for name, task in _in_random_units(tasks, scale).items()
+        }
+    )
+
+
+def _in_random_units(tasks: Sequence[str] | None, scale: float) -> dict[str, Task]:
     train = suite.tasks("train")
     names = list(train if tasks is None else tasks)
     if unknown := [name for name in names if name not in train]:
@@ -53,21 +124,7 @@ def suite_mixture(
             f"{', '.join(train)}."
         )
     check_number("scale", scale, above=0)
-    members = {
-        name: nres(
-            random_scale(train[name], 1 / scale, scale),
-            optimizer,
-            num_tasks=num_tasks,
-            episode_length=(shortest, longest),
-            unroll_length=unroll_length,
-            num_perturbations=num_perturbations,
-            sigma=sigma,
-            reduction="mean",
-            loss_transform=log_of_unsolved,
-        )
-        for name in names
-    }
-    return mixture(members)
+    return {name: random_scale(train[name], 1 / scale, scale) for name in names}
 
 
 def log_of_unsolved(losses: jax.Array) -> jax.Array:
