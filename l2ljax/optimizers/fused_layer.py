@@ -223,7 +223,7 @@ def _backward_kernel(each: int, platform, tiling, s: Sizes, *refs):
 
 def _backward_tile(platform, tiling, s: Sizes, weights, columns, outputs, first, j, totals):
     """Writes the cotangents of one tile, and adds its part of the weights' to `totals`."""
-    start = first + j * tiling.block
+    start = first + jnp.asarray(j, jnp.int32) * tiling.block  # int64 under enable_x64
     tile = functools.partial(read, platform, start=start, block=tiling.block, s=s)
     x = tile(columns[0], s.padded_inputs)
     h = tile(columns[1], s.padded_units).astype(x.dtype)

@@ -80,7 +80,7 @@ def read(platform: str, ref: Any, rows: int, start: Any, block: int, s: Sizes) -
     from jax.experimental.pallas import ds, triton
 
     inside &= lax.broadcasted_iota(jnp.int32, shape, 0) < ref.shape[0]
-    return triton.load(ref.at[ds(0, rows), ds(start, block)], mask=inside, other=0)
+    return triton.load(ref.at[ds(0 * start, rows), ds(start, block)], mask=inside, other=0)
 
 
 def write(platform: str, ref: Any, tile: jax.Array, start: Any, s: Sizes) -> None:
@@ -94,7 +94,7 @@ def write(platform: str, ref: Any, tile: jax.Array, start: Any, s: Sizes) -> Non
     rows, block = tile.shape
     inside = start + lax.broadcasted_iota(jnp.int32, tile.shape, 1) < s.coordinates
     inside &= lax.broadcasted_iota(jnp.int32, tile.shape, 0) < ref.shape[0]
-    triton.store(ref.at[ds(0, rows), ds(start, block)], tile, mask=inside)
+    triton.store(ref.at[ds(0 * start, rows), ds(start, block)], tile, mask=inside)
 
 
 def product(a: jax.Array, b: jax.Array, contract: tuple[int, int], s: Sizes) -> jax.Array:
