@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test test-slow test-long test-matrix kill-test fuzz soak stability lint types check docs bench board clean
+.PHONY: demo test test-slow test-long test-matrix kill-test fuzz soak stability lint types check docs bench bench-gpu board clean
 
 demo: $(VENV)/demo.stamp
 	$(RUN) scripts/meta_train.py --config=configs/demo.py --workdir=runs/demo
@@ -59,6 +59,10 @@ board: $(VENV)/dev.stamp
 # One work: make bench BENCH="--works=mnist". Other implementations beside it: BENCH="--peers=FOLDER".
 bench: $(VENV)/dev.stamp
 	$(RUN) benchmarks/speed/run.py --out=benchmarks/results $(BENCH)
+
+# The whole bench on this machine's GPU or TPU, with a JAX that sees it: a table for docs/gpu.md.
+bench-gpu: $(VENV)/dev.stamp
+	$(RUN) benchmarks/speed/accelerator.py --out=benchmarks/results/gpu $(BENCH)
 
 $(VENV)/demo.stamp: pyproject.toml
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)

@@ -77,8 +77,12 @@ def make_transform(name: str) -> Any:
 
 def make_step(name: str, shape: str) -> tuple[Callable[[Any], Any], Any]:
     """`(step, state)`: one update of the parameters in `state` by gradients like them."""
-    params = make_params(shape)
-    tx = optax.with_extra_args_support(make_transform(name))
+    return step_of(make_transform(name), make_params(shape))
+
+
+def step_of(tx: Any, params: Any) -> tuple[Callable[[Any], Any], Any]:
+    """The same of a transformation and parameters of any other origin."""
+    tx = optax.with_extra_args_support(tx)
 
     def step(state):
         params, opt_state = state

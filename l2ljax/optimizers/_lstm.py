@@ -11,7 +11,7 @@ import optax
 from l2ljax.base import CoordinateGroup, LearnedOptimizer, MetaParams, Params, PyTree
 from l2ljax.checks import check_positive_int
 from l2ljax.optimizers.block_size import checked_block_size
-from l2ljax.optimizers.networks import CoordinatewiseLSTM
+from l2ljax.optimizers.networks import CoordinatewiseLSTM, Kernel
 from l2ljax.optimizers.preprocess import Preprocess, log_sign
 from l2ljax.optimizers.transform import (
     DEFAULT_BLOCK_SIZE,
@@ -38,6 +38,7 @@ def lstm(
     nonfinite: NonFinite = "propagate",
     reset_every: int | None = None,
     hold_zeros: bool = False,
+    kernel: Kernel = "plain",
 ) -> LearnedOptimizer:
     """The paper's optimizer: a small LSTM that sees one coordinate's gradient at a time.
 
@@ -56,6 +57,9 @@ def lstm(
             may diverge beyond it, and not with this. `None`: never.
         hold_zeros: let coordinates whose gradient is exactly 0 stand still; by default they drift,
             see `scale_by_lstm`.
+        kernel: "plain", or "pallas": one kernel a layer on NVIDIA GPUs and TPUs, refused when an
+            update is compiled for another platform. It is not divided among devices: for parameters
+            that are sharded use "plain". See `CoordinatewiseLSTM` and docs/gpu.md.
 
     Returns:
         a coordinatewise `LearnedOptimizer`; its meta-parameters are flax variables,
@@ -82,6 +86,7 @@ def lstm(
         forget_bias=forget_bias,
         dtype=dtype,
         state_dtype=state_dtype,
+        kernel=kernel,
     )
     transform = functools.partial(
         add_lstm,

@@ -7,14 +7,18 @@ what `jax.vmap` over the parameter's axes gives (hidden axis first), one matrix 
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from l2ljax.checks import check_float_dtype, check_number, check_sizes, short
+from l2ljax.checks import check_choice, check_float_dtype, check_number, check_sizes, short
+from l2ljax.optimizers.fused_layer import fused_layer
 from l2ljax.optimizers.preprocess import Preprocess, log_sign
+
+Kernel = Literal["plain", "pallas", "interpreted"]
+"""What a layer's step is computed by, see `CoordinatewiseLSTM`."""
 
 
 class LSTMCarry(NamedTuple):
@@ -87,6 +91,10 @@ class CoordinatewiseLSTM(nn.Module):
         dtype: what the network computes in, whatever the gradient's.
         state_dtype: what its state is held in between steps; `None`: `dtype`. bfloat16 halves the
             memory of the state.
+        kernel: "plain" is JAX's operations; "pallas" one kernel a layer, on NVIDIA GPUs and TPUs
+            (`l2ljax.optimizers.fused_layer`; docs/gpu.md says where it was measured to win), for
+            float32 and bfloat16; "interpreted" is that kernel step by step, slow, on any platform.
+            The weights are the same.
     """
 
     hidden_sizes: Sequence[int] = (20, 20)
@@ -95,6 +103,7 @@ class CoordinatewiseLSTM(nn.Module):
     forget_bias: float = 1.0
     dtype: jax.typing.DTypeLike = jnp.float32
     state_dtype: jax.typing.DTypeLike | None = None
+    kernel: Kernel = "plain"
 
     def __post_init__(self):
         # a tuple, as a list would make the module unhashable
@@ -108,6 +117,12 @@ class CoordinatewiseLSTM(nn.Module):
         check_float_dtype("dtype", self.dtype)
         if self.state_dtype is not None:
             check_float_dtype("state_dtype", self.state_dtype)
+        check_choice("kernel", self.kernel, get_args(Kernel))
+        if self.kernel != "plain" and jnp.dtype(self.dtype) not in (jnp.float32, jnp.bfloat16):
+            raise ValueError(
+                f"kernel={self.kernel!r} computes in float32 or bfloat16, got dtype="
+                f"{jnp.dtype(self.dtype).name}; use kernel='plain'."
+            )
         super().__post_init__()
 
     @nn.nowrap
@@ -151,8 +166,12 @@ class CoordinatewiseLSTM(nn.Module):
             bias = bias.at[size : 2 * size].add(self.forget_bias)
             # The bias as one more column: the matrix product adds it, in no pass of its own.
             weights = jnp.concatenate([kernel, bias[:, None]], axis=1).astype(self.dtype)
-            gates = jnp.tensordot(weights, jnp.concatenate([inputs, hidden, one]), axes=1)
-            inputs, cell = lstm_cell(gates, cell)
+            if self.kernel == "plain":
+                gates = jnp.tensordot(weights, jnp.concatenate([inputs, hidden, one]), axes=1)
+                inputs, cell = lstm_cell(gates, cell)
+            else:
+                interpret = self.kernel == "interpreted"
+                inputs, cell = fused_layer(weights, inputs, hidden, cell, interpret=interpret)
             held = self.state_dtype or self.dtype
             next_carry.append(LSTMCarry(inputs.astype(held), cell.astype(held)))
         readout = self.param("readout", nn.initializers.normal(0.01), (inputs.shape[0],))

@@ -29,6 +29,7 @@ PAGES = (
     "write-an-estimator",
     "paper",
     "scaling",
+    "gpu",
     "formats",
 )
 WINGS = (

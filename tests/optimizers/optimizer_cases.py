@@ -42,6 +42,7 @@ CASES = {
     "lstm-blocks": lstm((4,), block_size=24),  # the matrix in two blocks
     "lstm-bounded": lstm((4,), output_scale=1.0, max_update=0.01),
     "lstm-skip": lstm((4,), nonfinite="skip", block_size=24),
+    "lstm-kernel": lstm((4,), kernel="interpreted"),
     "lstm-reset": lstm((4,), preprocess=log_and_sign(5.0), reset_every=2),
     "hyperparameters": hyperparameters(
         optax.adam, {"learning_rate": log(1e-2), "b2": logit(0.9)}, spread=0.1, coordinatewise=True
