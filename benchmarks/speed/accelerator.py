@@ -74,9 +74,11 @@ def copy_rate(size: int, repeats: int = 20) -> float:
 
 
 def _commit() -> str:
-    asked = subprocess.run(
-        ["git", "-C", str(HERE), "rev-parse", "HEAD"], capture_output=True, text=True
-    )
+    command = ["git", "-C", str(HERE), "rev-parse", "HEAD"]
+    try:
+        asked = subprocess.run(command, capture_output=True, text=True)
+    except OSError:  # no git
+        return "unknown"
     return asked.stdout.strip() or "unknown"
 
 
