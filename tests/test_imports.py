@@ -61,7 +61,9 @@ def test_every_module_has_a_layer():
 
 
 FRESH = """
-import importlib, json, pickle, sys
+import importlib, json, pickle, sys, tempfile
+
+sys.modules["fcntl"] = None  # as on Windows
 import jax, flax, optax
 
 before, seen = set(sys.modules), {}
@@ -71,6 +73,12 @@ seen["imported"] = sorted(set(sys.modules) - before)
 seen["all modules"] = sorted(sys.modules)
 l2ljax.pretrained("lstm-mnist").init(jax.numpy.ones(3))
 seen["used"] = sorted(set(sys.modules) - before)
+lock, seen["alone"] = tempfile.mkdtemp(), False
+with l2ljax.workdir.exclusive(lock):
+    try:
+        l2ljax.workdir.exclusive(lock).__enter__()
+    except BlockingIOError:
+        seen["alone"] = True
 seen["not listed"] = sorted(set(l2ljax.__all__) - set(dir(l2ljax)))
 seen["a wing's"] = l2ljax.training.meta_step.__module__
 named = {name: getattr(l2ljax, name) for name in reversed(l2ljax.__all__)}
@@ -108,6 +116,11 @@ def test_import_is_light(fresh):
     heavy = {"tensorflow", "tensorflow_datasets", "matplotlib", "sklearn", "skimage", "absl.app"}
     heavy |= {"ml_collections", "rich.progress", "scipy.special"}
     assert heavy.isdisjoint(fresh["all modules"])
+
+
+def test_a_system_without_fcntl_has_locks_of_its_own(fresh):
+    """Windows: the package imports, and a second one in a directory is refused all the same."""
+    assert fresh["alone"]
 
 
 def test_using_a_learned_optimizer_loads_no_wing_that_trains(fresh):
