@@ -132,7 +132,6 @@ def test_the_page_has_every_command_and_only_command_lines():
         ("reproduce", "one of the arguments --figure --all is required"),
         ("reproduce --all --figure=quadratic", "not allowed with"),
         ("reproduce --figure=mnist-40-unit", "(did you mean mnist-40-units?)"),
-        ("reproduce --figure=quadratic --redraw", "make it without --redraw first"),
         ("plot . --out=x.html", "ends in .png, .svg, .pdf"),
         ("plot gone --out=x.png", "gone is not there"),
         ("board --tasks=rosenbrok", "no task 'rosenbrok' (did you mean rosenbrock?)"),
