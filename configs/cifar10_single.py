@@ -6,7 +6,7 @@ from l2ljax.command import bundled_config
 
 
 def get_config() -> ml_collections.ConfigDict:
-    config = bundled_config("cifar10")
+    config = bundled_config("cifar10")  # `l2ljax init-config cifar10` prints its fields
     with config.ignore_type():
         config.optimizer = config.optimizer.optimizers.conv.to_dict()
         config.initial = "lstm-mnist"

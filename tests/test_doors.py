@@ -3,6 +3,8 @@
 Modules test their own refusals too; these are the arguments that several of them share.
 """
 
+import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -78,6 +80,44 @@ def meta_train(estimator=ESTIMATOR, meta_optimizer=SGD, key=KEY, num_meta_update
     )
 
 
+class Plain(l2ljax.GradientEstimator):
+    """An estimator of one's own that forgot to be a pytree."""
+
+    def init(self, key, meta_params):
+        return ESTIMATOR.init(key, meta_params)
+
+    def estimate(self, meta_params, state, key):
+        return ESTIMATOR.estimate(meta_params, state, key)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Holding(Plain):
+    """One that is a pytree, though not of arrays."""
+
+    scale: Callable = jnp.tanh
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Mended(Plain):
+    """As the refusals of the two say."""
+
+    scale: Callable = dataclasses.field(default=jnp.tanh, metadata={"static": True})
+
+
+def mixture(member):
+    l2ljax.mixture({"own": member})
+
+
+def curriculum(stage):
+    l2ljax.curriculum([(None, stage)])
+
+
+NO_PYTREE = "the class Plain is none: put @jax.tree_util.register_dataclass"
+NO_ARRAYS = 'at scale; write that field as dataclasses.field(metadata={"static": True})'
+
+
 def validation(**options):
     given = {"task": TASK, "optimizer": LSTM, "key": KEY, "num_tasks": 2, "num_steps": 2}
     l2ljax.Validation(**given | options)
@@ -126,6 +166,11 @@ BAD = [
     (bptt, {"backward": None}, "backward must be"),
     (bptt, {"mesh": 2}, "mesh must be"),
     (meta_train, {"estimator": LSTM}, "estimator must be a GradientEstimator"),
+    (meta_train, {"estimator": Plain()}, NO_PYTREE),
+    (meta_train, {"estimator": Holding()}, NO_ARRAYS),
+    (mixture, {"member": Plain()}, NO_PYTREE),
+    (mixture, {"member": 3}, "must be a GradientEstimator"),
+    (curriculum, {"stage": Holding()}, NO_ARRAYS),
     (meta_train, {"meta_optimizer": optax.adam}, "meta_optimizer must be"),
     (meta_train, {"key": None}, "key must be"),
     (meta_train, {"num_meta_updates": -5}, "num_meta_updates must be"),
@@ -193,6 +238,8 @@ def test_none_among_a_tasks_params_works():
 
 
 def test_good_arguments_are_not():
-    """Keys of the old kind too."""
+    """Keys of the old kind too, and an estimator that was mended as its refusal says."""
+    l2ljax.meta_train(Mended(), SGD, PHI, KEY, num_meta_updates=1)
+    mixture(Mended())
     evaluate(key=jax.random.PRNGKey(0))
     bptt(weights=lambda t: t == t[-1])

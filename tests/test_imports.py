@@ -1,6 +1,7 @@
 """The layers of the package, and what importing it must not load."""
 
 import ast
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -59,23 +60,101 @@ def test_every_module_has_a_layer():
     assert found == set(LAYERS)
 
 
-def test_import_is_light():
-    """`import l2ljax` loads no data-set, plotting or checkpoint library."""
-    heavy = [
-        "tensorflow",
-        "tensorflow_datasets",
-        "matplotlib",
-        "sklearn",
-        "skimage",
-        "ml_collections",
-        "absl.app",
-        "scipy.special",
-    ]
-    code = f"import sys, l2ljax; print([m for m in {heavy} if m in sys.modules])"
+FRESH = """
+import importlib, json, pickle, sys, tempfile
+
+sys.modules["fcntl"] = None  # as on Windows
+import jax, flax, optax
+
+before, seen = set(sys.modules), {}
+import l2ljax
+
+seen["imported"] = sorted(set(sys.modules) - before)
+seen["all modules"] = sorted(sys.modules)
+l2ljax.pretrained("lstm-mnist").init(jax.numpy.ones(3))
+seen["used"] = sorted(set(sys.modules) - before)
+lock, seen["alone"] = tempfile.mkdtemp(), False
+with l2ljax.workdir.exclusive(lock):
+    try:
+        l2ljax.workdir.exclusive(lock).__enter__()
+    except BlockingIOError:
+        seen["alone"] = True
+seen["not listed"] = sorted(set(l2ljax.__all__) - set(dir(l2ljax)))
+seen["a wing's"] = l2ljax.training.meta_step.__module__
+named = {name: getattr(l2ljax, name) for name in reversed(l2ljax.__all__)}
+homes = {name: importlib.import_module(module) for name, module in l2ljax._HOME.items()}
+seen["elsewhere"] = [n for n, home in homes.items() if getattr(home, n) is not named[n]]
+wings = {name: getattr(l2ljax, name) for name in l2ljax._WINGS}
+seen["other wings"] = [n for n in wings if wings[n] is not sys.modules[f"l2ljax.{n}"]]
+seen["pickled"] = pickle.loads(pickle.dumps(l2ljax.evaluate)) is l2ljax.evaluate
+print(json.dumps(seen))
+"""
+
+
+@pytest.fixture(scope="module")
+def fresh():
+    """What a process sees that imports l2ljax, uses an optimizer, and then asks for all names."""
     out = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent
+        [sys.executable, "-c", FRESH],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=PACKAGE.parent,
     )
-    assert out.stdout.strip() == "[]"
+    return json.loads(out.stdout)
+
+
+def rooms_of(modules):
+    return {name.split(".")[1] for name in modules if name.startswith("l2ljax.")}
+
+
+def test_import_is_light(fresh):
+    """Beyond jax, flax and optax it loads safetensors alone, and what using an optimizer takes."""
+    assert {m.split(".")[0] for m in fresh["imported"]} <= {"l2ljax", "safetensors", "jax"}
+    later = {"tasks", "estimators", "training", "evaluation", "experiments", "paper", "command"}
+    assert rooms_of(fresh["imported"]) == set(LAYERS) - later
+    heavy = {"tensorflow", "tensorflow_datasets", "matplotlib", "sklearn", "skimage", "absl.app"}
+    heavy |= {"ml_collections", "rich.progress", "scipy.special"}
+    assert heavy.isdisjoint(fresh["all modules"])
+
+
+def test_a_system_without_fcntl_has_locks_of_its_own(fresh):
+    """Windows: the package imports, and a second one in a directory is refused all the same."""
+    assert fresh["alone"]
+
+
+def test_using_a_learned_optimizer_loads_no_wing_that_trains(fresh):
+    """The way of README's first example: its weights file's specification needs none either."""
+    assert not rooms_of(fresh["used"]) & {"tasks", "estimators", "training", "evaluation"}
+
+
+def test_each_wing_and_each_of_its_names_loads_when_first_asked_for(fresh):
+    """Without an import of its own; each is the very object that its wing has."""
+    assert fresh["not listed"] == []
+    assert fresh["a wing's"] == "l2ljax.training.step"
+    assert fresh["elsewhere"] == fresh["other wings"] == []
+    assert fresh["pickled"]
+
+
+def test_what_loads_later_is_what_readers_of_types_see():
+    """The names of `_LATER` are those imported under `TYPE_CHECKING`, from the same modules."""
+    (block,) = (
+        node
+        for node in ast.parse(DOORS[0].read_text()).body
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    )
+    seen = {alias.name: node.module for node in block.body for alias in node.names}
+    wings = {name for name, module in seen.items() if module == "l2ljax"}
+    assert {name: module for name, module in seen.items() if name not in wings} == l2ljax._HOME
+    assert wings <= set(l2ljax._WINGS)
+
+
+def test_a_name_that_is_none_is_refused_and_the_nearest_is_named():
+    with pytest.raises(AttributeError, match="module 'l2ljax' has no attribute 'adpat'") as raised:
+        _ = l2ljax.adpat
+    assert raised.value.name == "adpat"
+    assert "adapt" in dir(raised.value.obj)  # of which Python names the nearest
+    assert not hasattr(l2ljax, "BUILDERS")
 
 
 def test_public_names_exist():

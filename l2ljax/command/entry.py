@@ -26,6 +26,7 @@ COMMANDS = {
     "report": Command("reporting", "one HTML page of one or several runs"),
     "plot": Command("plotting", "meta-training curves of runs, as a picture"),
     "board": Command("boarding", "every optimizer on every task of the suite; goes on"),
+    "reproduce": Command("reproducing", "the paper's figures, and one page of them"),
     "list": Command("listing", "optimizers, rules, tasks, estimators, configs that there are"),
     "inspect": Command("inspection", "what a weights file holds, and whether it is whole"),
     "export": Command("export", "a weights file of one's own, from a bundled one or a run"),

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from l2ljax.base import GradientEstimator, Key, MetaParams
-from l2ljax.checks import check_kind, check_positive_int, short
+from l2ljax.checks import check_positive_int, short
+from l2ljax.estimators.crossing import check_estimator
 
 
 class CurriculumState(NamedTuple):
@@ -119,7 +120,7 @@ def curriculum(stages: Sequence[tuple[int | None, GradientEstimator]]) -> Curric
     Raises:
         ValueError: without stages, for numbers of meta-updates that are no positive integers, and
             for several meshes.
-        TypeError: for a stage that is no pair with a `GradientEstimator`.
+        TypeError: for a stage that is no pair with a `GradientEstimator` that is a pytree.
 
     Example:
         >>> from l2ljax.estimators import truncated_bptt
@@ -146,7 +147,7 @@ def curriculum(stages: Sequence[tuple[int | None, GradientEstimator]]) -> Curric
                 f"A stage of a curriculum must be (meta-updates, estimator), got {short(stage)}."
             )
         number, estimator = stage
-        check_kind(f"curriculum's stage {place}", estimator, GradientEstimator)
+        check_estimator(f"curriculum's stage {place}", estimator)
         last = place == len(stages) - 1
         if not (last and number is None):
             number = check_positive_int(f"the meta-updates of curriculum's stage {place}", number)

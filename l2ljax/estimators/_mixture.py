@@ -15,7 +15,8 @@ import numpy as np
 import optax
 
 from l2ljax.base import GradientEstimator, Key, MetaParams
-from l2ljax.checks import check_kind, is_number, short
+from l2ljax.checks import is_number, short
+from l2ljax.estimators.crossing import check_estimator
 
 
 class MixtureState(NamedTuple):
@@ -164,7 +165,7 @@ def mixture(
     Raises:
         ValueError: without members, for names or probabilities that do not fit, and for an unknown
             `normalize` or a `decay` outside [0, 1).
-        TypeError: for a member that is no `GradientEstimator`.
+        TypeError: for a member that is no `GradientEstimator`, or no pytree of arrays.
 
     Example:
         >>> from l2ljax.estimators import pes, truncated_bptt
@@ -191,7 +192,7 @@ def mixture(
                 f'A member\'s name must be a string other than "member" and "diverged_at", '
                 f"got {short(name)}."
             )
-        check_kind(f"mixture's member {short(name)}", member, GradientEstimator)
+        check_estimator(f"mixture's member {short(name)}", member)
     meshes = {getattr(member, "mesh", None) for member in estimators.values()} - {None}
     if len(meshes) > 1:
         raise ValueError("The members of a mixture must have the same mesh, got several.")

@@ -1,6 +1,6 @@
 """The paper's figures: what each shows, with which weights, and which configuration trains those.
 
-`scripts/reproduce.py` makes them. `evaluation` replaces entries of the training configuration's own
+`l2ljax reproduce` makes them. `evaluation` replaces entries of the training configuration's own
 (`l2ljax.experiments.configuration.EVALUATION`); rates are tuned for the 100 steps that were
 trained, also where the curves go on.
 """

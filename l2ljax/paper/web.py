@@ -39,7 +39,7 @@ def report(
         deviations: rows of `DEVIATION_COLUMNS`, with the names of `l2ljax.paper.deviations.fill`.
         directory: holds one folder a figure; figures without a picture there are named as missing.
         measured: folder of what benchmarks/quality/deviations.py measured, beside those of
-            evaluations.
+            evaluations; it may be missing, then the table says what was not measured.
 
     Returns:
         HTML that needs no other file and no network.
@@ -73,7 +73,7 @@ def _section(name: str, figure: Mapping[str, Any], directory: Path) -> str:
     if summary:
         parts.append(_numbers(summary, figure["title"]))
     about = [("Paper", f"section {escape(figure['section'])}")]
-    about.append(("Command", code(f"python scripts/reproduce.py --figure={name}")))
+    about.append(("Command", code(f"l2ljax reproduce --figure={name}")))
     if evaluation := _evaluation(directory, made):
         about.append(("Evaluation", evaluation))
     if "weights" in figure:

@@ -15,6 +15,7 @@ import optax
 
 from l2ljax.base import GradientEstimator, Key, MetaParams
 from l2ljax.checks import check_key, check_kind, check_transform, short
+from l2ljax.estimators.crossing import check_estimator
 from l2ljax.parallel import any_process
 from l2ljax.parallel.meshes import moved_onto, outside_other_meshes
 from l2ljax.training.faults import DivergenceError, check_limits, given_up, why_given_up
@@ -96,6 +97,7 @@ def meta_train(
         Metrics of an estimator of one's own may be nested. Numbers that are not finite are null.
 
     Raises:
+        TypeError: for an argument of the wrong kind, and an estimator that is no pytree of arrays.
         ValueError: for counts that are no positive integers, and for a workdir that holds another
             run; `max_consecutive_skips` and `max_restores` may be raised.
         BlockingIOError: if another process is working in `workdir`.
@@ -120,7 +122,7 @@ def meta_train(
     """
     counts = Counts(num_meta_updates, validate_every, checkpoint_every, log_every).checked()
     limits = check_limits(max_consecutive_skips, max_restores)
-    check_kind("estimator", estimator, GradientEstimator)
+    check_estimator("estimator", estimator)
     check_kind("workdir", workdir, str, Path, type(None))
     check_transform("meta_optimizer", meta_optimizer)
     check_key("key", key)

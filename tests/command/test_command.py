@@ -26,7 +26,8 @@ NAMES = l2ljax.pretrained_names()
 def run(capsys, tmp_path, monkeypatch):
     """Runs a command line in an empty folder; its exit code, and what it says."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("l2ljax.command.train.set_up", lambda: None)  # the tests' is set up
+    for module in ("train", "reproducing"):  # the tests' process is set up
+        monkeypatch.setattr(f"l2ljax.command.{module}.set_up", lambda: None)
 
     def run(*words):
         code = main(words)
@@ -128,6 +129,9 @@ def test_the_page_has_every_command_and_only_command_lines():
         ("report .", "holds no run"),
         ("report . --out=x.png", "must end in .html, got 'x.png'"),
         ("plot .", "required: --out"),
+        ("reproduce", "one of the arguments --figure --all is required"),
+        ("reproduce --all --figure=quadratic", "not allowed with"),
+        ("reproduce --figure=mnist-40-unit", "(did you mean mnist-40-units?)"),
         ("plot . --out=x.html", "ends in .png, .svg, .pdf"),
         ("plot gone --out=x.png", "gone is not there"),
         ("board --tasks=rosenbrok", "no task 'rosenbrok' (did you mean rosenbrock?)"),

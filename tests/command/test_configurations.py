@@ -4,18 +4,34 @@ import pytest
 
 from l2ljax.command import bundled_config, config_names, main
 from l2ljax.command.configs import config_path, make_config
+from l2ljax.command.init_config import written_out
 from l2ljax.command.overrides import split_overrides, take_initial, with_initial, with_overrides
+from l2ljax.experiments import DEFAULTS
 
 
 @pytest.mark.parametrize("name", config_names())
 def test_a_printed_configuration_is_the_bundled_one(name, capsys, tmp_path, monkeypatch):
-    """As a file elsewhere, without its neighbours."""
+    """As a file elsewhere, without its neighbours; every field is there to be seen."""
     monkeypatch.chdir(tmp_path)
     assert main(["init-config", name]) == 0
     text = capsys.readouterr().out
-    assert text == config_path(name).read_text()
     (tmp_path / "mine.py").write_text(text)
-    assert make_config("mine.py").to_dict() == bundled_config(name).to_dict()
+    config = bundled_config(name).to_dict()
+    assert make_config("mine.py").to_dict() == config
+    if name != "cifar10_single":  # which is made from another, as it says
+        hidden = [f for f in config if f'"{f}": ' not in text and f"config.{f} = " not in text]
+        assert hidden == []
+        assert f'"name": "{config["estimator"]["name"]}"' in text
+
+
+def test_defaults_are_written_out_as_they_are():
+    """Whole, in parts, and nothing else of a text is touched."""
+    text = "config = ConfigDict(DEFAULTS)\nrest = OTHER_DEFAULTS\n"
+    made = written_out(text + 'part = DEFAULTS["estimator"] | {"coordinate_share": 0.5}\n')
+    values = {"ConfigDict": dict, "OTHER_DEFAULTS": None}
+    exec(made, values)
+    assert values["config"] == DEFAULTS
+    assert values["part"] == DEFAULTS["estimator"] | {"coordinate_share": 0.5}
 
 
 def test_where_configurations_come_from(tmp_path, monkeypatch):

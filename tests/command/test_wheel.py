@@ -125,6 +125,11 @@ def test_a_bundled_configuration_trains_and_evaluates(run, tmp_path):
     code, out, err = run("plot", "x", "--out=x.svg")
     assert code == 0, err
     assert (tmp_path / "x.svg").read_text().startswith("<?xml")
+    code, out, err = run("reproduce", "--figure=preprocessing", "--output=figures", "--quiet")
+    assert (code, out) == (0, ""), err
+    page = (tmp_path / "figures" / "report.html").read_text()
+    assert "l2ljax reproduce --figure=preprocessing" in page
+    assert "not measured" in page  # what a clone has of deviations
     code, out, err = run("board", "--quick", "--optimizers=adam-1e-3,adam", "--tasks=gone")
     assert code == 2
     assert "there is no task 'gone'" in err

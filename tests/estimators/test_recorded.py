@@ -164,6 +164,13 @@ def hidden_state(rate):
     return optax.GradientTransformation(lambda p: jnp.ones(jax.tree.leaves(p)[0].shape), update)
 
 
+def reads_value(rate):
+    def update(updates, state, params=None, *, value, **extra):
+        return jax.tree.map(lambda g: -rate * value * g, updates), state
+
+    return optax.GradientTransformationExtraArgs(lambda params: (), update)
+
+
 @pytest.mark.parametrize(
     ("optimizer", "words"),
     [
@@ -177,9 +184,10 @@ def hidden_state(rate):
         ),
         (refused(noisy), "draws random numbers"),
         (refused(lambda r: optax.add_decayed_weights(r)), "given gradients alone"),
+        (refused(reads_value), "given gradients alone"),
         (refused(hidden_state), "made by jax.tree.map"),
     ],
-    ids=["uncovered", "twice", "random", "params", "hidden"],
+    ids=["uncovered", "twice", "random", "params", "value", "hidden"],
 )
 def test_what_cannot_be_recorded_is_refused_in_a_sentence(optimizer, words):
     task = problem([(3,)], [jnp.float32])
@@ -188,6 +196,21 @@ def test_what_cannot_be_recorded_is_refused_in_a_sentence(optimizer, words):
             task, optimizer, num_tasks=1, episode_length=2, unroll_length=2, backward="recorded"
         )
     assert "\n" not in str(error.value)
+
+
+def test_a_group_without_leaves_changes_nothing():
+    """As a member has whose label no parameter bears: the rest is recorded as if it were alone."""
+    rule = RULES["rms"]()
+    assert rule.coordinate_groups is not None
+
+    def groups(params):
+        return (CoordinateGroup((), rule.transform), *rule.coordinate_groups(params))
+
+    task = problem([(3,), (2, 2)], [jnp.float32] * 2)
+    with_empty = LearnedOptimizer(rule.init, rule.transform, groups)
+    expected, gradient, _ = assert_same(task, with_empty)
+    alone = meta_gradient(task, rule, "recorded")
+    np.testing.assert_allclose([expected, gradient], alone[:2], rtol=1e-5)
 
 
 def test_auto_takes_the_scan_where_a_rule_cannot_be_recorded():
