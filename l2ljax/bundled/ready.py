@@ -39,7 +39,7 @@ def pretrained(
     Args:
         name: one of `pretrained_names()`, or a `.safetensors` file of `l2ljax.save_optimizer`.
             Default: "nominal-suite", which knows no task and no number of steps; it reads `params`
-            in `update`.
+            in `update`. "nominal-suite-steps" is told `num_steps`, 1,000 unless given.
         learning_rate: a factor on all updates, or a schedule of it. It and `weight_decay` may be
             arrays, traced ones too: `optax.inject_hyperparams(pretrained)(learning_rate=1.0)`.
         weight_decay: share of each parameter that is taken off in each step, times the learning
@@ -117,6 +117,7 @@ WHERE_THEY_FAIL = {
     "lstm-quadratic": "anything but quadratics",
     "lstm-quadratic-all": "anything but quadratics",
     "lstm-quadratic-last": "behind Adam already on quadratics: a lesson, not a tool",
+    "nominal-suite-steps": "a num_steps that is not the training's (1,000 unless given)",
     "nominal-suite": "parameters in units below 0.1; slow for 30 steps; see docs/board.md",
 }
 """Measured: docs/results.md, docs/robustness.md."""

@@ -11,7 +11,8 @@ import optax
 
 from l2ljax.base import Params, PyTree
 from l2ljax.evaluation.optlist import OPTLIST, optlist
-from l2ljax.optimizers import load_published
+from l2ljax.optimizers import build, load_published
+from l2ljax.specification.plain import specification_of
 
 Group = Literal["tuned", "untuned", "learned", "published"]
 
@@ -124,13 +125,21 @@ _PUBLISHED = {
 
 
 def learned(names: Iterable[str]) -> dict[str, Contestant]:
-    """Bundled optimizers by name, each as `l2ljax.pretrained` makes it."""
+    """Bundled optimizers by name, each as `l2ljax.pretrained` makes it.
+
+    One that is told the number of steps is told that of its cell.
+    """
     from l2ljax.bundled import load_pretrained
 
     found = {}
     for name in names:
         optimizer, meta_params = load_pretrained(name)
-        found[name] = Contestant(
-            "learned", lambda rate, num_steps, o=optimizer, m=meta_params: o.transform(m)
-        )
+        make = functools.partial(_told, specification_of(optimizer), meta_params)
+        found[name] = Contestant("learned", make)
     return found
+
+
+def _told(specification, meta_params, rate, num_steps):
+    del rate
+    told = {"num_steps": num_steps} if specification.get("num_steps") else {}
+    return build(specification | told).transform(meta_params)
