@@ -142,4 +142,4 @@ def learned(names: Iterable[str]) -> dict[str, Contestant]:
 def _told(specification, meta_params, rate, num_steps):
     del rate
     told = {"num_steps": num_steps} if specification.get("num_steps") else {}
-    return build(specification | told).transform(meta_params)
+    return build({**specification, **told}).transform(meta_params)
