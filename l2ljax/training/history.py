@@ -5,6 +5,7 @@ its records were made is no part of that, and stands beside it in `seconds.jsonl
 """
 
 import json
+import math
 import os
 import warnings
 from collections.abc import Iterator
@@ -80,10 +81,11 @@ def read_seconds(path: Path) -> list[tuple[int, float]]:
     """
     found: list[tuple[int, float]] = []
     for record, _ in _read_lines(Path(path)):
-        seconds = None if record is None else record.get("seconds")
-        if record is None or type(seconds) not in (int, float):
+        seconds: Any = None if record is None else record.get("seconds")
+        if record is None or type(seconds) not in (int, float) or not math.isfinite(seconds):
             continue
-        if not found or (record["update"] > found[-1][0] and seconds >= found[-1][1]):
+        update, before = found[-1] if found else (0, 0.0)
+        if record["update"] > update and seconds >= before:
             found.append((record["update"], float(seconds)))
     return found
 

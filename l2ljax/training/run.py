@@ -100,7 +100,7 @@ class Run:
             self.recent.append(entry)
             return
         self._log.append(entry)
-        if self._clock.recent[-1:] == [] or self._clock.recent[-1]["update"] != entry["update"]:
+        if [r["update"] for r in self._clock.recent[-1:]] != [entry["update"]]:
             self._clock.append({"update": entry["update"], "seconds": round(self.seconds, 3)})
 
     def save(self) -> None:
