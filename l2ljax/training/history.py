@@ -1,6 +1,11 @@
-"""A run's history, `metrics.jsonl`: appended to, cut at the last checkpoint, never rewritten."""
+"""A run's history, `metrics.jsonl`: appended to, cut at the last checkpoint, never rewritten.
+
+A run that was stopped and resumed has the history of one that was left alone, byte for byte; when
+its records were made is no part of that, and stands beside it in `seconds.jsonl`.
+"""
 
 import json
+import math
 import os
 import warnings
 from collections.abc import Iterator
@@ -66,6 +71,23 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
                 f"Line {number} of {path} is damaged and left out of the history.", stacklevel=2
             )
     return records
+
+
+def read_seconds(path: Path) -> list[tuple[int, float]]:
+    """What a `seconds.jsonl` holds: meta-updates, rising, each with the seconds spent by then.
+
+    Those are the run's own, over all resumptions. A missing file holds none; a line that is damaged
+    is left out without a word.
+    """
+    found: list[tuple[int, float]] = []
+    for record, _ in _read_lines(Path(path)):
+        seconds: Any = None if record is None else record.get("seconds")
+        if record is None or type(seconds) not in (int, float) or not math.isfinite(seconds):
+            continue
+        update, before = found[-1] if found else (0, 0.0)
+        if record["update"] > update and seconds >= before:
+            found.append((record["update"], float(seconds)))
+    return found
 
 
 def _read_lines(path: Path) -> Iterator[tuple[dict[str, Any] | None, bytes]]:

@@ -51,13 +51,13 @@ def meta_train(
 ) -> MetaTrainResult:
     """Trains a learned optimizer's meta-parameters.
 
-    With `workdir` the run appends its metrics to `metrics.jsonl` and checkpoints into
-    `checkpoints/`; started again with the same arguments it goes on from the newest checkpoint, and
-    ends as if it had never stopped (`l2ljax.load_run` reads its result without them). A directory
-    of another run is refused, saying what differs: key, initial weights, meta-optimizer, task data,
-    settings of estimator and validation, or what one of their functions computes. One process at a
-    time may be in it. In the main thread, Ctrl-C and SIGTERM end it after the current
-    update with a checkpoint; a second Ctrl-C stops at once.
+    With `workdir` the run appends its metrics to `metrics.jsonl`, when they were made to
+    `seconds.jsonl`, and checkpoints into `checkpoints/`; started again with the same arguments it
+    goes on from the newest checkpoint, and ends as if it had never stopped (`l2ljax.load_run` reads
+    its result without them). A directory of another run is refused, saying what differs: key,
+    initial weights, meta-optimizer, task data, settings of estimator and validation, or what one of
+    their functions computes. One process at a time may be in it. In the main thread, Ctrl-C and
+    SIGTERM end it after the current update with a checkpoint; a second Ctrl-C stops at once.
 
     An update whose meta-loss or meta-gradient is not finite, or whose outcome would not be, is
     skipped. After `max_consecutive_skips` of those in a row training goes back to the best

@@ -80,11 +80,13 @@ class Run:
         self.parts, self.counts, self.state = parts, counts, state
         self._workdir, self._says = workdir, says or {}
         self._started = time.perf_counter() - seconds
-        self._log = None
+        self._log, self._clock = None, None
         self.recent: list[dict[str, Any]] = []
         if workdir is not None:
             first = jax.process_index() == 0
-            self._log = MetricsLog(workdir / "metrics.jsonl", int(state.update), write=first)
+            update = int(state.update)
+            self._log = MetricsLog(workdir / "metrics.jsonl", update, write=first)
+            self._clock = MetricsLog(workdir / "seconds.jsonl", update, write=first)
             self.recent = self._log.recent
 
     @property
@@ -93,8 +95,13 @@ class Run:
         return time.perf_counter() - self._started
 
     def record(self, entry: dict[str, Any]) -> None:
-        """Keeps a record."""
-        self._log.append(entry) if self._log else self.recent.append(entry)
+        """Keeps a record, and in a file of its own the time: see `l2ljax.training.history`."""
+        if self._log is None or self._clock is None:
+            self.recent.append(entry)
+            return
+        self._log.append(entry)
+        if [r["update"] for r in self._clock.recent[-1:]] != [entry["update"]]:
+            self._clock.append({"update": entry["update"], "seconds": round(self.seconds, 3)})
 
     def save(self) -> None:
         """Writes a checkpoint, where there is a workdir."""

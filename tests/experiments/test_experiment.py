@@ -57,7 +57,8 @@ def test_a_run_from_start_to_figures(tmp_path):
     """What a finished workdir and its evaluation hold; started again, the run is done."""
     assert experiment.run(TINY, tmp_path, command="python x", progress=False) is not None
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"config.json", "metrics.jsonl", "checkpoints", "meta_params.safetensors"}
+    history = {"metrics.jsonl", "seconds.jsonl"}
+    assert names == {"config.json", "checkpoints", "meta_params.safetensors", *history}
     assert experiment.run(TINY, tmp_path, command="python x", progress=False) is None
 
     summary, curves = comparison.evaluate_run(tmp_path, {"num_tasks": 5})

@@ -89,6 +89,28 @@ def test_a_page_stands_alone_and_holds_the_run(three):
     assert "&quot;num_meta_updates&quot;: 100" in text
 
 
+def test_times_are_those_that_a_run_noted(tmp_path):
+    """A slow first update, a rest at 50, and nothing noted beyond 90: linear in between."""
+    folder = make_run(tmp_path / "x", evaluated=False)
+    text = "".join(
+        json.dumps({"update": update, "seconds": seconds}) + "\n"
+        for update, seconds in [(10, 20.0), (50, 24.0), (60, 40.0), (90, 43.0)]
+    )
+    (folder / "seconds.jsonl").write_text(text)
+    expected = [20, 21, 22, 23, 24, 40, 41, 42, 43, 50]  # the last is the card's total
+    page = page_of(folder)
+    line = Page(page).figures["meta-loss"]["traces"][-1]
+    np.testing.assert_allclose(line["other"], expected)
+    assert "Seconds are those of the run, over all resumptions." in page
+    (run,) = read_runs([folder], rules=False)  # no weights are read, so no total is known
+    np.testing.assert_allclose(run.seconds_at(UPDATES)[:-1], expected[:-1])
+    np.testing.assert_allclose(run.seconds_at(np.array([5.0, 180.0])), [10, 86])
+    (folder / "seconds.jsonl").unlink()
+    assert "the total, spread evenly" in page_of(folder)
+    (run,) = read_runs([folder], rules=False)
+    assert run.seconds_at(UPDATES) is None
+
+
 def test_seeds_are_summed_up_and_other_runs_stand_beside_them(three):
     """Median and extremes of 1 : 4 : 2; a name is no HTML; what is missing is told."""
     folders = [three / f"seed{seed}" for seed in range(3)]

@@ -10,6 +10,7 @@ from l2ljax.estimators import truncated_bptt
 from l2ljax.optimizers import lstm
 from l2ljax.tasks import quadratic
 from l2ljax.training import meta_train
+from l2ljax.training.history import read_seconds
 
 
 class Kept:
@@ -58,6 +59,32 @@ def test_seconds_go_up_over_resuming(tmp_path):
     assert not any("seconds" in record for record in result.history)
     assert seconds == sorted(seconds)
     assert seconds[0] > 0
+    noted = read_seconds(tmp_path / "seconds.jsonl")
+    assert [update for update, _ in noted] == [1, 2, 3, 4]
+    assert [s for _, s in noted] == pytest.approx(seconds, abs=0.05)  # read one after the other
+    train(4, workdir=tmp_path)
+    assert read_seconds(tmp_path / "seconds.jsonl") == noted  # done: nothing is added
+
+
+def test_times_after_the_last_checkpoint_are_cut_with_the_history(tmp_path):
+    """No time of a record that was made again is left; damage costs its line alone."""
+    train(4, workdir=tmp_path, checkpoint_every=4)
+    path = tmp_path / "seconds.jsonl"
+    before = path.read_text()
+    assert before.count("\n") == 4
+    with path.open("a") as file:
+        file.write('{"update": 5, "seconds": 1e9}\n{"upd')
+    train(6, workdir=tmp_path)
+    assert path.read_text().startswith(before)
+    updates, seconds = zip(*read_seconds(path), strict=True)
+    assert updates == (1, 2, 3, 4, 5, 6)
+    assert seconds[-1] < 1e8
+    with path.open("a") as file:  # of nobody's making
+        file.write(
+            '7\n{"update": 7}\n{"update": 8, "seconds": true}\n{"update": 2, "seconds": 9}\n'
+        )
+    assert len(read_seconds(path)) == 6
+    assert read_seconds(tmp_path / "none.jsonl") == []
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])

@@ -19,7 +19,7 @@ from l2ljax.specification.plain import specification_of
 from l2ljax.storage.workdir import make_directory
 
 ADAPTED, START, EVALUATION = "adapted.safetensors", "start.safetensors", "evaluation"
-TAKEN = (ADAPTED, START, EVALUATION, "config.json", "metrics.jsonl", "checkpoints")
+TAKEN = (ADAPTED, START, EVALUATION, "config.json", "metrics.jsonl", "seconds.jsonl", "checkpoints")
 """What a directory must not hold, as it would be overwritten or mistaken for this run's."""
 
 

@@ -13,7 +13,7 @@ from l2ljax.bundled import load_optimizer, read_sealed
 from l2ljax.checks import short, shorten
 from l2ljax.storage import checkpoint
 from l2ljax.storage.workdir import read_config
-from l2ljax.training.history import read_metrics
+from l2ljax.training.history import read_metrics, read_seconds
 from l2ljax.training.result import load_run
 
 CURVE_PARTS = ("mean", "ci95_low", "ci95_high", "median")
@@ -47,6 +47,7 @@ class Run(NamedTuple):
         optimizer, meta_params: the learned rule; `None` if it cannot be had.
         why_none: then, the reason.
         evaluation: if there was one.
+        times: meta-updates with the seconds spent by then; none of runs that noted no time.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Run(NamedTuple):
     meta_params: MetaParams
     why_none: str
     evaluation: Evaluation | None
+    times: list[tuple[int, float]]
 
     def series(self, what: str) -> tuple[np.ndarray, np.ndarray]:
         """Updates and values of one number of the records; NaN for what is not finite."""
@@ -69,9 +71,20 @@ class Run(NamedTuple):
         return table[:, 0], table[:, 1]
 
     def seconds_at(self, updates: np.ndarray) -> np.ndarray | None:
-        """Seconds since the run began, the total spread evenly; `None` if that is not known."""
+        """Seconds since the run began, as it noted them; `None` if they are not known.
+
+        Between two notes, in all of a run without any, and beyond the last, time is spread evenly
+        over the meta-updates.
+        """
         total, last = (_number(self.card.get(name)) for name in ("seconds", "num_meta_updates"))
-        return updates * (total / last) if total > 0 and last > 0 else None
+        known = [(0, 0.0), *((u, s) for u, s in self.times if u > 0)]
+        if last > known[-1][0] and total >= known[-1][1] and total > 0:
+            known.append((last, total))
+        if len(known) == 1:
+            return None
+        update, seconds = known[-1]
+        within = np.interp(updates, *np.array(known).T)
+        return np.where(updates > update, updates * (seconds / update), within)
 
     @property
     def seedless(self) -> str | None:
@@ -118,7 +131,8 @@ def read_run(workdir: Path, name: str, rules: bool = True) -> Run:
             f"The run in {workdir} has no history yet: no record in {history.name}; train on."
         )
     config = read_config(workdir) if has_config else None
-    run = Run(name, workdir, config, records, {}, None, None, "", None)
+    times = read_seconds(workdir / "seconds.jsonl")
+    run = Run(name, workdir, config, records, {}, None, None, "", None, times)
     if not rules:
         return run
     return _with_weights(run)._replace(evaluation=_evaluation(workdir / "evaluation"))

@@ -77,7 +77,10 @@ def _figure(what: str, groups: Sequence[Group]) -> Figure | None:
     if any(line.low is not None for line in lines):
         sentence += " The band reaches from the lowest run to the highest."
     if timed:
-        sentence += " Seconds are the run's total, spread evenly over its meta-updates."
+        noted = all(run.times for group in groups for run in group.runs)
+        sentence += " Seconds are those of the run, over all resumptions" + (
+            "." if noted else "; where none were noted, the total, spread evenly."
+        )
     whole = [line for line in lines if not line.thin]
     heading, rows = sampled(
         [(line.name, np.asarray(line.x), np.asarray(line.y)) for line in whole], "meta-update"
