@@ -28,7 +28,7 @@ def test_killed_runs_of_each_estimator(estimator, tmp_path):
 
 @pytest.mark.slow
 def test_a_curriculum_killed_inside_its_second_stage(tmp_path):
-    """It goes on there: the first stage's program is not even compiled again."""
+    """It goes on there, with that stage's running episodes."""
     killed_inside(tmp_path, number=1)
 
 
@@ -39,7 +39,7 @@ def test_a_curriculum_killed_inside_a_stage(number, tmp_path):
 
 
 def killed_inside(folder, number):
-    """Killed in the middle of the curriculum's stage `number`, three of its records before it ends.
+    """Killed in the middle of the curriculum's stage `number`, a record and more before its end.
 
     How far a process comes until the signal arrives is up to the machine: tried until it was there.
     """
