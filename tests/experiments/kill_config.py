@@ -5,6 +5,7 @@ import ml_collections
 from l2ljax.experiments import DEFAULTS
 
 NUM_META_UPDATES = 400
+STAGES = (100, 300)  # where one of the curriculum ends and the next begins
 NOISE = {"num_perturbations": 2, "sigma": 0.05}
 INSIDE = NOISE | {"episode_length": [5, 17]}  # episodes end inside windows, lengths are drawn
 ESTIMATORS = {
@@ -31,8 +32,8 @@ ESTIMATORS = {
     "curriculum": {
         "name": "curriculum",
         "stages": [
-            [130, {"name": "truncated_bptt", "episode_length": 4}],
-            [270, {"name": "nres", **INSIDE}],
+            [STAGES[0], {"name": "truncated_bptt", "episode_length": 4}],
+            [STAGES[1] - STAGES[0], {"name": "nres", **INSIDE}],
             [None, {"name": "truncated_bptt", "episode_length": 40, "unroll_length": 8}],
         ],
     },
