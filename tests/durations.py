@@ -32,7 +32,6 @@ SLOW = (
     "tests/docs/test_pages.py::test_the_page_on_guards",
     "tests/docs/test_pages.py::test_the_page_on_published_weights",
     "tests/docs/test_pages.py::test_the_blocks_of_a_page_run_one_after_the_other",
-    "tests/estimators/test_chunks.py::test_plans_keep_to_their_budgets",
     "tests/estimators/test_chunks.py::test_the_vjp_is_that_of_all_steps_at_once",
     "tests/estimators/test_divergence.py::test_a_diverged_optimizee_is_left_out",
     "tests/estimators/test_es_exact.py::test_full_es_is_unbiased_for_drawn_lengths",

@@ -71,17 +71,27 @@ def update():
     return tx.update, (params, tx.init(params))
 
 
+def update_in_blocks():
+    """Of a matrix of four million numbers, which is more than one block on every platform."""
+    tx = OPTIMIZER.transform(OPTIMIZER.init(jax.random.key(0)))
+    params = jax.ShapeDtypeStruct((4096, 1024), jnp.float32)
+    return tx.update, (params, jax.eval_shape(tx.init, params))
+
+
 PROGRAMS = {
     "recorded": lambda **options: meta_update("recorded", **options),
     "scan": lambda **options: meta_update("scan", **options),
     "evaluation": evaluation,
     "update": update,
+    "update in blocks": update_in_blocks,
 }
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
 @pytest.mark.parametrize("name", list(PROGRAMS))
-def test_programs_lower_for_accelerators(name, platform):
+def test_programs_lower_for_accelerators(name, platform, monkeypatch):
+    """With the chunks and blocks that are chosen where such a device is the default."""
+    monkeypatch.setattr(jax, "default_backend", lambda: {"cuda": "gpu"}.get(platform, platform))
     function, arguments = PROGRAMS[name]()
     text = lowered(function, *arguments, platform=platform)
     assert len(text) < LARGEST_MODULE

@@ -78,7 +78,8 @@ def truncated_bptt(
             less memory (a share of these is one of the tensors of a shape).
         coordinate_share: share of the coordinates, in (0, 1], that the recorded backward pass
             visits: a stratified sample, drawn anew for each meta-gradient, which stays unbiased.
-        chunk_size: coordinates that the recorded pass handles at once; default: what fits.
+        chunk_size: coordinates that the recorded pass handles at once; default: what fits a CPU's
+            cache, or 1 GiB of an accelerator's memory.
         remat: what the backward pass keeps, "none", "step" or "nested", see `l2ljax.unroll`.
             "auto" is "step" for the scan, and what fits for the recorded pass.
         record_dtype: what the recorded gradients are held in until the backward pass, which

@@ -24,6 +24,7 @@ from l2ljax.parallel import (
     gathered,
     mean_over_tasks,
     over_tasks,
+    platform_of,
 )
 from l2ljax.parallel.meshes import in_own_mesh
 from l2ljax.unrolling import OptimizeeState
@@ -154,6 +155,7 @@ class TruncatedBPTT(GradientEstimator):
                 self.record_dtype,
                 coordinate_parts(self.mesh),
                 copies,
+                platform_of(self.mesh),
             )
             return recorded_meta_gradient(task, self.optimizer, meta_params, window, options)
         return scanned_meta_gradient(

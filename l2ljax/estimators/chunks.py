@@ -6,105 +6,17 @@ carries the states' cotangents from each to the one before (Griewank & Walther 2
 that the forward pass leaves cost no forward pass of their own).
 """
 
-import math
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from l2ljax.base import MetaParams, PyTree
 from l2ljax.estimators.columns import Columns, first_params, map_columns
-from l2ljax.unrolling.remat import Remat, checkpointed_scan, steps_kept
-
-SNAPSHOT_BYTES = 20 * 2**20
-"""States that the rollout may keep, on all devices that share its coordinates together."""
-
-CHUNK_BYTES = 8 * 2**20
-"""What the backward pass over a segment of one chunk may keep: part of a processor's last cache."""
-
-ACTIVATIONS = 4
-"""Bytes that an LSTM's backward pass keeps of one step, for each byte of its state."""
-
-TENSOR_ACTIVATIONS = 64
-"""The same of a network of some forty features and two layers of 32 units a coordinate."""
-
-LEAST_CHUNK = 256
-LARGEST_CHUNK = 2048
-LARGEST_CHUNK_OF_PARTS = 512
-"""Coordinates. Each operation has its own overhead; where a core is a device of its own, operations
-are not handed to threads, and it is small (docs/performance.md)."""
-
+from l2ljax.unrolling.remat import Remat, checkpointed_scan
 
 Cut = Callable[[jax.Array], jax.Array]
-
-
-class Plan(NamedTuple):
-    """How the backward pass goes.
-
-    Attributes:
-        segment_length: inner steps between two snapshots.
-        chunk_sizes: coordinates at once, for each coordinate group.
-        remats: what the backward pass over a segment keeps, for each group, see
-            `l2ljax.unrolling.remat`.
-    """
-
-    segment_length: int
-    chunk_sizes: tuple[int, ...]
-    remats: tuple[Remat, ...]
-
-
-def plan_chunks(
-    states: tuple[PyTree, ...],
-    num_steps: int,
-    chunk_size: int | None = None,
-    remat: Remat | Literal["auto"] = "auto",
-    num_parts: int = 1,
-    copies: int = 1,
-    tensor_sizes: Sequence[int | None] | None = None,
-) -> Plan:
-    """As many snapshots as `SNAPSHOT_BYTES` hold, and chunks that keep about `CHUNK_BYTES`.
-
-    Args:
-        states: of each group, over the coordinates that the backward pass visits,
-            `[..., num_coordinates]`; leaves without that axis count for nothing. May be shapes.
-        num_steps: of the window.
-        chunk_size: coordinates; `None` to choose.
-        remat: "auto" to choose: every activation, else every step's state, else nested segments.
-        num_parts: devices that share the coordinates.
-        copies: of the pass that run side by side, and share the memory.
-        tensor_sizes: for each group, `None`, or the coordinates of a tensor where each column of
-            its states is one; its chunks are then so many tensors, at least 1.
-    """
-    leaves = [[leaf for leaf in jax.tree.leaves(state) if leaf.ndim] for state in states]
-    total = sum(leaf.size * leaf.dtype.itemsize for group in leaves for leaf in group)
-    snapshots = min(num_steps, max(1, SNAPSHOT_BYTES // (num_parts * copies * max(1, total))))
-    length = -(-num_steps // snapshots)
-    largest = LARGEST_CHUNK if num_parts == 1 else LARGEST_CHUNK_OF_PARTS
-    largest, chunk_bytes = max(1, largest // copies), CHUNK_BYTES // copies
-
-    def plan_group(leaves: list[Any], size: int | None) -> tuple[int, Remat]:
-        each, activations = (1, ACTIVATIONS) if size is None else (size, TENSOR_ACTIVATIONS)
-        least = max(1, (chunk_size or LEAST_CHUNK // copies) // each)
-        bytes_each = sum(x.dtype.itemsize * math.prod(x.shape[:-1]) for x in leaves) or 1
-        kept: dict[Remat, int] = {  # bytes a column
-            "none": length * activations * bytes_each,
-            "step": length * bytes_each,
-            "nested": steps_kept(length, "nested") * bytes_each,
-        }
-        choice: Remat = "nested"
-        for name in reversed(kept):
-            if kept[name] * least <= chunk_bytes:
-                choice = name
-        if remat != "auto":
-            choice = remat
-        fitting = max(least, chunk_bytes // kept[choice])
-        return least if chunk_size else min(max(1, largest // each), fitting), choice
-
-    tensor_sizes = tensor_sizes or [None] * len(leaves)
-    plans = [plan_group(*group) for group in zip(leaves, tensor_sizes, strict=True)]
-    sizes, remats = zip(*plans, strict=True) if plans else ((), ())
-    return Plan(length, sizes, remats)
 
 
 def scan_with_snapshots(
@@ -172,7 +84,7 @@ def vjp_over_chunks(
         visit: bool `[num_tasks]`, of the tasks whose coordinates lie side by side; the others add
             0, whatever their numbers. In their place stand those of a task that is visited, since a
             rule may have no finite derivative at any number made up for them.
-        segment_length, chunk_size, remat: see `Plan`.
+        segment_length, chunk_size, remat: see `l2ljax.estimators.plans.Plan`.
     """
     num_coordinates = gradients.shape[-1]
     num_chunks = -(-num_coordinates // chunk_size)

@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import optax
 
 from l2ljax.base import Key, MetaParams, PyTree, Task
-from l2ljax.estimators.chunks import plan_chunks, scan_with_snapshots
+from l2ljax.estimators.chunks import scan_with_snapshots
 from l2ljax.estimators.columns import Columns, Tensors, map_columns, tensor_sizes
 from l2ljax.estimators.divergence import select
 from l2ljax.estimators.groups import from_matrices, to_matrices, with_params
 from l2ljax.estimators.inside import Inside, begun
+from l2ljax.estimators.plans import plan_chunks
 from l2ljax.estimators.sampling import sample_coordinates, take_coordinates
 from l2ljax.estimators.windows import Options, Recording, Window
 from l2ljax.parallel.over_devices import Parts

@@ -6,8 +6,8 @@ from typing import Literal, NamedTuple
 import jax
 
 from l2ljax.base import Key, PyTree
-from l2ljax.estimators.chunks import Plan
 from l2ljax.estimators.inside import Inside
+from l2ljax.estimators.plans import Plan
 from l2ljax.parallel.over_devices import ONE_PART, Parts
 from l2ljax.unrolling import OptimizeeState
 from l2ljax.unrolling.remat import Remat
@@ -24,6 +24,7 @@ class Options(NamedTuple):
         record_dtype: of the recorded gradients; `None`: their own.
         parts: of the coordinates, where several devices run the same optimizees.
         copies: of the pass that run side by side, and share what one may keep.
+        platform: that the program is for.
     """
 
     coordinate_share: float = 1.0
@@ -32,11 +33,12 @@ class Options(NamedTuple):
     record_dtype: jax.typing.DTypeLike | None = None
     parts: Parts = ONE_PART
     copies: int = 1
+    platform: str = "cpu"
 
     @property
-    def of_plan(self) -> tuple[int | None, Remat | Literal["auto"], int, int]:
+    def of_plan(self) -> tuple[int | None, Remat | Literal["auto"], int, int, str]:
         """What `plan_chunks` is given."""
-        return self.chunk_size, self.remat, self.parts.number, self.copies
+        return self.chunk_size, self.remat, self.parts.number, self.copies, self.platform
 
 
 WHOLE = Options()

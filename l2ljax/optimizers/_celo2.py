@@ -26,7 +26,6 @@ from l2ljax.optimizers.block_size import BlockSize, checked_block_size
 from l2ljax.optimizers.features import newton_schulz, rms_normalized
 from l2ljax.optimizers.signs import negated
 from l2ljax.optimizers.tensor_network import (
-    DEFAULT_BLOCK_SIZE,
     Network,
     apply_network,
     init_layers,
@@ -71,7 +70,7 @@ def celo2(
     orthogonalize: bool = True,
     vectors: Vectors = "adam",
     vector_factor: float = 1.0,
-    block_size: int | None = DEFAULT_BLOCK_SIZE,
+    block_size: BlockSize = "default",
 ) -> LearnedOptimizer:
     """Steps of one root mean square for each tensor, in a learned direction.
 
@@ -126,7 +125,7 @@ def celo2(
     sizes = check_sizes("hidden_sizes", hidden_sizes)
     check_number("learning_rate", learning_rate)
     check_number("vector_factor", vector_factor)
-    block_size = checked_block_size(block_size, DEFAULT_BLOCK_SIZE)
+    block_size = checked_block_size(block_size)
     _check_options(orthogonalize, vectors)
 
     def transform(meta_params: MetaParams) -> optax.GradientTransformationExtraArgs:
@@ -185,7 +184,7 @@ def scale_by_celo2(
         (3, 3)
     """
     sizes = check_sizes("hidden_sizes", hidden_sizes)
-    block_size = checked_block_size(block_size, DEFAULT_BLOCK_SIZE)
+    block_size = checked_block_size(block_size)
     _check_options(orthogonalize, vectors)
     return _celo2(meta_params, sizes, orthogonalize, vectors, block_size, 1.0, 1.0)
 
@@ -195,7 +194,7 @@ def _celo2(
     sizes: tuple[int, ...],
     orthogonalize: bool,
     vectors: Vectors,
-    block_size: int | None,
+    block_size: BlockSize,
     rate: float,
     vector_rate: float,
 ) -> optax.GradientTransformationExtraArgs:

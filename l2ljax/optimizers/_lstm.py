@@ -10,11 +10,10 @@ import optax
 
 from l2ljax.base import CoordinateGroup, LearnedOptimizer, MetaParams, Params, PyTree
 from l2ljax.checks import check_positive_int
-from l2ljax.optimizers.block_size import checked_block_size
+from l2ljax.optimizers.block_size import BlockSize, checked_block_size
 from l2ljax.optimizers.networks import CoordinatewiseLSTM, Kernel
 from l2ljax.optimizers.preprocess import Preprocess, log_sign
 from l2ljax.optimizers.transform import (
-    DEFAULT_BLOCK_SIZE,
     NonFinite,
     add_lstm,
     check_update_options,
@@ -33,7 +32,7 @@ def lstm(
     forget_bias: float = 1.0,
     dtype: jax.typing.DTypeLike = jnp.float32,
     state_dtype: jax.typing.DTypeLike | None = None,
-    block_size: int | None = DEFAULT_BLOCK_SIZE,
+    block_size: BlockSize = "default",
     max_update: float | None = None,
     nonfinite: NonFinite = "propagate",
     reset_every: int | None = None,
@@ -75,7 +74,7 @@ def lstm(
         >>> meta_params["params"]["kernel_0"].shape
         (32, 10)
     """
-    block_size = checked_block_size(block_size, DEFAULT_BLOCK_SIZE)
+    block_size = checked_block_size(block_size)
     check_update_options(max_update, nonfinite, hold_zeros)
     if reset_every is not None:
         check_positive_int("reset_every", reset_every)

@@ -20,7 +20,7 @@ from l2ljax.checks import (
     check_real_floating,
     short,
 )
-from l2ljax.optimizers.block_size import BlockSize, checked_block_size
+from l2ljax.optimizers.block_size import BlockSize, checked_block_size, chosen_block_size
 from l2ljax.optimizers.leafwise import step_leaves
 from l2ljax.optimizers.networks import CoordinatewiseLSTM
 from l2ljax.optimizers.preprocess import given
@@ -32,7 +32,7 @@ from l2ljax.optimizers.rnnprop_step import (
     step_coordinates,
 )
 from l2ljax.optimizers.signs import negated
-from l2ljax.optimizers.transform import DEFAULT_BLOCK_SIZE
+from l2ljax.optimizers.transform import BLOCK_SIZES
 from l2ljax.specification import specified
 
 
@@ -47,7 +47,7 @@ def rnnprop(
     forget_bias: float = 1.0,
     dtype: jax.typing.DTypeLike = jnp.float32,
     state_dtype: jax.typing.DTypeLike | None = None,
-    block_size: int | None = DEFAULT_BLOCK_SIZE,
+    block_size: BlockSize = "default",
 ) -> LearnedOptimizer:
     """An LSTM of one coordinate's m / sqrt(v) and g / sqrt(v), with a bounded step.
 
@@ -94,7 +94,7 @@ def rnnprop(
         >>> bool(jnp.allclose(small, large, rtol=1e-3))
         True
     """
-    block_size = checked_block_size(block_size, DEFAULT_BLOCK_SIZE)
+    block_size = checked_block_size(block_size)
     _check_options(output_scale, b1, b2, bias_correction, eps)
     network = _network(hidden_sizes, forget_bias, dtype, state_dtype)
 
@@ -171,7 +171,7 @@ def scale_by_rnnprop(
         >>> updates.shape
         (3,)
     """
-    block_size = checked_block_size(block_size, DEFAULT_BLOCK_SIZE)
+    block_size = checked_block_size(block_size)
     _check_options(output_scale, b1, b2, bias_correction, eps)
     network = _network(hidden_sizes, forget_bias, dtype, state_dtype)
     check_like(
@@ -203,8 +203,9 @@ def scale_by_rnnprop(
         count = jnp.asarray(optax.safe_increment(state.count))
         corrections = corrections_at(count, b1, b2, bias_correction)
         one = (jnp.float32(0), jnp.float32(0), network.initial_carry())
+        size = chosen_block_size(block_size, BLOCK_SIZES)
         outputs, inner = step_leaves(
-            functools.partial(step, corrections), tuple(state[1:]), one, updates, block_size
+            functools.partial(step, corrections), tuple(state[1:]), one, updates, size
         )
         return outputs, ScaleByRNNPropState(count, *inner)
 

@@ -19,7 +19,6 @@ from l2ljax.optimizers.block_size import BlockSize, checked_block_size
 from l2ljax.optimizers.features import TIME_SCALES, time_features
 from l2ljax.optimizers.signs import negated
 from l2ljax.optimizers.tensor_network import (
-    DEFAULT_BLOCK_SIZE,
     Network,
     apply_network,
     init_layers,
@@ -51,7 +50,7 @@ def small_fc(
     hidden_sizes: Sequence[int] = (32, 32),
     step_scale: float = 1e-3,
     exp_scale: float = 1e-3,
-    block_size: int | None = DEFAULT_BLOCK_SIZE,
+    block_size: BlockSize = "default",
 ) -> LearnedOptimizer:
     """A network of 39 features of each coordinate: theta <- theta - s o_0 exp(e o_1).
 
@@ -94,7 +93,7 @@ def small_fc(
         (3, 2)
     """
     sizes = check_sizes("hidden_sizes", hidden_sizes)
-    block_size = checked_block_size(block_size, DEFAULT_BLOCK_SIZE)
+    block_size = checked_block_size(block_size)
     _check_options(step_scale, exp_scale)
 
     def transform(meta_params: MetaParams) -> optax.GradientTransformationExtraArgs:
@@ -139,7 +138,7 @@ def scale_by_small_fc(
         (3,)
     """
     sizes = check_sizes("hidden_sizes", hidden_sizes)
-    block_size = checked_block_size(block_size, DEFAULT_BLOCK_SIZE)
+    block_size = checked_block_size(block_size)
     _check_options(step_scale, exp_scale)
     check_like(
         jax.eval_shape(functools.partial(_init, sizes), jax.random.key(0)),

@@ -1,17 +1,30 @@
 """How many coordinates of a parameter are updated at once, as an argument."""
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 
 from l2ljax.checks import check_positive_int
+from l2ljax.parallel import platform_of
 
 BlockSize = int | None | Literal["default"]
-"""The default has a name: of a number `optax.inject_hyperparams` would make an array."""
+"""The default has a name: it is the platform's, and of a number `optax.inject_hyperparams` would
+make an array."""
 
 
-def checked_block_size(block_size: Any, default: int) -> int | None:
-    """`block_size`, or `default` where that is meant.
+class BlockSizes(NamedTuple):
+    """What "default" stands for: on a CPU what its caches hold, elsewhere what fills the device."""
+
+    cpu: int
+    accelerator: int
+
+    def on(self, platform: str) -> int:
+        """For a platform as `l2ljax.parallel.platform_of` names it."""
+        return self.cpu if platform == "cpu" else self.accelerator
+
+
+def checked_block_size(block_size: Any) -> BlockSize:
+    """`block_size`, as it was given.
 
     Raises:
         ValueError: for anything but a positive integer, `None` and "default".
@@ -21,8 +34,17 @@ def checked_block_size(block_size: Any, default: int) -> int | None:
             "block_size must be an integer that is known when the step is compiled, got "
             'an array; for optax.inject_hyperparams add static_args="block_size".'
         )
-    if block_size == "default":
-        return default
-    if block_size is not None:
+    if block_size is not None and block_size != "default":
         check_positive_int("block_size", block_size)
     return block_size
+
+
+def chosen_block_size(block_size: BlockSize, defaults: BlockSizes) -> int | None:
+    """What is taken in the update that is being traced: an explicit size, or the platform's.
+
+    Example:
+        >>> defaults = BlockSizes(cpu=4, accelerator=64)
+        >>> defaults.on("cpu"), defaults.on("gpu"), chosen_block_size(7, defaults)
+        (4, 64, 7)
+    """
+    return defaults.on(platform_of()) if block_size == "default" else block_size

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from l2ljax.base import MetaParams
+from l2ljax.optimizers.block_size import BlockSize, BlockSizes, chosen_block_size
 from l2ljax.optimizers.blocks import cut_axis, map_over_blocks, sum_over_blocks
 from l2ljax.optimizers.features import (
     FactoredMoments,
@@ -28,8 +29,8 @@ from l2ljax.optimizers.features import (
 )
 from l2ljax.optimizers.tensors import MomentsState, bounded
 
-DEFAULT_BLOCK_SIZE = 32_768
-"""Coordinates: some 8 MiB of temporaries."""
+BLOCK_SIZES = BlockSizes(cpu=32_768, accelerator=2**20)
+"""Coordinates: some 8 MiB of temporaries, or a quarter of a GiB."""
 
 MOST_PRODUCTS = 512
 """A network of more multiplications a coordinate is faster, and compiled sooner, as matrices."""
@@ -67,7 +68,7 @@ def apply_network(
     moments: MomentsState,
     axes: Sequence[int],
     output: Callable[[Any], jax.Array],
-    block_size: int | None,
+    block_size: BlockSize,
 ) -> jax.Array:
     """What `output` makes of the network's outputs for each coordinate of one tensor.
 
@@ -83,6 +84,7 @@ def apply_network(
     Returns:
         float32 `[*shape]`.
     """
+    size = chosen_block_size(block_size, BLOCK_SIZES)
     shape = gradient.shape
     is_vector = len(shape) < 2
     after = tuple(axis + 1 for axis in axes)  # behind the axis of the features
@@ -109,7 +111,7 @@ def apply_network(
 
     @jax.custom_jvp
     def as_planes(weights: dict[str, Any], arrays: dict[str, Any]) -> tuple[jax.Array, ...]:
-        sums = sum_over_blocks(_squares_of(features_of), arrays, shape, block_size, axes)
+        sums = sum_over_blocks(_squares_of(features_of), arrays, shape, size, axes)
         scales = [jax.lax.rsqrt(x * (1 / number) + network.eps) for x in sums]
         if sums[0].size == 1:  # into the weights, as they are the same for all coordinates
             kernel = weights["kernel_0"] * jnp.stack([jnp.ravel(x) for x in scales], axis=1)
@@ -123,14 +125,14 @@ def apply_network(
     as_planes.defjvp(
         lambda primals, tangents: jax.jvp(lambda *x: tuple(as_matrices(*x)), primals, tangents)
     )
-    axis = cut_axis(shape, block_size)
+    axis = cut_axis(shape, size)
     if axis is not None and axis in axes:
         if num_products(weights) <= MOST_PRODUCTS:
             return output(as_planes(weights, arrays))
-        arrays["sums"] = sum_over_blocks(_squares_of(features_of), arrays, shape, block_size, axes)
+        arrays["sums"] = sum_over_blocks(_squares_of(features_of), arrays, shape, size, axes)
     # else a block has whole slices, with all that their mean squares need
     return map_over_blocks(
-        lambda block: output(as_matrices(weights, block)), arrays, gradient, block_size
+        lambda block: output(as_matrices(weights, block)), arrays, gradient, size
     )
 
 

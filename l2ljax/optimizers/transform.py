@@ -19,14 +19,19 @@ from l2ljax.checks import (
     check_real_floating,
     short,
 )
-from l2ljax.optimizers.block_size import BlockSize, checked_block_size
+from l2ljax.optimizers.block_size import (
+    BlockSize,
+    BlockSizes,
+    checked_block_size,
+    chosen_block_size,
+)
 from l2ljax.optimizers.blocks import Step
 from l2ljax.optimizers.leafwise import step_leaves
 from l2ljax.optimizers.networks import CoordinatewiseLSTM, LSTMCarry
 from l2ljax.optimizers.sharding import repeated_over
 
-DEFAULT_BLOCK_SIZE = 65_536
-"""Coordinates: some 80 MiB of temporaries for two layers of 20."""
+BLOCK_SIZES = BlockSizes(cpu=65_536, accelerator=2**20)
+"""Coordinates: some 80 MiB of temporaries for two layers of 20, and on a GPU half a GiB."""
 
 NonFinite = Literal["propagate", "skip"]
 """What a coordinate does whose gradient is not finite, see `scale_by_lstm`."""
@@ -80,9 +85,10 @@ def scale_by_lstm(
         meta_params: what `network.init` (or `l2ljax.lstm(...).init`) returns.
         network: the one-coordinate network.
         block_size: coordinates of one parameter updated at once: larger parameters take their turn
-            block by block, which bounds temporary memory (about 1.3 kB a coordinate of a block,
-            for two layers of 20). "default": 65,536; `None`: all at once. See
-            `l2ljax.optimizers.blocks` for how a sharded parameter stays so.
+            block by block, which bounds temporary memory (for two layers of 20 about 1.3 kB a
+            coordinate of a block, 0.5 on a GPU). "default": 65,536 where JAX's default device is a
+            CPU, 1,048,576 where it is none; `None`: all at once. See `l2ljax.optimizers.blocks` for
+            how a sharded parameter stays so.
         max_update: largest size of an update, for each coordinate and step: a larger one is cut to
             it (up to its rounding to the gradient's dtype), a smaller one stays as it is to the
             last bit. A cut update has a derivative of 0 with respect to `meta_params`, so
@@ -149,7 +155,7 @@ def add_lstm(
 
     Its arguments, state and errors are those of `scale_by_lstm`.
     """
-    block_size = checked_block_size(block_size, DEFAULT_BLOCK_SIZE)
+    block_size = checked_block_size(block_size)
     check_update_options(max_update, nonfinite, hold_zeros)
     if not isinstance(network, CoordinatewiseLSTM):
         raise TypeError(f"network must be a CoordinatewiseLSTM, got {short(network)}.")
@@ -189,9 +195,8 @@ def add_lstm(
             "the state of scale_by_lstm",
             "give update() gradients like the parameters that init() was given",
         )
-        outputs, carry = step_leaves(
-            step, state.carry, network.initial_carry(), updates, block_size
-        )
+        size = chosen_block_size(block_size, BLOCK_SIZES)
+        outputs, carry = step_leaves(step, state.carry, network.initial_carry(), updates, size)
         return outputs, ScaleByLSTMState(jnp.asarray(optax.safe_increment(state.count)), carry)
 
     return optax.GradientTransformationExtraArgs(init, update)

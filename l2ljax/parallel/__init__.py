@@ -18,6 +18,7 @@ from l2ljax.parallel.over_devices import (
     replicate,
     task_mesh,
 )
+from l2ljax.parallel.platform import platform_of
 
 __all__ = [
     "COORDINATES",
@@ -37,6 +38,7 @@ __all__ = [
     "over_tasks",
     "place_data",
     "placed_like",
+    "platform_of",
     "replicate",
     "task_mesh",
 ]

@@ -3,17 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from l2ljax.base import CoordinateGroup
-from l2ljax.estimators.chunks import (
-    CHUNK_BYTES,
-    SNAPSHOT_BYTES,
-    plan_chunks,
-    scan_with_snapshots,
-    vjp_over_chunks,
-)
+from l2ljax.estimators.chunks import scan_with_snapshots, vjp_over_chunks
 from l2ljax.optimizers import lstm
 
 
@@ -75,39 +68,3 @@ def test_the_vjp_is_that_of_all_steps_at_once(segment_length, chunk_size, remat)
 
     for expected, actual in zip(*map(jax.tree.leaves, both(phi)), strict=True):
         np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
-
-
-def states(*widths):
-    """Shapes of a 2 x 20 LSTM's states: 320 bytes a coordinate."""
-    optimizer = lstm((20, 20))
-    phi = optimizer.init(jax.random.key(0))
-    return tuple(
-        jax.eval_shape(optimizer.transform(phi).init, jax.ShapeDtypeStruct((n,), jnp.float32))
-        for n in widths
-    )
-
-
-def test_plans_keep_to_their_budgets():
-    """Snapshots and chunks as large as fit, activations before states before nested segments."""
-    for num_steps in (1, 20, 100, 1000):
-        for widths in ((10,), (15_910,), (12_000, 10_000), (10**6,)):
-            plan = plan_chunks(states(*widths), num_steps)
-            snapshots = -(-num_steps // plan.segment_length)
-            assert snapshots == 1 or snapshots * 320 * sum(widths) <= SNAPSHOT_BYTES
-            for size, remat in zip(plan.chunk_sizes, plan.remats, strict=True):
-                steps = {"none": 4 * plan.segment_length, "step": plan.segment_length}
-                if remat in steps:
-                    assert size * steps[remat] * 320 <= CHUNK_BYTES
-    assert plan_chunks(states(15_910), 20).segment_length == 5  # 4 x 5 MB
-    assert plan_chunks(states(15_910), 20).remats == ("none",)
-    assert plan_chunks(states(15_910), 1000).remats == ("nested",)
-    assert plan_chunks(states(15_910 // 2), 20, num_parts=2) == (5, (512,), ("none",))
-
-
-def test_a_plan_takes_what_is_given():
-    """A chunk size and a choice of rematerialisation, each alone too."""
-    assert plan_chunks(states(5000), 20, chunk_size=70, remat="step")[1:] == ((70,), ("step",))
-    assert plan_chunks(states(5000), 20, remat="nested").remats == ("nested",)
-    assert plan_chunks(states(100, 200), 20, chunk_size=7).chunk_sizes == (7, 7)
-    counters = (jax.eval_shape(optax.sgd(0.1).init, jnp.zeros(3)),)
-    assert plan_chunks(counters, 4).segment_length == 1  # no state, nothing to keep

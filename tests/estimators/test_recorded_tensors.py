@@ -16,7 +16,6 @@ from window_cases import ESTIMATE, NOISY_BOWL, assert_close, make
 import l2ljax
 from l2ljax import LearnedOptimizer, TensorGroup, partition, wrap
 from l2ljax.estimators import truncated_bptt
-from l2ljax.estimators.chunks import CHUNK_BYTES, plan_chunks
 from l2ljax.optimizers import celo, celo_adam, lstm, nominal, velo
 from l2ljax.optimizers.alone import tensors_alone
 
@@ -257,14 +256,3 @@ def test_the_public_check_finds_tensors_that_are_not_alone():
 @pytest.mark.slow
 def test_the_public_check_passes():
     l2ljax.check_learned_optimizer(TRUST, {"w": jnp.ones((2, 2)), "b": jnp.zeros(3)})
-
-
-def test_chunks_of_tensors_keep_to_their_budget():
-    """At least one tensor, and as many as hold the coordinates of a chunk of coordinates."""
-    state = {"m": jax.ShapeDtypeStruct((20, 30, 40), jnp.float32)}  # forty tensors of 600
-    plan = plan_chunks((state,), 10, tensor_sizes=(600,))
-    assert plan.chunk_sizes == (3,)
-    assert plan.chunk_sizes[0] * plan.segment_length * 2400 <= CHUNK_BYTES
-    assert plan_chunks((state,), 10, chunk_size=7, tensor_sizes=(600,)).chunk_sizes == (1,)
-    large = {"m": jax.ShapeDtypeStruct((3000, 3000, 2), jnp.float32)}
-    assert plan_chunks((large,), 100, tensor_sizes=(9_000_000,))[1:] == ((1,), ("nested",))
