@@ -77,7 +77,7 @@ class Run(NamedTuple):
         over the meta-updates.
         """
         total, last = (_number(self.card.get(name)) for name in ("seconds", "num_meta_updates"))
-        known = [(0, 0.0), *((u, s) for u, s in self.times if u > 0)]
+        known: list[tuple[float, float]] = [(0, 0.0), *self.times]
         if last > known[-1][0] and total >= known[-1][1] and total > 0:
             known.append((last, total))
         if len(known) == 1:
