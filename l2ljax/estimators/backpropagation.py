@@ -24,9 +24,9 @@ from l2ljax.parallel import (
     gathered,
     mean_over_tasks,
     over_tasks,
-    platform_of,
 )
 from l2ljax.parallel.meshes import in_own_mesh
+from l2ljax.parallel.platform import platform_of
 from l2ljax.unrolling import OptimizeeState
 from l2ljax.unrolling.remat import Remat
 

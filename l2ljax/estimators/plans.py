@@ -66,7 +66,7 @@ TENSOR_ACTIVATIONS = 64
 
 
 def budget_on(platform: str) -> Budget:
-    """For a platform as `l2ljax.parallel.platform_of` names it."""
+    """For a platform as `l2ljax.parallel.platform.platform_of` names it."""
     return CPU if platform == "cpu" else ACCELERATOR
 
 

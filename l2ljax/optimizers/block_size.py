@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 
 from l2ljax.checks import check_positive_int
-from l2ljax.parallel import platform_of
+from l2ljax.parallel.platform import platform_of
 
 BlockSize = int | None | Literal["default"]
 """The default has a name: it is the platform's, and of a number `optax.inject_hyperparams` would
@@ -19,7 +19,7 @@ class BlockSizes(NamedTuple):
     accelerator: int
 
     def on(self, platform: str) -> int:
-        """For a platform as `l2ljax.parallel.platform_of` names it."""
+        """For a platform as `platform_of` names it."""
         return self.cpu if platform == "cpu" else self.accelerator
 
 

@@ -18,7 +18,6 @@ from l2ljax.parallel.over_devices import (
     replicate,
     task_mesh,
 )
-from l2ljax.parallel.platform import platform_of
 
 __all__ = [
     "COORDINATES",
@@ -38,7 +37,6 @@ __all__ = [
     "over_tasks",
     "place_data",
     "placed_like",
-    "platform_of",
     "replicate",
     "task_mesh",
 ]

@@ -2,11 +2,16 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
+from jax.sharding import Mesh
 
+from l2ljax import truncated_bptt
+from l2ljax.estimators import backpropagation
 from l2ljax.estimators.plans import ACCELERATOR, CPU, budget_on, plan_chunks
 from l2ljax.optimizers import lstm
+from l2ljax.tasks import quadratic
 from l2ljax.unrolling.remat import steps_kept
 
 
@@ -100,6 +105,22 @@ def test_an_lstms_states_are_as_many_bytes():
     tx = optimizer.transform(jax.eval_shape(optimizer.init, jax.random.key(0)))
     states = (jax.eval_shape(tx.init, jax.ShapeDtypeStruct((15_910,), jnp.float32)),)
     assert plan_chunks(states, 20) == plan_chunks(columns(15_910), 20)
+
+
+def test_an_estimator_plans_for_the_devices_that_it_runs_on(monkeypatch):
+    """Those of its mesh, else JAX's default."""
+    options = []
+    monkeypatch.setattr(
+        backpropagation, "recorded_meta_gradient", lambda *arguments: options.append(arguments[-1])
+    )
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    mesh = Mesh(np.array(jax.devices("cpu")[:1]), ("tasks",))
+    for there in (None, mesh):
+        estimator = truncated_bptt(
+            quadratic(), lstm((2,)), num_tasks=1, episode_length=2, unroll_length=2, mesh=there
+        )
+        estimator._meta_gradient(estimator.task, {}, ())
+    assert [of.of_plan[-1] for of in options] == ["gpu", "cpu"]
 
 
 def test_what_is_given_is_taken_on_every_platform():

@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from l2ljax import optimizers
 from l2ljax.optimizers import tensor_network, transform
 from l2ljax.optimizers.block_size import chosen_block_size
-from l2ljax.parallel import platform_of
+from l2ljax.parallel.platform import platform_of
 
 MAKERS = {
     "lstm": lambda **options: optimizers.lstm((2,), **options),
