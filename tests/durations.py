@@ -94,6 +94,7 @@ SLOW = (
     "tests/experiments/test_own_parts.py::test_every_part_may_be_ones_own",
     "tests/experiments/test_run_report.py::test_a_picture_of_runs",
     "tests/experiments/test_run_report.py::test_members_of_a_partition_are_shown_one_by_one_and_what",
+    "tests/optimizers/test_celo2.py::test_blocks_give_what_the_whole_gives",
     "tests/optimizers/test_celo2.py::test_takes_the_steps_of_the_official_code",
     "tests/optimizers/test_celo_velo.py::test_equals_the_official_code_after_every_step",
     "tests/optimizers/test_celo_velo.py::test_state_is_stable_in_a_scan_and_equals_a_loop",

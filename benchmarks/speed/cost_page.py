@@ -20,17 +20,21 @@ make bench BENCH="--works=use-1M-matrix,use-10M-matrix --rounds=3 --out=docs/res
 python benchmarks/speed/cost_page.py
 ```
 
-with `--seconds=0.3`. `--works=use-10M-transformer`, the tree of a
-small transformer, is not in these tables.
+with `--seconds=0.3`; the second without the optimizers that its table lacks, and while other work
+took two fifths of either core: its times are about twice those of an idle machine. The first was
+measured before `small_fc` and `celo2` were made faster. On the tree of a small transformer
+(`--works=use-10M-transformer`), `celo2` takes 43 MiB of temporaries, 1.1 times the parameters.
 
 Each optimizer runs in a process of its own and all take turns; absolute times drift from day to
 day, ratios within a table much less.
 
-- `celo2` is without Newton-Schulz, `small_fc` of width 4. Both go through a tensor three times: for
-  the moments, for the mean squares of their features, and for the network. A network of that size
-  is written out as sums of products of whole planes, which XLA makes one loop of: three times as
-  fast as matrix products over blocks of features. The price is compile time, about half a second
-  for each large tensor. A wider network (above 512 multiplications) is made of matrix products.
+- `celo2` is without Newton-Schulz, `small_fc` of width 4. Both go through a tensor four times: for
+  the moments, for rows and columns, for the mean squares of their features, and for the network. A
+  network of that size is written out as sums of products of whole planes, which XLA makes one loop
+  of: three times as fast as matrix products over blocks of features. The mean squares are two
+  reductions of up to twelve sums each, which read what features are made of and hold none of them.
+  Temporaries are one plane. A wider network (above 512 multiplications) is made of matrix products.
+- The price is compile time, about a third of a second for each large tensor.
 - Derivatives are those of the matrix products, so meta-training costs what it did.
 - `celo` and `velo` make the features of a whole tensor at once: temporaries of sixty times the
   parameters. `muon` is Optax's; on a square matrix its orthogonalisation takes most of the time.

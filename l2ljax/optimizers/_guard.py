@@ -2,7 +2,7 @@
 
 After "Safeguarded learned convex optimization" (Heaton et al. 2020, arXiv:2003.01880) and
 Loss-Guarded L2O (Premont-Schwarz et al. 2022, arXiv:2201.12426): two optimizers see every gradient,
-the learned one's update is used while three tests pass, the other's while one fails. Unlike those,
+the learned one's update is used while four tests pass, the other's while one fails. Unlike those,
 no further loss is evaluated: the losses that training computes anyway are averaged.
 """
 
@@ -30,6 +30,7 @@ class GuardCounts(NamedTuple):
     Attributes:
         nonfinite: steps at which the learned update, or its state, was not finite.
         norm: further steps at which its norm exceeded the bound.
+        slope: further steps at which the gradients said that it climbs.
         loss: times that the average loss rose too far, each of which begins a hold.
         fallback: steps in all at which the fallback's update was used.
         skipped: steps at which neither update was finite, and the parameters stayed.
@@ -37,9 +38,23 @@ class GuardCounts(NamedTuple):
 
     nonfinite: jax.Array
     norm: jax.Array
+    slope: jax.Array
     loss: jax.Array
     fallback: jax.Array
     skipped: jax.Array
+
+
+class Slopes(NamedTuple):
+    """Averages of what <gradient, update> says, float32 scalars: below 0 it descends.
+
+    Attributes:
+        learned: of the learned optimizer's updates: -1 for each that falls, and for one that climbs
+            how many times what the fallback's falls, at least 1.
+        fallback: of the fallback's: -1 or 1.
+    """
+
+    learned: jax.Array
+    fallback: jax.Array
 
 
 class GuardState(NamedTuple):
@@ -50,6 +65,7 @@ class GuardState(NamedTuple):
         learned: the learned optimizer's state.
         fallback: the fallback's.
         counts: how often it intervened, and why.
+        slopes: what the slope test remembers.
         watch: what the loss test remembers.
         anchor: the parameters at `watch.best`, or `()` for a guard that does not go back.
     """
@@ -58,6 +74,7 @@ class GuardState(NamedTuple):
     learned: PyTree
     fallback: PyTree
     counts: GuardCounts
+    slopes: Slopes
     watch: LossWatch
     anchor: PyTree
 
@@ -72,7 +89,7 @@ def guard(
     hold: int = 10_000,
     go_back: bool = True,
 ) -> optax.GradientTransformationExtraArgs:
-    """Uses `learned`'s updates while they pass three tests, `fallback`'s while one fails.
+    """Uses `learned`'s updates while they pass four tests, `fallback`'s while one fails.
 
     Both see every gradient, so that both states are warm. At each step, in this order:
 
@@ -80,27 +97,31 @@ def guard(
        and the learned state stays as it was.
     2. *Norm.* If the learned update's norm exceeds `max_ratio` times that of the fallback's, over
        all parameters together, this step is the fallback's.
-    3. *Loss*, where `update` gets `value=`. A is the average of the losses, each step's weighing
+    3. *Slope.* By the signs of <gradient, update>, which is what an update changes of the loss in
+       first order, averaged with each step's weighing `decay`^2 times the next one's. A learned
+       update that climbs n times as steeply as the fallback's counts n-fold. Where they climb on
+       average (above 0) and the fallback's fall, this step is the fallback's.
+    4. *Loss*, where `update` gets `value=`. A is the average of the losses, each step's weighing
        `decay` times the next one's; D that of `|value - previous value|`, up to the step before; B
        the least A since the learned optimizer took over. When A > B + `tolerance` * D, or when the
        loss is not finite, the learned optimizer has failed: the parameters go back to where A was
        B, and the next `hold` steps are the fallback's; twice as many after each further failure.
-       Where the gradients say that the updates climb (the average of <gradient, update> exceeds
-       half that of its size) a sixth of `tolerance` does.
        Then the learned optimizer tries again, with B starting from A as it is. The test begins
        after 1 / (1 - `decay`) losses, and after two.
 
     What is certain (docs/guard.md has the proofs): updates are finite while parameters are; none is
     longer than max(1, `max_ratio`) times the fallback's where that is finite, but for those that go
-    back to parameters that were there before; in T steps there are at most 1 + log2(1 + T / hold)
-    failures by the loss; A never exceeds B by more than `tolerance` * D at a step that the learned
-    optimizer keeps control of.
+    back to parameters that were there before; of steps in a row that climb, at most three are used
+    (with this `decay`, while the fallback's fall); in T steps there are at most 1 + log2(1 + T /
+    hold) failures by the loss; A never exceeds B by more than `tolerance` * D at a step that the
+    learned optimizer keeps control of.
 
     Args:
         learned: complete and additive, as `optimizer.transform(meta_params)` is.
         fallback: complete and additive, such as `optax.adam(1e-3)`.
         max_ratio: bound on the norms' ratio, positive.
-        decay: of the averages, from 0 to below 1; they remember about 1 / (1 - decay) steps.
+        decay: of the averages, from 0 to below 1; those of the loss remember about 1 / (1 - decay)
+            steps, those of slopes half as many.
         tolerance: rise of A in units of D, positive. With independent losses of standard deviation
             s, D is 1.13 s and A's own standard deviation s sqrt((1 - decay) / (1 + decay)).
         hold: steps of the fallback after the first failure by the loss.
@@ -124,16 +145,14 @@ def guard(
         ...     loss, gradient = jax.value_and_grad(lambda x: x[0] ** 2)(x)
         ...     updates, state = tx.update(gradient, state, x, value=loss)
         ...     x = optax.apply_updates(x, updates)
-        >>> bool(x[0] < 0.1), int(state.counts.loss)
-        (True, 1)
+        >>> bool(x[0] < 0.1), int(state.counts.slope)
+        (True, 100)
     """
     check_transform("learned", learned)
     check_transform("fallback", fallback)
     _check_numbers(max_ratio, decay, tolerance, hold)
     learned = optax.with_extra_args_support(learned)
     fallback = optax.with_extra_args_support(fallback)
-
-    init = functools.partial(_init, learned, fallback, go_back)
 
     def update(
         updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any
@@ -145,12 +164,14 @@ def guard(
         finite = _all_finite((ours, learned_state))
         safe_finite = _all_finite((safe, fallback_state))
         small = optax.tree.norm(_as_float32(ours)) <= max_ratio * optax.tree.norm(_as_float32(safe))
-        value, slope = extra_args.get("value"), _slope(updates, ours)
+        slopes = _slopes(state.slopes, decay**2, updates, ours, safe)
+        climbs = (slopes.learned > 0) & (slopes.fallback < 0)
         failed, improved, watch = watch_loss(
-            state.watch, value, slope, state.counts.loss, decay, tolerance, hold
+            state.watch, extra_args.get("value"), state.counts.loss, decay, tolerance, hold
         )
 
-        use_ours = finite & (small | ~safe_finite) & (watch.hold == 0) & ~failed
+        passes = (small & ~climbs) | ~safe_finite
+        use_ours = finite & passes & (watch.hold == 0) & ~failed
         chosen = _where(use_ours, ours, _where(safe_finite, safe, _zeros(safe)))
         anchor = state.anchor
         if go_back and params is not None:
@@ -160,6 +181,7 @@ def guard(
         happened = GuardCounts(
             nonfinite=~finite,
             norm=finite & safe_finite & ~small,
+            slope=finite & safe_finite & small & climbs,
             loss=failed,
             fallback=~use_ours & safe_finite,
             skipped=~use_ours & ~safe_finite,
@@ -169,10 +191,12 @@ def guard(
             learned=_where(finite, learned_state, state.learned),
             fallback=_where(safe_finite, fallback_state, state.fallback),
             counts=GuardCounts(*map(add_if, state.counts, happened)),
+            slopes=slopes,
             watch=watch._replace(hold=jnp.maximum(watch.hold - ~failed, 0)),
             anchor=anchor,
         )
 
+    init = functools.partial(_init, learned, fallback, go_back)
     return optax.GradientTransformationExtraArgs(init, update)
 
 
@@ -183,6 +207,7 @@ def _init(learned: Any, fallback: Any, go_back: bool, params: PyTree) -> GuardSt
         learned=learned.init(params),
         fallback=fallback.init(params),
         counts=GuardCounts(*[jnp.zeros([], jnp.int32) for _ in GuardCounts._fields]),
+        slopes=Slopes(jnp.zeros([], jnp.float32), jnp.zeros([], jnp.float32)),
         watch=fresh_watch(),
         # A copy: a state that shares its buffers with the parameters could not be donated.
         anchor=jax.tree.map(lambda p: jnp.array(p, copy=True), params) if go_back else (),
@@ -196,6 +221,14 @@ def _check_numbers(max_ratio: Any, decay: Any, tolerance: Any, hold: Any) -> Non
     check_number("decay", decay)
     if not 0 <= decay < 1:
         raise ValueError(f"decay must be a number from 0 to below 1, got {short(decay)}.")
+
+
+def _slopes(slopes: Slopes, decay: float, gradient: PyTree, ours: PyTree, safe: PyTree) -> Slopes:
+    learned, fallback = _slope(gradient, ours), _slope(gradient, safe)
+    # No one step can count for more than what turns any average.
+    climb = jnp.clip(learned / jnp.abs(fallback), 1, 1 / (1 - decay))
+    seen = jnp.where(learned > 0, climb, jnp.sign(learned)), jnp.sign(fallback)
+    return Slopes(*(decay * old + (1 - decay) * new for old, new in zip(slopes, seen, strict=True)))
 
 
 def _slope(gradient: PyTree, step: PyTree) -> jax.Array:

@@ -6,12 +6,6 @@ import jax
 import jax.numpy as jnp
 import optax
 
-UPHILL = 0.5
-"""Share of the slopes' average size from which their average is that of an ascent."""
-
-UPHILL_TOLERANCE = 1 / 6
-"""Of the tolerance, where the gradients themselves say that the loss must rise."""
-
 
 class LossWatch(NamedTuple):
     """What the loss test remembers: float32 scalars, and two int32 ones.
@@ -21,8 +15,6 @@ class LossWatch(NamedTuple):
         noise: of their absolute differences from step to step, likewise.
         last: the newest loss.
         seen: int32, losses so far.
-        slope: of the products of gradient and learned update, likewise: the loss to first order.
-        slope_size: of their sizes, likewise.
         best: least corrected average since the learned optimizer took over.
         hold: int32, steps for which the fallback still has control.
     """
@@ -31,8 +23,6 @@ class LossWatch(NamedTuple):
     noise: jax.Array
     last: jax.Array
     seen: jax.Array
-    slope: jax.Array
-    slope_size: jax.Array
     best: jax.Array
     hold: jax.Array
 
@@ -44,8 +34,6 @@ def fresh_watch() -> LossWatch:
         noise=jnp.zeros([], jnp.float32),
         last=jnp.zeros([], jnp.float32),
         seen=jnp.zeros([], jnp.int32),
-        slope=jnp.zeros([], jnp.float32),
-        slope_size=jnp.zeros([], jnp.float32),
         best=jnp.full([], jnp.inf, jnp.float32),
         hold=jnp.zeros([], jnp.int32),
     )
@@ -54,7 +42,6 @@ def fresh_watch() -> LossWatch:
 def watch_loss(
     watch: LossWatch,
     value: Any,
-    slope: jax.Array,
     failures: jax.Array,
     decay: float,
     tolerance: float,
@@ -65,7 +52,6 @@ def watch_loss(
     Args:
         watch: what it remembers.
         value: scalar, the loss; `None`: nothing is watched at this step.
-        slope: float32, the product of the gradient and the learned update; 0 if it is not finite.
         failures: int32, how many there were.
         decay: see `guard`.
         tolerance: see `guard`.
@@ -92,11 +78,7 @@ def watch_loss(
         fine & (watch.seen > 0), decay * watch.noise + (1 - decay) * change, watch.noise
     )
     now = corrected(average, seen)
-    slopes = decay * watch.slope + (1 - decay) * slope
-    slope_size = decay * watch.slope_size + (1 - decay) * jnp.abs(slope)
-    uphill = slopes > UPHILL * slope_size
-    rise = tolerance * jnp.where(uphill, UPHILL_TOLERANCE, 1.0)
-    rise = rise * corrected(watch.noise, jnp.maximum(watch.seen - 1, 0))
+    rise = tolerance * corrected(watch.noise, jnp.maximum(watch.seen - 1, 0))
     warm = watch.seen >= max(2, 1 / (1 - decay))
     failed = in_control & (~fine | (warm & (now > watch.best + rise)))
     # While the fallback has control the best is what the learned optimizer will find.
@@ -111,8 +93,6 @@ def watch_loss(
             noise=noise,
             last=jnp.where(fine, value, watch.last),
             seen=seen,
-            slope=slopes,
-            slope_size=slope_size,
             best=jnp.where(improved, now, watch.best),
             hold=jnp.where(failed, held, watch.hold),
         ),

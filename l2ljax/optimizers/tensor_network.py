@@ -2,8 +2,8 @@
 
 Features are what `l2ljax.optimizers.tensors` keeps, and what is made of it, each divided by its
 root mean square over the tensor. So a tensor is gone through twice: for the mean squares, and for
-the network. Both go block by block, so that features are never held for a whole tensor; features
-of whole rows or columns enter the first layer as such.
+the network. Features are never held for a whole tensor; those of whole rows or columns enter the
+first layer as such.
 
 A small network on a large tensor is written out as sums of products of planes, one plane a feature
 or unit and a plane like the tensor: the compiler makes one loop of them, which holds all units of a
@@ -12,7 +12,7 @@ coordinate at once and no feature in memory (docs/cost.md).
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,44 +21,29 @@ import numpy as np
 from l2ljax.base import MetaParams
 from l2ljax.optimizers.block_size import BlockSize, BlockSizes, chosen_block_size
 from l2ljax.optimizers.blocks import cut_axis, map_over_blocks, sum_over_blocks
+from l2ljax.optimizers.coordinate_features import (
+    LINES,
+    Network,
+    factors_of,
+    features_from,
+    line_features,
+    squared_factors_of,
+)
 from l2ljax.optimizers.features import (
     FactoredMoments,
     factored_scales,
     mean_over,
     rows_and_columns,
 )
-from l2ljax.optimizers.tensors import MomentsState, bounded
+from l2ljax.optimizers.planes import num_layers, num_products, planes_network
+from l2ljax.optimizers.sums import run_length, sum_in_runs
+from l2ljax.optimizers.tensors import MomentsState
 
 BLOCK_SIZES = BlockSizes(cpu=32_768, accelerator=2**20)
 """Coordinates: some 8 MiB of temporaries, or a quarter of a GiB."""
 
 MOST_PRODUCTS = 512
 """A network of more multiplications a coordinate is faster, and compiled sooner, as matrices."""
-
-LINES = ("row", "column", "row_rsqrt", "column_rsqrt")
-"""Features that a whole row or column shares."""
-
-
-class Network(NamedTuple):
-    """A network of features.
-
-    Attributes:
-        params: `kernel_i` `[outputs, inputs]` and `bias_i` of each layer.
-        groups: name of each group of features -> how many, in the order of the first kernel.
-        root_eps: added to g^2's average inside roots.
-        eps: added to mean squares.
-        vector_eps: for the factored momentum of a vector.
-        constant: `[number]`, further inputs of the first layer that all coordinates share.
-        clip: largest size of a gradient's entry; `None`: no bound.
-    """
-
-    params: Mapping[str, Any]
-    groups: Mapping[str, int]
-    root_eps: float
-    eps: float
-    vector_eps: float
-    constant: Any = None
-    clip: float | None = None
 
 
 def apply_network(
@@ -89,15 +74,16 @@ def apply_network(
     is_vector = len(shape) < 2
     after = tuple(axis + 1 for axis in axes)  # behind the axis of the features
     arrays = _arrays(network, gradient, param, moments, after)
-    first, _ = _slices(network.groups)
-    names = [name for name in network.groups if is_vector or name not in LINES]
-    kernel = jnp.concatenate([network.params["kernel_0"][:, first[n]] for n in names], axis=1)
-    weights = dict(network.params) | {"kernel_0": kernel}
+    names, weights = _own_inputs(network, is_vector)
     number = int(np.prod([shape[axis] for axis in axes]))
 
-    def features_of(block: dict[str, Any]) -> list[jax.Array]:
-        groups = _coordinate_features(block, network, is_vector)
+    def features_of(
+        block: dict[str, Any], factors: Callable[..., Any] = factors_of
+    ) -> list[jax.Array]:
+        groups = features_from(factors(block, network, is_vector))
         return [plane for name in names for plane in groups[name]]
+
+    squares_of = functools.partial(features_of, factors=squared_factors_of)
 
     def as_matrices(weights: dict[str, Any], block: dict[str, Any]) -> jax.Array:
         x = jnp.stack(features_of(block))
@@ -111,14 +97,13 @@ def apply_network(
 
     @jax.custom_jvp
     def as_planes(weights: dict[str, Any], arrays: dict[str, Any]) -> tuple[jax.Array, ...]:
-        sums = sum_over_blocks(_squares_of(features_of), arrays, shape, size, axes)
-        scales = [jax.lax.rsqrt(x * (1 / number) + network.eps) for x in sums]
-        if sums[0].size == 1:  # into the weights, as they are the same for all coordinates
-            kernel = weights["kernel_0"] * jnp.stack([jnp.ravel(x) for x in scales], axis=1)
-            weights = weights | {"kernel_0": kernel}
-            scales = [None] * len(sums)
+        sums = _sums_at_once(squares_of, arrays, gradient, size, axes)
+        scales = jax.lax.rsqrt(sums * (1 / number) + network.eps)
         x = features_of(arrays)
-        x = [f if scale is None else f * scale for f, scale in zip(x, scales, strict=True)]
+        if scales.size == len(x):  # into the weights, as they are the same for all coordinates
+            weights = weights | {"kernel_0": weights["kernel_0"] * scales.ravel()}
+        else:
+            x = [f * scale for f, scale in zip(x, scales, strict=True)]
         return planes_network(weights, x, arrays["hidden"])
 
     # A derivative of sums of planes would be a sum over the tensor for each weight.
@@ -129,15 +114,42 @@ def apply_network(
     if axis is not None and axis in axes:
         if num_products(weights) <= MOST_PRODUCTS:
             return output(as_planes(weights, arrays))
-        arrays["sums"] = sum_over_blocks(_squares_of(features_of), arrays, shape, size, axes)
+        arrays["sums"] = sum_over_blocks(squares_of, arrays, shape, size, axes)
     # else a block has whole slices, with all that their mean squares need
     return map_over_blocks(
         lambda block: output(as_matrices(weights, block)), arrays, gradient, size
     )
 
 
-def _squares_of(planes: Callable[[Any], Sequence[jax.Array]]) -> Callable[[Any], list[jax.Array]]:
-    return lambda block: [x * x for x in planes(block)]
+def _own_inputs(network: Network, is_vector: bool) -> tuple[list[str], dict[str, Any]]:
+    """Groups of features that are a coordinate's own, and the weights with a first kernel of them.
+
+    Those that read rows and columns come last: see `sum_in_runs`.
+    """
+    first, _ = _slices(network.groups)
+    names = [name for name in network.groups if is_vector or name not in LINES]
+    names = sorted(names, key=lambda name: name.startswith("factored"))
+    kernel = jnp.concatenate([network.params["kernel_0"][:, first[n]] for n in names], axis=1)
+    return names, dict(network.params) | {"kernel_0": kernel}
+
+
+def _sums_at_once(
+    planes: Callable[[Any], Sequence[jax.Array]],
+    arrays: dict[str, Any],
+    like: jax.Array,
+    block_size: int | None,
+    axes: Sequence[int],
+) -> jax.Array:
+    """Sums of the planes, `[number, *shape]`: in one pass where the last axis has runs."""
+    if run_length(like.shape) is None or _is_split_last(like):
+        return jnp.stack(sum_over_blocks(planes, arrays, like.shape, block_size, axes))
+    return sum_in_runs(planes, arrays, like.shape, axes)
+
+
+def _is_split_last(x: jax.Array) -> bool:
+    """Whether the last axis is sharded explicitly: then runs would have to fit the shards."""
+    spec = jax.typeof(x).sharding.spec
+    return len(spec) == x.ndim and spec[-1] is not None
 
 
 def _arrays(
@@ -178,52 +190,15 @@ def _shared_inputs(
     hidden = hidden.reshape(-1, *[1] * len(shape))
     if len(shape) < 2:
         return [hidden]
-    features = _line_features(*rows_and_columns(factored, shape))
+    features = line_features(*rows_and_columns(factored, shape))
     by_kind: dict[str, Any] = {"row": hidden, "column": 0.0}
-    for name in (name for name in LINES if name in network.groups):
-        x = features[name]
+    for kind in by_kind:
+        names = [name for name in LINES if name.startswith(kind) and name in network.groups]
+        x = jnp.concatenate([features[name] for name in names])
         x = x * jax.lax.rsqrt(mean_over(x * x, after) + network.eps)
-        kind = name.split("_")[0]
-        by_kind[kind] = by_kind[kind] + jnp.tensordot(kernel[:, first[name]], x, axes=1)
-    return [x for x in by_kind.values() if not isinstance(x, float)]
-
-
-def _coordinate_features(
-    block: Mapping[str, jax.Array], network: Network, is_vector: bool
-) -> dict[str, list[jax.Array]]:
-    """Features by the name of their group, each a plane `[*block]`."""
-    # here and not before, or the loop over blocks would read it from a copy of the whole gradient
-    gradient = bounded(block["gradient"].astype(jnp.float32), network.clip)
-    momenta, [second_moment] = list(block["momentum"]), list(block["second_moment"])
-    one_over_root = jax.lax.rsqrt(second_moment + network.root_eps)
-    scales = [r * c for r, c in zip(block["row_scale"], block["column_scale"], strict=True)]
-    features = {
-        "gradient": [gradient],
-        "clipped_gradient": [jnp.clip(gradient, -0.1, 0.1)],
-        "param": [block["param"].astype(jnp.float32)],
-        "momentum": momenta,
-        "second_moment": [second_moment],
-        "momentum_over_root": [m * one_over_root for m in momenta],
-        "one_over_root": [one_over_root],
-        "factored_gradient": [gradient * scale for scale in scales],
-        "gradient_over_root": [gradient * one_over_root],
-        "factored_momentum": [m * scale for m, scale in zip(momenta, scales, strict=True)],
-    }
-    if is_vector:
-        row = block["row"]
-        features |= {name: list(x) for name, x in _line_features(row, row).items()}
-        roots = jax.lax.rsqrt(row + network.vector_eps)
-        features["factored_momentum"] = [m * root for m, root in zip(momenta, roots, strict=True)]
-    return features
-
-
-def _line_features(row: jax.Array, column: jax.Array) -> dict[str, jax.Array]:
-    return {
-        "row": row,
-        "column": column,
-        "row_rsqrt": jax.lax.rsqrt(row + 1e-8),
-        "column_rsqrt": jax.lax.rsqrt(column + 1e-8),
-    }
+        weights = jnp.concatenate([kernel[:, first[name]] for name in names], axis=1)
+        by_kind[kind] = by_kind[kind] + jnp.tensordot(weights, x, axes=1)
+    return list(by_kind.values())
 
 
 def _other_layers(params: Mapping[str, Any], hidden: jax.Array) -> jax.Array:
@@ -233,46 +208,6 @@ def _other_layers(params: Mapping[str, Any], hidden: jax.Array) -> jax.Array:
         bias = bias.reshape(-1, *[1] * (hidden.ndim - 1))
         hidden = jnp.tensordot(params[f"kernel_{i}"], jax.nn.relu(hidden), axes=1) + bias
     return hidden
-
-
-def planes_network(
-    params: Mapping[str, Any], features: Sequence[jax.Array], hidden: Sequence[jax.Array]
-) -> tuple[jax.Array, ...]:
-    """The network as sums of products of planes: the outputs, `[*shape]` each.
-
-    Args:
-        params: `kernel_i` `[outputs, inputs]` and `bias_i` of each layer, but the first bias.
-        features: planes `[*shape]`.
-        hidden: `[units, ...]`, what is added to the first layer, to be broadcast.
-    """
-    units = [functools.reduce(jnp.add, parts) for parts in zip(*hidden, strict=True)]
-    x = _sums_of_products(params["kernel_0"], features, units)
-    for i in range(1, num_layers(params)):
-        # The compiler makes half the instructions of it that it makes of a maximum with 0.
-        x = [jnp.where(plane <= 0, 0.0, plane) for plane in x]
-        x = _sums_of_products(params[f"kernel_{i}"], x, list(params[f"bias_{i}"]))
-    return tuple(x)
-
-
-def _sums_of_products(
-    kernel: jax.Array, planes: Sequence[jax.Array], start: Sequence[jax.Array]
-) -> list[jax.Array]:
-    sums = []
-    for total, row in zip(start, kernel, strict=True):
-        for weight, plane in zip(row, planes, strict=True):
-            total = total + weight * plane
-        sums.append(total)
-    return sums
-
-
-def num_products(params: Mapping[str, Any]) -> int:
-    """Multiplications of the network with these weights, a coordinate."""
-    return sum(params[f"kernel_{i}"].size for i in range(num_layers(params)))
-
-
-def num_layers(params: Mapping[str, Any]) -> int:
-    """Of the network whose weights these are."""
-    return sum(name.startswith("kernel_") for name in params)
 
 
 def _slices(groups: Mapping[str, int]) -> tuple[dict[str, slice], int]:

@@ -100,8 +100,9 @@ def scale_by_rule(
             )
         # Leaf by leaf: boxes around a state's arrays name more axes than those of the parameters.
         columns = [jax.tree.leaves(tree) for tree in (params, *state[1:])]
+        of_one = jax.jit(one)  # traced once for tensors that are alike
         stepped = [
-            one(state.count, jnp.asarray(gradient), jnp.asarray(param), *moments)
+            of_one(state.count, jnp.asarray(gradient), jnp.asarray(param), *moments)
             for gradient, param, *moments in zip(gradients, *columns, strict=True)
         ]
         treedefs = [treedef, *map(jax.tree.structure, state[1:])]

@@ -88,6 +88,18 @@ def test_a_step_has_the_length_of_the_learning_rate(orthogonalize):
         np.testing.assert_allclose(np.sqrt((update**2).mean((1, 2))), 0.01, rtol=1e-3)
 
 
+@pytest.mark.parametrize("shape", [(3, 5, 64), (6, 130)], ids=str)
+def test_blocks_give_what_the_whole_gives(shape):
+    """Matrices of a stack each by their own mean squares, which take one pass over all of them."""
+    normal = np.random.default_rng(0).normal
+    gradient, params = (jnp.asarray(normal(size=shape), jnp.float32) for _ in range(2))
+    updates = [
+        fresh_update(params, gradient, orthogonalize=False, block_size=block_size)
+        for block_size in (None, 100)
+    ]
+    np.testing.assert_allclose(*updates, rtol=1e-4, atol=1e-7)
+
+
 def test_newton_schulz_keeps_singular_vectors_and_levels_values():
     """Against NumPy's decomposition: the same vectors, values in [0.6, 1.3]."""
     x = np.random.default_rng(0).normal(size=(3, 4, 7)).astype(np.float32)

@@ -8,7 +8,6 @@ import pytest
 from optimizer_cases import assert_close, draw, stack
 
 import l2ljax
-from l2ljax.optimizers.loss_watch import UPHILL_TOLERANCE
 
 RATE = 0.1
 
@@ -52,7 +51,7 @@ def test_an_optimizer_that_turns_bad_ends_as_the_fallback_alone_on_quadratics(fa
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("num_steps", [500, 1000])
+@pytest.mark.parametrize("num_steps", [300, 500, 1000])
 @pytest.mark.parametrize("fault", FAULTS)
 def test_an_optimizer_that_turns_bad_ends_as_the_fallback_alone_on_digits(fault, num_steps):
     """Within 10 % of it, mean of 8 optimizees: what is lost is the time until a rise is seen."""
@@ -66,13 +65,14 @@ def test_an_optimizer_that_turns_bad_ends_as_the_fallback_alone_on_digits(fault,
 
 
 def test_a_good_optimizer_is_left_alone():
-    """Its losses are its own, and so is the last one to 2 %."""
+    """Its last loss is its own to 2 %; of an oscillating descent few steps are the fallback's."""
     task, good = l2ljax.tasks.quadratic(), optax.adam(RATE)
     tx = l2ljax.guard(good, optax.adam(RATE / 2))
     assert final_losses(task, tx, 400) < 1.02 * final_losses(task, good, 400)
     state = l2ljax.init_optimizee(task, tx, jax.random.key(0))
     state, _ = jax.jit(lambda s: l2ljax.unroll(task, tx, s, jax.random.key(1), 400))(state)
-    assert int(state.opt_state.counts.fallback) == 0
+    assert int(state.opt_state.counts.loss) == 0
+    assert int(state.opt_state.counts.fallback) <= 4
 
 
 def test_steady_noise_rarely_raises_an_alarm():
@@ -107,19 +107,18 @@ def test_counts_tell_why():
     )
     updates, state = follow(l2ljax.guard(learned, optax.sgd(0.5)), [1.0] * 5)
     assert updates == [-1.0, -0.5, -0.5, -0.5, -0.5]
-    counts = l2ljax.optimizers._guard.GuardCounts(2, 2, 0, 4, 0)
+    counts = l2ljax.optimizers._guard.GuardCounts(2, 2, 0, 0, 4, 0)
     assert jax.tree.map(int, state.counts) == counts
     assert int(state.count) == 5
 
 
-@pytest.mark.parametrize(("rate", "share"), [(1.0, 1.0), (-0.4, UPHILL_TOLERANCE)])
-def test_the_loss_test_is_the_documented_one(rate, share):
-    """A, D and B by NumPy: the first failure is where A > B + 3 D, or less where updates climb."""
+def test_the_loss_test_is_the_documented_one():
+    """A, D and B by NumPy: the first failure is where A > B + 3 D."""
     losses = [5 - 0.1 * t for t in range(15)] + [3.6 + 0.05 * t for t in range(40)]
     average = noise = 0.0
     best, first = np.inf, None
     for t, loss in enumerate(losses):
-        rise = 3 * share * noise / (1 - 0.9 ** max(t - 1, 1)) if t > 1 else 0
+        rise = 3 * noise / (1 - 0.9 ** max(t - 1, 1)) if t > 1 else 0
         average = 0.9 * average + 0.1 * loss
         now = average / (1 - 0.9 ** (t + 1))
         if t >= 10 and now > best + rise:
@@ -128,27 +127,42 @@ def test_the_loss_test_is_the_documented_one(rate, share):
         best = min(best, now)
         if t > 0:
             noise = 0.9 * noise + 0.1 * abs(loss - losses[t - 1])
-    tx = l2ljax.guard(optax.sgd(rate), optax.sgd(0.5), hold=1000, go_back=False)
+    tx = l2ljax.guard(optax.sgd(1.0), optax.sgd(0.5), hold=1000, go_back=False)
     updates, state = follow(tx, losses)
     assert first is not None
-    np.testing.assert_allclose(updates, [-rate] * first + [-0.5] * (len(losses) - first))
+    np.testing.assert_allclose(updates, [-1.0] * first + [-0.5] * (len(losses) - first))
     assert int(state.counts.loss) == 1
 
 
+@pytest.mark.parametrize("decay", [0.9, 0.95, 0.5])
+def test_of_steps_in_a_row_that_climb_few_are_used(decay):
+    """After any past: as many as the docs say, none of a steep one; all where both climb."""
+    most = int(np.log(0.5) / np.log(decay) / 2)
+    directions = [1.0] * 30 + [-1.0] * 10 + [1.0] * 3 + [-1.0] * 10
+    for rate, fallback, expected in ((0.0625, 0.125, most), (1.5, 0.125, 0), (1.5, -0.125, 10)):
+        learned = turning(lambda u, t: jnp.asarray(directions)[t] * u, optax.sgd(rate))
+        tx = l2ljax.guard(learned, optax.sgd(fallback), decay=decay, max_ratio=100)
+        updates, state = follow(tx, [None] * len(directions))
+        used = [update == rate for update in updates]
+        assert sum(used[30:40]) == expected
+        assert sum(used[43:]) <= expected
+        assert int(state.counts.slope) == sum(update == -fallback for update in updates)
+
+
 def test_holds_double_and_a_failure_goes_back_to_the_best_parameters():
-    """An optimizer that always climbs: 10, 20, 40 ... steps of the fallback after each failure."""
-    tx = l2ljax.guard(optax.sgd(-0.02), optax.sgd(0.02), hold=10)
+    """Steps that are too long: 10, 20, 40 ... steps of the fallback after each failure."""
+    tx = l2ljax.guard(optax.sgd(1.02), optax.sgd(0.02), hold=10, max_ratio=100)
     x = jnp.array([1.0])
     state, where, failures = tx.init(x), [], []
     for t in range(300):
         loss = jnp.square(x).sum()
-        where.append(float(x[0]))
+        where.append(abs(float(x[0])))
         before = int(state.counts.loss)
         updates, state = tx.update(2 * x, state, x, value=loss)
         x = optax.apply_updates(x, updates)
         if int(state.counts.loss) > before:
             failures.append(t)
-            assert min(where[-40:]) - 1e-6 <= float(x[0]) < where[-1]
+            assert min(where[-40:]) - 1e-6 <= abs(float(x[0])) < where[-1]
     gaps = np.diff(failures)
     assert len(failures) <= 1 + np.log2(1 + 300 / 10)
     assert all(gap >= 10 * 2**k for k, gap in enumerate(gaps))

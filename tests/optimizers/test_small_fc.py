@@ -44,9 +44,12 @@ def test_steps_of_order_one_agree_to_five_digits(name, block_size):
     assert largest_difference(tx.transform(official_weights(name)), name, "P2_amp_T12") < 1e-5
 
 
-@pytest.mark.parametrize("shape", [(8, 6), (7, 5), (40,), (5, 2, 2, 3)], ids=str)
+SHAPES = [(8, 6), (7, 5), (40,), (5, 2, 2, 3), (3, 130), (2, 3, 64), (128,)]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_blocks_give_what_the_whole_gives(shape):
-    """Interleaved (8 x 6), and runs with something left over."""
+    """Interleaved (8 x 6), runs with something left over, and sums in one pass (long last axes)."""
     normal = np.random.default_rng(0).normal
     params, gradient = (jnp.asarray(normal(size=shape), jnp.float32) for _ in range(2))
     meta_params = small_fc((4,)).init(jax.random.key(0))
