@@ -41,14 +41,14 @@ SHARE = {"name": "truncated_bptt", "coordinate_share": 0.125}
 RECIPES: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
     "quadratics": {
         "600 updates": ("demo", {"num_meta_updates": 600}),
-        "600 updates, rate 0.01": (
+        "600 updates at 0.01": (
             "demo",
             {"num_meta_updates": 600, "meta_optimizer.learning_rate": 1e-2},
         ),
         "demo": ("demo", {}),
     },
     "mnist": {
-        "windows of 20, then whole episodes": (
+        "windows of 20 then whole episodes": (
             "mnist",
             {
                 "num_meta_updates": 1500,
