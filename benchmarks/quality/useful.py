@@ -37,37 +37,49 @@ SIZES = {
 }
 """As `compare` takes them; the final loss is that over `final_batches` minibatches, if given."""
 
-SHARE = {"name": "truncated_bptt", "coordinate_share": 0.125}
+TWO_LAYERS = {"optimizer.hidden_sizes": (20, 20)}
+EVEN = {"weights": "all"}
+SLOW = {"meta_optimizer.learning_rate": 3e-3}
+WINDOWS = {"unroll_length": 20, "num_meta_updates": 2000, "validation.every": 200}
 RECIPES: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
     "quadratics": {
-        "600 updates": ("demo", {"num_meta_updates": 600}),
-        "600 updates at 0.01": (
-            "demo",
-            {"num_meta_updates": 600, "meta_optimizer.learning_rate": 1e-2},
-        ),
+        "fast": ("quadratic_fast", {}),
+        "fast but rate 0.003": ("quadratic_fast", SLOW),
+        "fast but one layer": ("quadratic_fast", {"optimizer.hidden_sizes": (20,)}),
         "demo": ("demo", {}),
     },
     "mnist": {
-        "windows of 20 then whole episodes": (
-            "mnist",
-            {
+        "fast": ("mnist_fast", {}),
+        "fast but two layers": ("mnist_fast", TWO_LAYERS),
+        "fast but even weights": ("mnist_fast", EVEN),
+        "fast but rate 0.003": ("mnist_fast", SLOW),
+        "fast but windows of 20": ("mnist_fast", WINDOWS),
+        "two layers from windows of 20": (
+            "mnist_fast",
+            TWO_LAYERS
+            | {
                 "num_meta_updates": 1500,
-                "weights": "rising",
-                "meta_optimizer.restarts": (),
                 "meta_optimizer.learning_rate": 5e-3,
-                "validation": {"num_tasks": 8, "every": 100},
+                "validation.every": 100,
                 "estimator": {
                     "name": "curriculum",
                     "stages": [
-                        [800, {**SHARE, "unroll_length": 20, "weights": "all"}],
-                        [None, SHARE],
+                        [
+                            800,
+                            {
+                                "name": "truncated_bptt",
+                                "coordinate_share": 0.125,
+                                "unroll_length": 20,
+                                "weights": "all",
+                            },
+                        ],
+                        [None, {"name": "truncated_bptt", "coordinate_share": 0.125}],
                     ],
                 },
             },
         ),
-        "whole episodes": ("mnist", {"num_meta_updates": 1500, "meta_optimizer.restarts": ()}),
     },
-    "neural-art": {"windows of 16": ("neural_art", {})},
+    "neural-art": {"windows of 16": ("neural_art", {"num_meta_updates": 1000})},
     "cifar10": {"windows of 20": ("cifar10", {})},
 }
 """Work -> recipe -> (configuration, fields that differ, such as `"task.dim"`); the first is the one

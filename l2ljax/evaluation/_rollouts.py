@@ -17,6 +17,7 @@ from l2ljax.base import Key, LearnedOptimizer, MetaParams, Params, Task
 from l2ljax.checks import assert_shapes, check_key, check_positive_int, check_task, check_transform
 from l2ljax.evaluation._programs import program
 from l2ljax.unrolling import draw_batch, final_params, init_optimizee, scalar_loss, unroll
+from l2ljax.unrolling.joined import joined
 from l2ljax.unrolling.side_by_side import map_side_by_side
 
 Optimizer = optax.GradientTransformation | tuple[LearnedOptimizer, MetaParams]
@@ -118,7 +119,9 @@ def run(task: Task, tx: Optimizer, key: Key, sizes: Sizes) -> Found:
     parts, data = task_parts(task)
     if is_pair(tx):
         optimizer, meta_params = cast(tuple[LearnedOptimizer, MetaParams], tx)
-        parts, make = [*parts, optimizer.transform], _learned
+        # Its functions, which live as long as it does; the tuple itself may be made anew.
+        parts = [*parts, optimizer.init, optimizer.transform, optimizer.coordinate_groups]
+        make = _learned
     else:
         parts, make = [*parts, *_transform_parts(tx)], _given(tx)
         meta_params = ()
@@ -194,8 +197,7 @@ def as_transform(tx: Optimizer) -> optax.GradientTransformation:
 
 
 def _learned(parts, meta_params):
-    (transform,) = parts
-    return transform(meta_params)
+    return joined(LearnedOptimizer(*parts), meta_params)
 
 
 def _transform_parts(tx: Any) -> tuple[Any, ...]:

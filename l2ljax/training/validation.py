@@ -20,6 +20,7 @@ from l2ljax.checks import (
 from l2ljax.parallel import SPLIT, WHOLE, check_mesh, mean_over_tasks, over_tasks
 from l2ljax.parallel.meshes import in_own_mesh
 from l2ljax.unrolling import init_optimizee, unroll
+from l2ljax.unrolling.joined import joined
 from l2ljax.unrolling.side_by_side import map_side_by_side
 
 PURPOSE = 0x76616C69  # "vali"
@@ -77,7 +78,7 @@ class Validation:
         weights = jnp.asarray(self.weights or (1.0,) * self.num_steps, jnp.float32)
 
         def mean_score(task, meta_params, keys):
-            tx = self.optimizer.transform(meta_params)
+            tx = joined(self.optimizer, meta_params)
 
             def episode(key):
                 init_key, run_key = jax.random.split(key)
