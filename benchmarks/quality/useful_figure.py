@@ -35,7 +35,7 @@ def draw(
             xycoords=("axes fraction", "data"), ha="right", va="bottom",
         )  # fmt: skip
         drawn.append(finals[name])
-    most = 1.0
+    times: list[float] = []
     for (recipe, found), style in zip(runs.items(), STYLES, strict=False):
         for number, run in enumerate(found):
             seconds = [point["seconds"] for point in run["curve"]]
@@ -43,15 +43,15 @@ def draw(
             label = recipe if number == 0 else None
             axes.step(seconds, losses, where="post", label=label, alpha=0.85, **style)
             drawn += losses
-            most = max(most, seconds[-1])
+            times += seconds
             if run["useful_at"] is not None:
                 loss = next(p["final"] for p in run["curve"] if p["seconds"] == run["useful_at"])
                 axes.plot([run["useful_at"]], [loss], "o", color=style["color"], markersize=5)
     lowest = min(drawn)
     highest = min(max(drawn), 30 * lowest)
     log_labels(axes, "y", lowest, highest)
-    axes.set_ylim(lowest / 1.1, highest * 1.1)
-    axes.set_xlim(0.0, 1.03 * most)
+    axes.set_ylim(lowest / 1.04, highest * 1.04)
+    log_labels(axes, "x", min(times), max(times))
     axes.set_xlabel("seconds of meta-training, compilation included (2 CPU cores)")
     axes.set_ylabel(f"loss after {baselines['num_steps']} steps, fresh optimizees")
     axes.set_title(f"{work}: a dot where it is below every tuned baseline", fontsize=10)
