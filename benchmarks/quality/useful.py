@@ -97,7 +97,7 @@ def snapshots(config: Mapping[str, Any], data_dir: str | None) -> Iterator[Snaps
 
 def save_snapshots(path: Path, config: Mapping[str, Any], found: Sequence[Snapshot]) -> None:
     """As arrays and JSON."""
-    arrays = {
+    arrays: dict[str, Any] = {
         f"{number}/{name}": np.asarray(leaf)
         for number, snapshot in enumerate(found)
         for name, leaf in named_leaves(snapshot.meta_params).items()
@@ -114,8 +114,8 @@ def load_snapshots(path: Path) -> tuple[dict[str, Any], list[Snapshot]]:
         optimizer = optimizers.build(about["config"]["optimizer"])
         like = jax.eval_shape(optimizer.init, jax.random.key(0))
         found = [
-            Snapshot(*told, _tree(arrays, f"{number}/", like))
-            for number, told in enumerate(about["snapshots"])
+            Snapshot(seconds, update, score, _tree(arrays, f"{number}/", like))
+            for number, (seconds, update, score) in enumerate(about["snapshots"])
         ]
     return about["config"], found
 

@@ -34,7 +34,7 @@ def joined(
         >>> optimizer, params = lstm((2,)), {"w": jnp.ones((2, 3)), "b": jnp.ones(3)}
         >>> tx = joined(optimizer, optimizer.init(jax.random.key(0)))
         >>> updates, state = tx.update(params, tx.init(params))
-        >>> jax.tree.map(jnp.shape, updates), state.groups[0].lstm[0].cell.shape
+        >>> jax.tree.map(jnp.shape, updates), state.groups[0].carry[0].cell.shape
         ({'b': (3,), 'w': (2, 3)}, (2, 9))
     """
     whole = optax.with_extra_args_support(optimizer.transform(meta_params))
