@@ -57,6 +57,7 @@ board: $(VENV)/dev.stamp
 	$(RUN) scripts/board.py --out=docs/results/board $(BOARD)
 
 # One work: make bench BENCH="--works=mnist". Other implementations beside it: BENCH="--peers=FOLDER".
+# Seconds until a meta-trained optimizer beats tuned baselines: BENCH="--works=useful --rounds=3".
 bench: $(VENV)/dev.stamp
 	$(RUN) benchmarks/speed/run.py --out=benchmarks/results $(BENCH)
 

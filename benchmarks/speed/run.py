@@ -5,7 +5,8 @@
 Every variant runs in a process of its own, and round after round all take their turn: what the
 machine does besides falls on all alike. Other implementations join where `--peers` names a folder
 of scripts that print the same JSON line (and PEERS_SRC and PEERS_VENVS say where those find what
-they need).
+they need). Works called "useful" or useful-WORK measure how long meta-training takes until it is of
+use, `benchmarks/quality/time_to_useful.py`, one seed a round; they are run where they are named.
 """
 
 import json
@@ -20,6 +21,7 @@ from absl import app, flags
 from table import markdown, summarise
 
 HERE = Path(__file__).parent
+USEFUL = HERE.parent / "quality" / "time_to_useful.py"
 WORKS = flags.DEFINE_list("works", None, "Works to run; default: all.")
 VARIANTS = flags.DEFINE_list("variants", None, "Variants to run (by prefix); default: all.")
 SKIP = flags.DEFINE_list("skip", [], "Variants and other implementations to leave out (by prefix).")
@@ -98,6 +100,16 @@ def commands(work: str, variants: list[str]) -> dict[str, list[str]]:
     return found
 
 
+def until_useful(asked: list[str]) -> None:
+    """Runs those of the works that tell of seconds until an optimizer is of use."""
+    command = [sys.executable, str(USEFUL), f"--seeds={ROUNDS.value}"]
+    if "useful" not in asked:
+        command += [f"--works={','.join(name.removeprefix('useful-') for name in asked)}"]
+    if OUT.value:
+        command += [f"--out={Path(OUT.value) / 'useful'}"]
+    subprocess.run(command, check=True)
+
+
 def chosen(asked: list[str] | None, there: list[str]) -> list[str]:
     """The works that `asked` names, each by its whole name or, "use", by how several begin."""
     if not asked:
@@ -127,7 +139,13 @@ def main(argv: list[str]) -> None:
     sys.path.insert(0, str(HERE))
     import works
 
-    names = chosen(WORKS.value, list(works.WORKS))
+    asked = WORKS.value or []
+    useful = [name for name in asked if name.split("-")[0] == "useful"]
+    if useful:
+        until_useful(useful)
+        if len(useful) == len(asked):
+            return
+    names = chosen([name for name in asked if name not in useful], list(works.WORKS))
     kept = Path(OUT.value) / "results.json" if OUT.value else None
     report = json.loads(kept.read_text()) if kept and kept.exists() else {}  # of other works
     for name in names:

@@ -17,6 +17,8 @@ from l2ljax.base import Key, LearnedOptimizer, MetaParams, Params, Task
 from l2ljax.checks import assert_shapes, check_key, check_positive_int, check_task, check_transform
 from l2ljax.evaluation._programs import program
 from l2ljax.unrolling import draw_batch, final_params, init_optimizee, scalar_loss, unroll
+from l2ljax.unrolling.joined import joined
+from l2ljax.unrolling.side_by_side import map_side_by_side
 
 Optimizer = optax.GradientTransformation | tuple[LearnedOptimizer, MetaParams]
 """A transformation, or a learned optimizer and its meta-parameters."""
@@ -44,7 +46,8 @@ def evaluate(
         key: draws optimizees and minibatches; equal keys give equal ones whatever `tx` is.
         num_tasks: optimizees.
         num_steps: inner steps of each.
-        at_once: optimizees run side by side, which bounds memory: only losses are kept of them.
+        at_once: optimizees run side by side at most, which bounds memory: only losses are kept of
+            them. On a CPU no more do than its caches hold the states of.
 
     Returns:
         float `[num_tasks, num_steps + 1]`; column t is f(theta_t), see `l2ljax.unroll`.
@@ -116,7 +119,9 @@ def run(task: Task, tx: Optimizer, key: Key, sizes: Sizes) -> Found:
     parts, data = task_parts(task)
     if is_pair(tx):
         optimizer, meta_params = cast(tuple[LearnedOptimizer, MetaParams], tx)
-        parts, make = [*parts, optimizer.transform], _learned
+        # Its functions, which live as long as it does; the tuple itself may be made anew.
+        parts = [*parts, optimizer.init, optimizer.transform, optimizer.coordinate_groups]
+        make = _learned
     else:
         parts, make = [*parts, *_transform_parts(tx)], _given(tx)
         meta_params = ()
@@ -150,7 +155,8 @@ def rollouts_of(task: Task, tx: optax.GradientTransformation, key: Key, sizes: S
         return Found(losses, params if sizes.with_params else None, expected)
 
     keys = jax.random.split(key, sizes.num_tasks)
-    found = jax.lax.map(one, keys, batch_size=min(sizes.at_once, sizes.num_tasks))
+    state = jax.eval_shape(lambda key: init_optimizee(task, tx, key), key)
+    found = map_side_by_side(one, keys, state[1:], sizes.at_once)
     assert_shapes("losses", found.losses, sizes.num_tasks, sizes.num_steps + 1)
     return found
 
@@ -191,8 +197,7 @@ def as_transform(tx: Optimizer) -> optax.GradientTransformation:
 
 
 def _learned(parts, meta_params):
-    (transform,) = parts
-    return transform(meta_params)
+    return joined(LearnedOptimizer(*parts), meta_params)
 
 
 def _transform_parts(tx: Any) -> tuple[Any, ...]:

@@ -20,6 +20,8 @@ from l2ljax.checks import (
 from l2ljax.parallel import SPLIT, WHOLE, check_mesh, mean_over_tasks, over_tasks
 from l2ljax.parallel.meshes import in_own_mesh
 from l2ljax.unrolling import init_optimizee, unroll
+from l2ljax.unrolling.joined import joined
+from l2ljax.unrolling.side_by_side import map_side_by_side
 
 PURPOSE = 0x76616C69  # "vali"
 """Folded into the key: with equal keys, `evaluate` and `tune` draw other optimizees."""
@@ -41,7 +43,7 @@ class Validation:
         num_tasks: optimizees.
         num_steps: inner steps of each.
         weights: w_1 ... w_T of the score, `num_steps` numbers of at least 0; default: all equal.
-        at_once: optimizees run side by side, which bounds memory.
+        at_once: optimizees run side by side at most, which bounds memory.
         mesh: devices to spread the optimizees over, see `truncated_bptt`.
 
     Raises:
@@ -76,14 +78,15 @@ class Validation:
         weights = jnp.asarray(self.weights or (1.0,) * self.num_steps, jnp.float32)
 
         def mean_score(task, meta_params, keys):
-            tx = self.optimizer.transform(meta_params)
+            tx = joined(self.optimizer, meta_params)
 
             def episode(key):
                 init_key, run_key = jax.random.split(key)
                 optimizee = init_optimizee(task, tx, init_key)
                 return unroll(task, tx, optimizee, run_key, self.num_steps)[1]
 
-            losses = jax.lax.map(episode, keys, batch_size=min(self.at_once, len(keys)))
+            state = jax.eval_shape(lambda key: init_optimizee(task, tx, key), keys[0])
+            losses = map_side_by_side(episode, keys, state[1:], self.at_once)
             score = jnp.mean(losses[:, 1:].astype(jnp.float32) @ (weights / weights.sum()))
             return mean_over_tasks(score, self.mesh)
 
