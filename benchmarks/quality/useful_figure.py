@@ -28,7 +28,7 @@ def draw(
     figure, panels = new_figure(size=(7.2, 5.0))
     axes, drawn = panels[0][0], []
     finals = {name: np.mean(found["final"]) for name, found in baselines["optimizers"].items()}
-    for name in sorted(finals, key=finals.get)[:2]:
+    for name in sorted(finals, key=lambda name: finals[name])[:2]:
         axes.axhline(finals[name], color="0.45", linewidth=0.9, linestyle=":")
         axes.annotate(
             f"{NAMES.get(name, name)}, tuned", (1.0, finals[name]), fontsize=8, color="0.35",

@@ -14,9 +14,10 @@ from l2ljax.parallel.platform import platform_of
 MAKERS = {
     "lstm": lambda **options: optimizers.lstm((2,), **options),
     "rnnprop": lambda **options: optimizers.rnnprop((2,), **options),
-    "small_fc": lambda **options: optimizers.small_fc((2,), **options),
-    "celo2": lambda **options: optimizers.celo2((2,), orthogonalize=False, **options),
+    "small_fc": lambda **options: optimizers.small_fc((32,), **options),
+    "celo2": lambda **options: optimizers.celo2((32,), orthogonalize=False, **options),
 }
+"""The last two are wide enough to run as matrices; narrow ones have no temporaries to cut."""
 
 
 def on(monkeypatch, platform):
