@@ -20,10 +20,9 @@ make bench BENCH="--works=use-1M-matrix,use-10M-matrix --rounds=3 --out=docs/res
 python benchmarks/speed/cost_page.py
 ```
 
-with `--seconds=0.3`; the second without the optimizers that its table lacks, and while other work
-took two fifths of either core: its times are about twice those of an idle machine. The first was
-measured before `small_fc` and `celo2` were made faster. On the tree of a small transformer
-(`--works=use-10M-transformer`), `celo2` takes 43 MiB of temporaries, 1.1 times the parameters.
+with `--seconds=0.3`; the second without the optimizers that its table lacks. On the tree of a small
+transformer (`--works=use-10M-transformer`), `celo2` takes 43 MiB of temporaries, 1.1 times the
+parameters.
 
 Each optimizer runs in a process of its own and all take turns; absolute times drift from day to
 day, ratios within a table much less.
