@@ -98,9 +98,9 @@ def guard(
     2. *Norm.* If the learned update's norm exceeds `max_ratio` times that of the fallback's, over
        all parameters together, this step is the fallback's.
     3. *Slope.* By the signs of <gradient, update>, which is what an update changes of the loss in
-       first order, averaged with each step's weighing `decay`^2 times the next one's. A learned
-       update that climbs n times as steeply as the fallback's counts n-fold. Where they climb on
-       average (above 0) and the fallback's fall, this step is the fallback's.
+       first order, averaged with each step's weighing `decay` squared times the next one's. A
+       learned update that climbs n times as steeply as the fallback's counts n-fold. Where they
+       climb on average (above 0) and the fallback's fall, this step is the fallback's.
     4. *Loss*, where `update` gets `value=`. A is the average of the losses, each step's weighing
        `decay` times the next one's; D that of `|value - previous value|`, up to the step before; B
        the least A since the learned optimizer took over. When A > B + `tolerance` * D, or when the
