@@ -59,7 +59,8 @@ def fused_layer(
         are computed in float32.
 
     Raises:
-        ValueError: when it is compiled for another platform than those of `TILINGS`.
+        ValueError: when it is compiled for another platform than those of `TILINGS`, and for
+            coordinates that are sharded explicitly.
 
     Example:
         >>> state = jnp.full((2, 3), 0.5)
@@ -69,6 +70,12 @@ def fused_layer(
     """
     if hidden.size == 0:
         return hidden.astype(inputs.dtype), cell.astype(inputs.dtype)
+    spec = jax.typeof(inputs).sharding.spec
+    if any(axis is not None for axis in spec):
+        raise ValueError(
+            f'kernel="pallas" takes parameters that are whole on a device, got ones sharded as '
+            f'{spec}; use kernel="plain", which computes with the same weights.'
+        )
     flat = [x.reshape(x.shape[0], -1) for x in (inputs, hidden, cell)]
     layer: Any = _layer  # whose type `jax.custom_vjp` does not tell
     next_hidden, next_cell = layer(_How(interpret, tiling), weights, *flat)

@@ -177,3 +177,12 @@ def test_it_lowers_for_accelerators(platform, programs, monkeypatch):
     assert "80x300" not in text
     assert "f64" not in text
     assert len(text) < 2**18
+
+
+def test_explicitly_sharded_parameters_are_refused():
+    """Nothing divides a kernel among devices; the plain formula goes on with the same weights."""
+    mesh = jax.make_mesh((1,), ("x",), axis_types=(jax.sharding.AxisType.Explicit,))
+    param = jax.device_put(jnp.ones(8), jax.sharding.NamedSharding(mesh, jax.P("x")))
+    tx = lstm((2,), kernel="interpreted").transform(lstm((2,)).init(jax.random.key(0)))
+    with jax.set_mesh(mesh), pytest.raises(ValueError, match=r'sharded as .* use kernel="plain"'):
+        jax.jit(tx.update)(param, tx.init(param))

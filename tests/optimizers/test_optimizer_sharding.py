@@ -19,6 +19,8 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 from optimizer_cases import CASES, fresh
 
+SHARDED = {name: optimizer for name, optimizer in CASES.items() if name != "lstm-kernel"}
+"""A kernel is not divided among devices: `test_fused_layer` has what it says of such parameters."""
 AXIS_TYPES = {"auto": AxisType.Auto, "explicit": AxisType.Explicit}
 # A device's [2, 3] block of the matrix is not contiguous: flattening it would communicate.
 SPECS = {"matrix": P("x", "y"), "vector": P(("x", "y")), "scalar": P()}
@@ -108,7 +110,7 @@ def observations():
 
 
 on_every_mesh = pytest.mark.parametrize("mesh", AXIS_TYPES)
-every_name = pytest.mark.parametrize("name", CASES)
+every_name = pytest.mark.parametrize("name", SHARDED)
 
 
 @on_every_mesh
@@ -141,4 +143,4 @@ def test_sharded_updates_are_those_of_one_device(observations, name, mesh):
 
 if __name__ == "__main__":
     assert jax.device_count() == 8
-    print(json.dumps({name: observe(optimizer) for name, optimizer in CASES.items()}))
+    print(json.dumps({name: observe(optimizer) for name, optimizer in SHARDED.items()}))
