@@ -92,8 +92,8 @@ class CoordinatewiseLSTM(nn.Module):
         state_dtype: what its state is held in between steps; `None`: `dtype`. bfloat16 halves the
             memory of the state.
         kernel: "plain" is JAX's operations; "pallas" one kernel a layer, on NVIDIA GPUs and TPUs
-            (`l2ljax.optimizers.fused_layer`; docs/gpu.md says where it was measured to win), for
-            float32 and bfloat16; "interpreted" is that kernel step by step, slow, on any platform.
+            (`l2ljax.optimizers.fused_layer`; nobody has timed it yet, see docs/gpu.md), for float32
+            and bfloat16; "interpreted" is that kernel step by step, slow, on any platform.
             The weights are the same.
     """
 
