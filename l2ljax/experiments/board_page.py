@@ -19,6 +19,7 @@ LEVEL = 1.0
 """A task is won where the median ratio is at or below it."""
 
 Cells = Mapping[tuple[int, str, str], Mapping[str, Any]]
+Looks = Mapping[str, dict[str, Any]]
 
 
 def read_cells(folder: Path) -> dict[tuple[int, str, str], dict[str, Any]]:
@@ -149,17 +150,16 @@ def by_task(cells: Cells, num_steps: int, split: str, names: Sequence[str]) -> s
 
 def draw(cells: Cells, folder: Path) -> list[Path]:
     """Writes a profile for each number of steps, and small multiples of the curves."""
-    made = []
+    made, looks = [], _looks(cells)
     for num_steps in sorted({steps for steps, _, _ in cells}):
-        made += [_draw_profile(cells, num_steps, folder), _draw_curves(cells, num_steps, folder)]
+        made += [each(cells, num_steps, folder, looks) for each in (_draw_profile, _draw_curves)]
     return made
 
 
-def _draw_profile(cells: Cells, num_steps: int, folder: Path) -> Path:
+def _draw_profile(cells: Cells, num_steps: int, folder: Path, looks: Looks) -> Path:
     figure, panels = new_figure(size=(7, 4.5))
     axes, thresholds = panels[0][0], np.geomspace(0.1, 10, 200)
     best = ranked(rows(cells, num_steps, "held_out"))[:10]
-    looks = _looks(best)
     for row in best:
         found = task_ratios(cells, num_steps, row["optimizer"], "held_out")
         tuned = " (tuned on each task)" if row["group"] == "tuned" else ""
@@ -184,19 +184,22 @@ def _draw_profile(cells: Cells, num_steps: int, folder: Path) -> Path:
     return path
 
 
-def _looks(table: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """A style each; bundled ones first, as in the figures of evaluations."""
-    first = sorted(table, key=lambda row: row["group"] != "learned")
-    return styles([row["optimizer"] for row in first])
+def _looks(cells: Cells) -> Looks:
+    """A style each, the same in every picture; bundled ones first, as in those of evaluations."""
+    groups: dict[str, str] = {}
+    for num_steps in sorted({steps for steps, _, _ in cells}):
+        for row in ranked(rows(cells, num_steps, "held_out")):
+            groups[row["optimizer"]] = row["group"]
+    return styles(sorted(groups, key=lambda name: (groups[name] != "learned", name)))
 
 
-def _draw_curves(cells: Cells, num_steps: int, folder: Path) -> Path:
+def _draw_curves(cells: Cells, num_steps: int, folder: Path, looks: Looks) -> Path:
     names = [n for n in ENTRIES if any(s == num_steps and t == n for s, t, _ in cells)]
     columns = 4
     height = -(-len(names) // columns)
     figure, grid = new_figure(height, columns, size=(3.2 * columns, 2.4 * height))
     best = ranked(rows(cells, num_steps, "held_out"))[:8]
-    optimizers, looks = [row["optimizer"] for row in best], _looks(best)
+    optimizers = [row["optimizer"] for row in best]
     for axes in grid.flat[len(names) :]:
         axes.set_axis_off()
     for name, axes in zip(names, grid.flat, strict=False):
