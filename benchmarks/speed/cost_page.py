@@ -16,16 +16,16 @@ One `tx.update` and `optax.apply_updates`, parameters and state donated, float32
 Meta-parameters are fresh. Made by
 
 ```
-make bench BENCH="--works=use-1M-matrix,use-10M-matrix --rounds=3 --out=docs/results/cost"
+make bench BENCH="--works=use --rounds=3 --seconds=0.3 --out=docs/results/cost"
 python benchmarks/speed/cost_page.py
 ```
 
-with `--seconds=0.3`; the second without the optimizers that its table lacks. On the tree of a small
-transformer (`--works=use-10M-transformer`), `celo2` takes 43 MiB of temporaries, 1.1 times the
-parameters.
+on one matrix of 1 or 10 million numbers, and on the 109 tensors of a small transformer, 10 million
+too; the 10 million as one matrix without the optimizers that its table lacks.
 
 Each optimizer runs in a process of its own and all take turns; absolute times drift from day to
-day, ratios within a table much less.
+day, ratios within a table much less. (The rows "guarded" are of a run minutes later, those of Celo2
+and Celo-Adam at 10 million in one matrix of a day before: 13.1 times the Adam of that run, 7.9 ms.)
 
 - `celo2` is without Newton-Schulz, `small_fc` of width 4. Both go through a tensor four times: for
   the moments, for rows and columns, for the mean squares of their features, and for the network. A
@@ -35,6 +35,10 @@ day, ratios within a table much less.
   Temporaries are one plane. A wider network (above 512 multiplications) is made of matrix products.
 - The price is compile time, about a third of a second for each large tensor.
 - Derivatives are those of the matrix products, so meta-training costs what it did.
+- "guarded" is under [`guard`](guard.md) with Adam as the fallback. Its tests need all of both
+  updates before anything can be written, so both wait in memory; on a CPU the system hands out that
+  memory anew at each step, page by page, once it is more than some 32 MB: most of the time at 10
+  million, and none of it on a GPU.
 - `celo` and `velo` make the features of a whole tensor at once: temporaries of sixty times the
   parameters. `muon` is Optax's; on a square matrix its orthogonalisation takes most of the time.
 """

@@ -46,6 +46,12 @@ HAND_MADE: dict[str, Callable[[], Any]] = {
 }
 
 
+GUARDED = {
+    "guarded nominal": lambda: l2ljax.guard(make_transform("nominal"), optax.adam(1e-3)),
+    "guarded adamw": lambda: l2ljax.guard(optax.adamw(1e-3), optax.adam(1e-3)),
+}
+
+
 def make_params(shape: str) -> Any:
     """Parameters of about 1 or 10 million numbers.
 
@@ -68,9 +74,9 @@ def make_params(shape: str) -> Any:
 
 
 def make_transform(name: str) -> Any:
-    """The transformation called `name` in `HAND_MADE` or `LEARNED`."""
-    if name in HAND_MADE:
-        return HAND_MADE[name]()
+    """The transformation called `name` in `HAND_MADE`, `GUARDED` or `LEARNED`."""
+    if name in HAND_MADE | GUARDED:
+        return (HAND_MADE | GUARDED)[name]()
     optimizer = optimizers.BUILDERS[name](**LEARNED[name])
     return optimizer.transform(optimizer.init(jax.random.key(0)))
 
@@ -94,8 +100,8 @@ def step_of(tx: Any, params: Any) -> tuple[Callable[[Any], Any], Any]:
 
 
 def names() -> list[str]:
-    """Those of `HAND_MADE`, then the learned ones that this version of the library has."""
-    return [*HAND_MADE, *(name for name in LEARNED if name in optimizers.BUILDERS)]
+    """Those of `HAND_MADE`, the guarded ones, and the learned ones that this version has."""
+    return [*HAND_MADE, *GUARDED, *(name for name in LEARNED if name in optimizers.BUILDERS)]
 
 
 def works(plain_work: Callable[..., Any]) -> dict[str, dict[str, Callable[[], Any]]]:

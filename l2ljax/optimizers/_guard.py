@@ -21,6 +21,7 @@ from l2ljax.checks import (
     check_transform,
     short,
 )
+from l2ljax.optimizers.guard_sums import look_at
 from l2ljax.optimizers.loss_watch import LossWatch, add_if, fresh_watch, watch_loss
 
 
@@ -28,7 +29,7 @@ class GuardCounts(NamedTuple):
     """Why a guard intervened: int32 scalars.
 
     Attributes:
-        nonfinite: steps at which the learned update, or its state, was not finite.
+        nonfinite: steps at which the learned update was not finite.
         norm: further steps at which its norm exceeded the bound.
         slope: further steps at which the gradients said that it climbs.
         loss: times that the average loss rose too far, each of which begins a hold.
@@ -87,14 +88,14 @@ def guard(
     decay: float = 0.9,
     tolerance: float = 3.0,
     hold: int = 10_000,
-    go_back: bool = True,
+    go_back: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     """Uses `learned`'s updates while they pass four tests, `fallback`'s while one fails.
 
     Both see every gradient, so that both states are warm. At each step, in this order:
 
-    1. *Finite.* If the learned update or its new state is not finite, this step is the fallback's
-       and the learned state stays as it was.
+    1. *Finite.* If the learned update is not finite, this step is the fallback's. A number of
+       either state that would not be finite stays as it was.
     2. *Norm.* If the learned update's norm exceeds `max_ratio` times that of the fallback's, over
        all parameters together, this step is the fallback's.
     3. *Slope.* By the signs of <gradient, update>, which is what an update changes of the loss in
@@ -104,14 +105,14 @@ def guard(
     4. *Loss*, where `update` gets `value=`. A is the average of the losses, each step's weighing
        `decay` times the next one's; D that of `|value - previous value|`, up to the step before; B
        the least A since the learned optimizer took over. When A > B + `tolerance` * D, or when the
-       loss is not finite, the learned optimizer has failed: the parameters go back to where A was
-       B, and the next `hold` steps are the fallback's; twice as many after each further failure.
-       Then the learned optimizer tries again, with B starting from A as it is. The test begins
-       after 1 / (1 - `decay`) losses, and after two.
+       loss is not finite, the learned optimizer has failed: this step and the next `hold` are the
+       fallback's, twice as many after each further failure; with `go_back` this one takes the
+       parameters to where A was B. Then the learned optimizer tries again, with B starting from A
+       as it is. The test begins after 1 / (1 - `decay`) losses, and after two.
 
     What is certain (docs/guard.md has the proofs): updates are finite while parameters are; none is
-    longer than max(1, `max_ratio`) times the fallback's where that is finite, but for those that go
-    back to parameters that were there before; of steps in a row that climb, at most three are used
+    longer than max(1, `max_ratio`) times the fallback's where that is finite (but for those that go
+    back); of steps in a row that climb, at most three are used
     (with this `decay`, while the fallback's fall); in T steps there are at most 1 + log2(1 + T /
     hold) failures by the loss; A never exceeds B by more than `tolerance` * D at a step that the
     learned optimizer keeps control of.
@@ -125,8 +126,8 @@ def guard(
         tolerance: rise of A in units of D, positive. With independent losses of standard deviation
             s, D is 1.13 s and A's own standard deviation s sqrt((1 - decay) / (1 + decay)).
         hold: steps of the fallback after the first failure by the loss.
-        go_back: keep a copy of the parameters to go back to. It needs `params` in `update`; where
-            they are missing a failure only switches.
+        go_back: keep a copy of the best parameters and go back to them after a failure by the loss.
+            It needs `params` in `update`; where they are missing a failure only switches.
 
     Returns:
         an Optax transformation whose state is a `GuardState`: two optimizers', and with `go_back` a
@@ -161,10 +162,10 @@ def guard(
         ours, learned_state = learned.update(updates, state.learned, params, **extra_args)
         safe, fallback_state = fallback.update(updates, state.fallback, params, **extra_args)
         ours, safe = _like(ours, updates), _like(safe, updates)
-        finite = _all_finite((ours, learned_state))
-        safe_finite = _all_finite((safe, fallback_state))
-        small = optax.tree.norm(_as_float32(ours)) <= max_ratio * optax.tree.norm(_as_float32(safe))
-        slopes = _slopes(state.slopes, decay**2, updates, ours, safe)
+        seen = look_at(updates, ours, safe)
+        finite, safe_finite = seen.learned_finite, seen.fallback_finite
+        small = seen.learned_norm <= max_ratio * seen.fallback_norm
+        slopes = _slopes(state.slopes, decay**2, seen.learned_slope, seen.fallback_slope)
         climbs = (slopes.learned > 0) & (slopes.fallback < 0)
         failed, improved, watch = watch_loss(
             state.watch, extra_args.get("value"), state.counts.loss, decay, tolerance, hold
@@ -172,7 +173,7 @@ def guard(
 
         passes = (small & ~climbs) | ~safe_finite
         use_ours = finite & passes & (watch.hold == 0) & ~failed
-        chosen = _where(use_ours, ours, _where(safe_finite, safe, _zeros(safe)))
+        chosen = _choose(use_ours, safe_finite, ours, safe)
         anchor = state.anchor
         if go_back and params is not None:
             anchor = _where(improved, _like(params, anchor), anchor)
@@ -188,8 +189,8 @@ def guard(
         )
         return chosen, GuardState(
             count=jnp.asarray(optax.safe_increment(state.count)),
-            learned=_where(finite, learned_state, state.learned),
-            fallback=_where(safe_finite, fallback_state, state.fallback),
+            learned=_keep_finite(learned_state, state.learned),
+            fallback=_keep_finite(fallback_state, state.fallback),
             counts=GuardCounts(*map(add_if, state.counts, happened)),
             slopes=slopes,
             watch=watch._replace(hold=jnp.maximum(watch.hold - ~failed, 0)),
@@ -223,20 +224,34 @@ def _check_numbers(max_ratio: Any, decay: Any, tolerance: Any, hold: Any) -> Non
         raise ValueError(f"decay must be a number from 0 to below 1, got {short(decay)}.")
 
 
-def _slopes(slopes: Slopes, decay: float, gradient: PyTree, ours: PyTree, safe: PyTree) -> Slopes:
-    learned, fallback = _slope(gradient, ours), _slope(gradient, safe)
+def _slopes(slopes: Slopes, decay: float, learned: jax.Array, fallback: jax.Array) -> Slopes:
     # No one step can count for more than what turns any average.
     climb = jnp.clip(learned / jnp.abs(fallback), 1, 1 / (1 - decay))
     seen = jnp.where(learned > 0, climb, jnp.sign(learned)), jnp.sign(fallback)
     return Slopes(*(decay * old + (1 - decay) * new for old, new in zip(slopes, seen, strict=True)))
 
 
-def _slope(gradient: PyTree, step: PyTree) -> jax.Array:
-    """What `step` changes of the loss in first order; 0 where that is not finite."""
-    # sums of products and no dot, which wants to be told how explicitly sharded arrays contract
-    products = jax.tree.map(jnp.multiply, _as_float32(gradient), _as_float32(step))
-    slope = jnp.asarray(optax.tree.sum(products), jnp.float32)
-    return jnp.where(jnp.isfinite(slope), slope, 0)
+def _choose(use_ours: jax.Array, safe_finite: jax.Array, ours: PyTree, safe: PyTree) -> PyTree:
+    # A condition and not a selection: the scalars that decide would be computed once more for every
+    # leaf, by a program that grows with the square of their number.
+    return jax.lax.cond(
+        use_ours,
+        lambda ours, safe: ours,
+        lambda ours, safe: _where(safe_finite, safe, _zeros(safe)),
+        ours,
+        safe,
+    )
+
+
+def _keep_finite(new: PyTree, old: PyTree) -> PyTree:
+    """Each number of `new`, or where that is not finite of `old`."""
+
+    def keep(a: Any, b: Any) -> Any:
+        if not jnp.issubdtype(jnp.result_type(a), jnp.inexact):
+            return a
+        return jnp.where(jnp.isfinite(a), a, jnp.asarray(b, jnp.result_type(a)))
+
+    return jax.tree.map(keep, new, old)
 
 
 def _where(condition: jax.Array, yes: PyTree, no: PyTree) -> PyTree:
@@ -253,12 +268,3 @@ def _arrays(tree: PyTree) -> PyTree:
 
 def _like(tree: PyTree, like: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf, other: jnp.asarray(leaf, jnp.result_type(other)), tree, like)
-
-
-def _as_float32(tree: PyTree) -> PyTree:
-    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), tree)
-
-
-def _all_finite(tree: PyTree) -> jax.Array:
-    floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
-    return jnp.stack([jnp.bool(True), *[jnp.isfinite(x).all() for x in floats]]).all()

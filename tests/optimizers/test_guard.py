@@ -127,7 +127,7 @@ def test_the_loss_test_is_the_documented_one():
         best = min(best, now)
         if t > 0:
             noise = 0.9 * noise + 0.1 * abs(loss - losses[t - 1])
-    tx = l2ljax.guard(optax.sgd(1.0), optax.sgd(0.5), hold=1000, go_back=False)
+    tx = l2ljax.guard(optax.sgd(1.0), optax.sgd(0.5), hold=1000)
     updates, state = follow(tx, losses)
     assert first is not None
     np.testing.assert_allclose(updates, [-1.0] * first + [-0.5] * (len(losses) - first))
@@ -151,7 +151,7 @@ def test_of_steps_in_a_row_that_climb_few_are_used(decay):
 
 def test_holds_double_and_a_failure_goes_back_to_the_best_parameters():
     """Steps that are too long: 10, 20, 40 ... steps of the fallback after each failure."""
-    tx = l2ljax.guard(optax.sgd(1.02), optax.sgd(0.02), hold=10, max_ratio=100)
+    tx = l2ljax.guard(optax.sgd(1.02), optax.sgd(0.02), hold=10, max_ratio=100, go_back=True)
     x = jnp.array([1.0])
     state, where, failures = tx.init(x), [], []
     for t in range(300):
@@ -168,24 +168,47 @@ def test_holds_double_and_a_failure_goes_back_to_the_best_parameters():
     assert all(gap >= 10 * 2**k for k, gap in enumerate(gaps))
 
 
-def test_a_nonfinite_loss_is_a_failure_and_leaves_no_trace_in_the_average():
+@pytest.mark.parametrize(("go_back", "at_failure"), [(True, 0.0), (False, -0.5)])
+def test_a_nonfinite_loss_is_a_failure_and_leaves_no_trace_in_the_average(go_back, at_failure):
     """The hold begins; the averages stay finite."""
-    tx = l2ljax.guard(optax.sgd(1.0), optax.sgd(0.5), hold=3)
+    tx = l2ljax.guard(optax.sgd(1.0), optax.sgd(0.5), hold=3, go_back=go_back)
     updates, state = follow(tx, [1.0, 1.0, jnp.nan, 1.0, 1.0, 1.0, 1.0])
-    assert updates == [-1.0, -1.0, 0.0, -0.5, -0.5, -0.5, -1.0]
+    assert updates == [-1.0, -1.0, at_failure, -0.5, -0.5, -0.5, -1.0]
     assert int(state.counts.loss) == 1
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.watch))
 
 
-def test_where_neither_is_finite_the_parameters_and_both_states_stay():
-    """A gradient that is not finite: a skipped step."""
+def test_where_neither_is_finite_the_parameters_stay_and_states_are_finite():
+    """A gradient with a NaN: a skipped step; what the NaN would have entered is as before."""
     tx = l2ljax.guard(optax.adam(0.1), optax.adam(0.1))
-    state = tx.init(draw(0))
+    _, state = tx.update(draw(2), tx.init(draw(0)), draw(0), value=1.0)
     sick = draw(1)._replace(scalar=jnp.float32(jnp.nan))
     updates, after = tx.update(sick, state, draw(0), value=1.0)
     assert_close(updates, optax.tree.zeros_like(draw(0)))
-    assert_close((after.learned, after.fallback), (state.learned, state.fallback))
     assert int(after.counts.skipped) == 1
+    for old, new in ((state.learned, after.learned), (state.fallback, after.fallback)):
+        assert float(new[0].mu.scalar) == float(old[0].mu.scalar)
+        assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(new))
+    updates, after = tx.update(draw(1), after, draw(0), value=1.0)
+    assert int(after.counts.skipped) == 1
+    assert all(bool((leaf != 0).any()) for leaf in jax.tree.leaves(updates))
+
+
+def test_a_poisoned_state_recovers():
+    """A learned state that would be infinite keeps its last finite numbers, and is used again."""
+
+    def update(updates, state, params=None):
+        del params
+        state = jnp.where(updates[0] > 1, jnp.inf, state + 1)
+        return -0.1 * updates * jnp.minimum(state, 1.0), state
+
+    learned = optax.GradientTransformation(lambda params: jnp.zeros(()), update)
+    tx = l2ljax.guard(learned, optax.sgd(0.1))
+    state = tx.init(jnp.ones(1))
+    for gradient, count in ((1.0, 1.0), (2.0, 1.0), (1.0, 2.0)):
+        _, state = tx.update(jnp.array([gradient]), state, jnp.ones(1))
+        assert float(state.learned) == count
+    assert int(state.counts.fallback) == 0
 
 
 @pytest.mark.parametrize("with_value", [True, False])
@@ -226,10 +249,24 @@ def test_is_stable_under_jit_scan_vmap_and_masked(with_value):
         ]
 
 
+@pytest.mark.parametrize("go_back", [False, True])
+def test_state_is_that_of_both_optimizers_and_some_scalars(go_back):
+    """Going back adds the parameters, and is asked for."""
+
+    def numbers(tree):
+        return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+    params = {"w": jnp.ones((30, 40)), "b": jnp.ones(40)}
+    learned, fallback = l2ljax.pretrained(), optax.adam(1e-3)
+    state = l2ljax.guard(learned, fallback, go_back=go_back).init(params)
+    expected = numbers(learned.init(params)) + numbers(fallback.init(params))
+    assert 0 < numbers(state) - expected - go_back * numbers(params) < 20
+
+
 def test_a_fresh_state_shares_no_buffer_with_the_parameters():
     """So both can be donated."""
     params = draw(0)
-    state = l2ljax.guard(optax.adam(0.1), optax.adam(0.1)).init(params)
+    state = l2ljax.guard(optax.adam(0.1), optax.adam(0.1), go_back=True).init(params)
     pointers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves((params, state))]
     assert len(set(pointers)) == len(pointers)
 
