@@ -29,12 +29,12 @@ class GuardCounts(NamedTuple):
     """Why a guard intervened: int32 scalars.
 
     Attributes:
-        nonfinite: steps at which the learned update was not finite.
+        nonfinite: steps at which the learned update's norm was not finite.
         norm: further steps at which its norm exceeded the bound.
         slope: further steps at which the gradients said that it climbs.
         loss: times that the average loss rose too far, each of which begins a hold.
         fallback: steps in all at which the fallback's update was used.
-        skipped: steps at which neither update was finite, and the parameters stayed.
+        skipped: steps at which neither norm was finite, and the parameters stayed.
     """
 
     nonfinite: jax.Array
@@ -94,8 +94,8 @@ def guard(
 
     Both see every gradient, so that both states are warm. At each step, in this order:
 
-    1. *Finite.* If the learned update is not finite, this step is the fallback's. A number of
-       either state that would not be finite stays as it was.
+    1. *Finite.* If the learned update's norm is not finite, this step is the fallback's. A number
+       of either state that would not be finite stays as it was.
     2. *Norm.* If the learned update's norm exceeds `max_ratio` times that of the fallback's, over
        all parameters together, this step is the fallback's.
     3. *Slope.* By the signs of <gradient, update>, which is what an update changes of the loss in
@@ -163,7 +163,7 @@ def guard(
         safe, fallback_state = fallback.update(updates, state.fallback, params, **extra_args)
         ours, safe = _like(ours, updates), _like(safe, updates)
         seen = look_at(updates, ours, safe)
-        finite, safe_finite = seen.learned_finite, seen.fallback_finite
+        finite, safe_finite = jnp.isfinite(seen.learned_norm), jnp.isfinite(seen.fallback_norm)
         small = seen.learned_norm <= max_ratio * seen.fallback_norm
         slopes = _slopes(state.slopes, decay**2, seen.learned_slope, seen.fallback_slope)
         climbs = (slopes.learned > 0) & (slopes.fallback < 0)

