@@ -114,7 +114,11 @@ def test_bundled_optimizers_say_how_they_were_made():
     for name in pretrained_names():
         metadata = pretrained_metadata(name)
         assert metadata["command"].startswith(
-            ("python scripts/meta_train.py --config=configs/", "python benchmarks/quality/")
+            (
+                "python scripts/meta_train.py --config=configs/",
+                "python benchmarks/quality/",
+                "l2ljax train ",
+            )
         )
         assert {"config", "seconds", "hardware", "validation_loss", "evaluation"} <= set(metadata)
         assert "seed" in metadata["config"]

@@ -112,7 +112,7 @@ WHERE_THEY_FAIL = {
     "lstm-cifar10-single": "behind NAG from about step 200",
     "lstm-cifar10-sub2": "behind NAG beyond 100 steps; trained on eight classes",
     "lstm-cifar10-sub5": "behind NAG beyond 100 steps; trained on five classes",
-    "lstm-mnist": "behind NAG from step 200; ReLU networks, other scales of the loss",
+    "lstm-mnist": "level with NAG at step 200, then behind; ReLU networks, other loss scales",
     "lstm-neural-art": "behind Adam at 128 x 128 unless gradients are scaled by 4",
     "lstm-quadratic": "anything but quadratics",
     "lstm-quadratic-all": "anything but quadratics",

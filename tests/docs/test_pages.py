@@ -177,6 +177,11 @@ def test_the_zoo_is_what_the_files_say():
     assert (DOCS / "zoo.md").read_text() == page  # else: python scripts/zoo.py
 
 
+def test_the_page_of_deviations_is_what_was_measured():
+    page = runpy.run_path(str(ROOT / "scripts" / "deviations.py"))["page"]()
+    assert (DOCS / "deviations.md").read_text() == page  # else: python scripts/deviations.py
+
+
 def test_every_page_is_in_the_table_of_contents():
     contents = re.findall(r"^[\w/-]+$", (DOCS / "index.md").read_text(), re.MULTILINE)
     assert {page.stem for page in DOCS.glob("*.md")} - {"index"} <= set(contents)

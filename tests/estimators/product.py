@@ -61,7 +61,7 @@ OPTIMIZERS = {
     "partition": lambda: partition({"matrix": lstm((3,)), "vector": lstm((2,))}, by_rank),
     "rnnprop": lambda: rnnprop((3,)),
     "small_fc": lambda: small_fc((3,), step_scale=0.1),
-    "velo": lambda: velo(num_steps=1000, hidden_size=4, bank_size=3, step_scale=0.01),
+    "velo": lambda: velo(num_steps=1000, hidden_size=4, bank_size=3, step_scale=1e-3),
     "wrap": lambda: wrap(
         lstm((3,)), lambda tx: optax.chain(optax.clip_by_global_norm(1.0), tx, optax.scale(0.5))
     ),

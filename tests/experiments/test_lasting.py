@@ -26,7 +26,9 @@ def test_a_shortened_run_is_useful_on_a_training_task(tmp_path):
 
     learned = result.optimizer.transform(result.meta_params)
     learned_loss, adam_loss = (
-        l2ljax.evaluate(suite.tasks("train")[TASK], tx, jax.random.key(1), num_tasks=4, num_steps=1000)
+        l2ljax.evaluate(
+            suite.tasks("train")[TASK], tx, jax.random.key(1), num_tasks=4, num_steps=1000
+        )
         for tx in (learned, optax.adam(1e-3))
     )
     assert learned_loss[:, -50:].mean() < adam_loss[:, -50:].mean()

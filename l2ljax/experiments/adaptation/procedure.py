@@ -86,7 +86,12 @@ def carry_out(
     tell: Callable[[str], Any],
 ) -> Adaptation:
     """All stages in turn; see `adapt`."""
+    tell("Compiling, and measuring how fast this machine is on your task.")
     measured = _measured(parts, clock)
+    tell(
+        f"Ready after {clock.seconds:.0f} s of {clock.budget:.0f} s; a meta-update takes "
+        f"{measured.pace.update:.2g} s, a comparison {measured.comparison:.2g} s."
+    )
     num_tuning_tasks = _num_tuning_tasks(parts, clock, measured, num_meta_updates)
     folder.begin(parts.about)
     curves, untuned = _tuned(parts, clock, measured, num_tuning_tasks, tell)
