@@ -89,7 +89,19 @@ def is_recordable(optimizer: LearnedOptimizer, params: Params) -> bool:
 
 
 class RuleError(ValueError):
-    """A rule that differs between a whole parameter and a chunk of its coordinates."""
+    """A rule that differs between a whole parameter and a chunk of its coordinates.
+
+    Example:
+        >>> def noisy(scale):  # noise is drawn for an array, not for a coordinate
+        ...     return optax.chain(optax.add_noise(1.0, 0.55, seed=0), optax.scale(-scale))
+        >>> group = CoordinateGroup((0,), noisy)
+        >>> rule = LearnedOptimizer(lambda key: jnp.float32(0.1), noisy, lambda params: (group,))
+        >>> try:
+        ...     coordinate_groups(rule, jnp.ones((2, 3)))
+        ... except RuleError as error:
+        ...     print(" ".join(str(error).split()[:7]))
+        A rule with coordinate_groups draws random numbers
+    """
 
 
 def _check_cover(groups: Sequence[Group], params: Params) -> None:
