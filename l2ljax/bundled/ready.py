@@ -42,7 +42,7 @@ def pretrained(
             Default: "nominal-suite", which knows no task and no number of steps; it reads `params`
             in `update`. "nominal-suite-steps" is told `num_steps`, 1,000 unless given.
         learning_rate: a factor on all updates, or a schedule of it. It and `weight_decay` may be
-            scalar arrays, traced ones too: `optax.inject_hyperparams(pretrained)(learning_rate=1.0)`.
+            scalar arrays, also traced: `optax.inject_hyperparams(pretrained)(learning_rate=1.0)`.
         weight_decay: share of each parameter that is taken off in each step, times the learning
             rate; needs `params` in `update`. The number 0 adds nothing to the chain.
         labels: of a partition, such as the two LSTMs of "lstm-cifar10": a tree of its labels, or a
