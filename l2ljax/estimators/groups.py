@@ -92,8 +92,9 @@ class RuleError(ValueError):
     """A rule that differs between a whole parameter and a chunk of its coordinates.
 
     Example:
-        >>> def noisy(scale):  # noise is drawn for an array, not for a coordinate
-        ...     return optax.chain(optax.add_noise(1.0, 0.55, seed=0), optax.scale(-scale))
+        >>> def noisy(scale):  # a draw for a whole array is another than for its chunks
+        ...     key = jax.random.key(0)
+        ...     return optax.stateless(lambda g, _: scale * jax.random.normal(key, g.shape))
         >>> group = CoordinateGroup((0,), noisy)
         >>> rule = LearnedOptimizer(lambda key: jnp.float32(0.1), noisy, lambda params: (group,))
         >>> try:

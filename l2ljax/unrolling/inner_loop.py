@@ -91,6 +91,7 @@ def unroll(
 
     Example:
         >>> parabola = Task(init=lambda _, key: jnp.ones(()), loss=lambda x, _: x**2)
+        >>> from l2ljax.unrolling import init_optimizee
         >>> state = init_optimizee(parabola, optax.sgd(0.25), jax.random.key(0))
         >>> _, losses = unroll(parabola, optax.sgd(0.25), state, jax.random.key(1), 2)
         >>> [float(loss) for loss in losses]
