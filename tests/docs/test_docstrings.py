@@ -5,6 +5,7 @@ are written is said in CONTRIBUTING.md.
 """
 
 import ast
+import doctest
 import importlib
 import inspect
 import re
@@ -75,15 +76,15 @@ def missing(thing) -> list[str]:
 
     Example:
         >>> missing(missing)
-        ['Args names thing']
+        ['Args names thing', 'Returns']
     """
     text = inspect.cleandoc(thing.__doc__ or "")  # its own: inspect.getdoc would take a base's
     if not re.search(r"[.:](\s|$)", text.split("\n\n")[0]):
         return ["a first sentence"]
     parts, function = sections(text), _function(thing)
-    example = [line for line in parts.get("Example", "").splitlines() if ">>> " in line]
+    example = doctest.DocTestParser().get_examples(parts.get("Example", ""))
     lacks = [] if example else ["an Example with >>>"]
-    if example and all("doctest: +SKIP" in line for line in example if "import" not in line):
+    if any(one.options.get(doctest.SKIP) for one in example):
         lacks.append("an Example that runs")
     lacks += _arguments(thing, function, parts)
     gives_none = inspect.isclass(thing) or (
