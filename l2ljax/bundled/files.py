@@ -165,8 +165,8 @@ def read_sealed(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         path: a `.safetensors` file.
 
     Returns:
-        all metadata but the checksum, JSON values by name, and all tensors by name, which must
-        match it.
+        all metadata but the checksum, JSON values by name, and the weights, float arrays by their
+        path in the tree of meta-parameters; the checksum matches both.
 
     Raises:
         FileNotFoundError: if there is no such file.

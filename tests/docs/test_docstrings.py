@@ -22,16 +22,18 @@ WINGS = (
     "tasks.suite", "tasks.transforms", "training", "unrolling",
 )  # fmt: skip
 PAGES = Path(__file__).parents[2] / "docs" / "api"
-INNER = ("l2ljax.parallel", "l2ljax.specification", "l2ljax.command")
-"""What the library's own builders and its command line are made of."""
+INNER = ("l2ljax.parallel", "l2ljax.specification")
+"""What the library's own builders and estimators are made of."""
 
 SECTIONS = ("Args", "Attributes", "Returns", "Yields", "Raises", "Warns", "Example")
-WORDS = r"scalar|tree|pytree|params|key|state|transformation"
-"""Instead of a shape: what these are called has none, or one that its own page tells."""
+WORDS = "scalar tree pytree params key state transformation"
+SHAPE = rf"`[^`\s]*\[|\b({WORDS.replace(' ', '|')})s?\b|_params\b"
+"""A shape such as `[num_tasks, num_steps]`; or one of these, whose shape is known or as it may."""
 
 EXCEPTIONS = {
     ("l2ljax.CoordinatewiseLSTM", "Args names name"): "flax's, of every module",
     ("l2ljax.CoordinatewiseLSTM", "Args names parent"): "flax's, of every module",
+    ("l2ljax.command.run_script", "an Example that runs"): "ends the process",
     ("l2ljax.experiments.evaluate_run", "an Example that runs"): "needs a run of minutes",
     ("l2ljax.experiments.evaluate_weights", "an Example that runs"): "takes minutes",
     ("l2ljax.experiments.run", "an Example that runs"): "takes minutes",
@@ -90,8 +92,11 @@ def missing(thing) -> list[str]:
     gives_none = inspect.isclass(thing) or (
         inspect.signature(thing).return_annotation in (None, "None")
     )
-    if not gives_none and not {"Returns", "Yields"} & set(parts):
+    given = parts.get("Returns") or parts.get("Yields")
+    if not gives_none and not given:
         lacks.append("Returns")
+    elif given and _holds_arrays(function and function.returns) and not re.search(SHAPE, given):
+        lacks.append("a shape of what it returns")
     code = "" if function is None else _without_docstrings(function)
     if re.search(r"\braise\b|\bcheck_\w+\(", code) and "Raises" not in parts:
         lacks.append("Raises")
@@ -104,12 +109,16 @@ def _arguments(thing, function: ast.FunctionDef | None, parts: dict[str, str]) -
     wanted = _parameters(thing, function)
     lacks = [f"Args names {name}" for name in wanted if not there.get(name)]
     for name, annotation in wanted.items():
-        array = re.search(r"jax\.Array|PyTree|np\.ndarray", annotation)
-        described = rf"`\[|\[\w+(, \w+)*\]`|\b({WORDS})s?\b|_params\b"
-        if array and name in there and not re.search(described, f"{name} {there[name]}"):
+        said = f"{name} {there.get(name)}"
+        if _holds_arrays(annotation) and name in there and not re.search(SHAPE, said):
             lacks.append(f"a shape of {name}")
     strange = set(_entries(parts.get("Args", ""))) - set(wanted)
     return lacks + [f"an argument {name}, which Args has" for name in sorted(strange)]
+
+
+def _holds_arrays(annotation: ast.expr | str | None) -> bool:
+    text = ast.unparse(annotation) if isinstance(annotation, ast.expr) else annotation or ""
+    return re.search(r"jax\.Array|PyTree|np\.ndarray", text) is not None
 
 
 def sections(text: str) -> dict[str, str]:
@@ -228,6 +237,7 @@ def halved(x: jax.Array, times: int = 1) -> jax.Array:
         ("times: at", "n: at", ["Args names times", "an argument n, which Args has"]),
         ("x: float `[n]`.", "x: what to halve.", ["a shape of x"]),
         ("Returns:", "Gives:", ["Returns"]),
+        ("    float `[n]`.\n", "    what is left.\n", ["a shape of what it returns"]),
         ("Raises:", "Refuses:", ["Raises"]),
         (">>> ", "", ["an Example with >>>"]),
         ("times=2)", "times=2)  # doctest: +SKIP", ["an Example that runs"]),
