@@ -111,12 +111,12 @@ class CoordinatewiseLSTM(nn.Module):
             not compute in `dtype`.
 
     Example:
-        >>> network = CoordinatewiseLSTM(hidden_sizes=(3, 2))
-        >>> carry = network.initial_carry()
-        >>> meta_params = network.init(jax.random.key(0), carry, jnp.float32(1.0))
-        >>> carry, update = network.apply(meta_params, carry, jnp.float32(1.0))
+        >>> network = CoordinatewiseLSTM(hidden_sizes=(3,))
+        >>> carry, gradient = network.initial_carry(), jnp.float32(1.0)
+        >>> meta_params = jax.jit(network.init)(jax.random.key(0), carry, gradient)
+        >>> carry, update = jax.jit(network.apply)(meta_params, carry, gradient)
         >>> update.shape, [layer.hidden.shape for layer in carry]
-        ((), [(3,), (2,)])
+        ((), [(3,)])
     """
 
     hidden_sizes: Sequence[int] = (20, 20)
