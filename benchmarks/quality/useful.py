@@ -20,7 +20,7 @@ from useful_recipes import JUDGE, RECIPES, SIZES
 from l2ljax import optimizers
 from l2ljax.base import MetaParams
 from l2ljax.base.words import named_leaves
-from l2ljax.bundled.files import load_meta_params
+from l2ljax.bundled import load_meta_params
 from l2ljax.command import bundled_config
 from l2ljax.evaluation import Curve, compare, differences
 from l2ljax.experiments import experiment

@@ -32,6 +32,15 @@ class CoordinateGroup(NamedTuple):
             group. It must treat every coordinate alike and alone, must not read `params`, and
             must keep the coordinates' axes last in each state leaf that has them (so that
             `optax.tree.map_params` finds those leaves and their trailing axes are the parameter's).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> group = CoordinateGroup((0, 1), lambda log_rate: optax.scale(-jnp.exp(log_rate)))
+        >>> tx = group.transform(jnp.log(0.5))
+        >>> gradients = {"bias": jnp.ones(2), "kernel": jnp.ones((3, 2))}
+        >>> updates, _ = tx.update(gradients, tx.init(gradients))
+        >>> updates["bias"].tolist()
+        [-0.5, -0.5]
     """
 
     leaves: tuple[int, ...]
@@ -46,6 +55,17 @@ class TensorGroup(NamedTuple):
         transform: as of `CoordinateGroup`, but it is given whole tensors, one at a time, and may
             reduce over a tensor and read its `params`; its state may have any shapes. It must not
             read `value` or another extra argument.
+
+    Example:
+        Steps of one length, whatever the gradient's:
+
+        >>> import jax.numpy as jnp
+        >>> def normalised(length):
+        ...     return optax.stateless(lambda g, _: -length * g / jnp.linalg.norm(g))
+        >>> tx = TensorGroup((0,), normalised).transform(0.5)
+        >>> update, _ = tx.update(jnp.array([0.0, 4.0]), tx.init(jnp.ones(2)))
+        >>> float(update[1])
+        -0.5
     """
 
     leaves: tuple[int, ...]
@@ -223,6 +243,18 @@ class GradientEstimator(abc.ABC):
 
     Implementations are frozen dataclasses registered as pytrees whose leaves are their task's data,
     so that an estimator crosses `jax.jit` as an argument. Both methods are pure.
+
+    Example:
+        Without optimizees: L(phi) = phi^2, and its derivative.
+
+        >>> @jax.tree_util.register_static
+        ... class Parabola(GradientEstimator):
+        ...     def init(self, key, meta_params):
+        ...         return ()
+        ...     def estimate(self, meta_params, state, key):
+        ...         return meta_params**2, 2 * meta_params, state, {}
+        >>> Parabola().estimate(3.0, (), jax.random.key(0))[:2]
+        (9.0, 6.0)
     """
 
     @abc.abstractmethod

@@ -1,4 +1,4 @@
-"""Trained meta-parameters in files, and the ones that come with the package.
+"""Trained meta-parameters in files: a learned optimizer written, read and rebuilt.
 
 A file is safetensors: the weights, and as metadata the specification that rebuilds the learned
 optimizer and whatever else is known of its training. No code is in it; one whose optimizer is
@@ -18,58 +18,14 @@ import safetensors
 import safetensors.numpy
 
 from l2ljax.base import LearnedOptimizer, MetaParams
-from l2ljax.base.words import hint
 from l2ljax.checks import check_like, check_optimizer, check_path, path_name, short, shorten
 from l2ljax.optimizers import build
 from l2ljax.specification.plain import specification_of
 from l2ljax.storage.seal import seal, seal_json
 from l2ljax.storage.workdir import write_atomically
 
-WEIGHTS = Path(__file__).parent / "weights"
-
 SEAL = "sha256"
 """The metadata entry with the checksum of everything else in the file; older files have none."""
-
-
-def pretrained_names() -> list[str]:
-    """Names of the bundled optimizers, `<optimizer>-<task>`.
-
-    Example:
-        >>> "lstm-mnist" in pretrained_names()
-        True
-    """
-    return sorted(path.stem for path in WEIGHTS.glob("*.safetensors"))
-
-
-def load_pretrained(name: str) -> tuple[LearnedOptimizer, MetaParams]:
-    """A bundled learned optimizer and its meta-parameters.
-
-    `optimizer.transform(meta_params)` is the whole transformation, with every setting that the
-    optimizer was trained with. (`scale_by_lstm` beside a network typed anew is not, where a setting
-    differs; `l2ljax.optimizers.network_of(optimizer)` is the network that it was trained with.)
-
-    Raises:
-        ValueError: for a name that is not in `pretrained_names()`.
-
-    Example:
-        >>> optimizer, meta_params = load_pretrained("lstm-quadratic")
-        >>> tx = optimizer.transform(meta_params)
-    """
-    optimizer, meta_params, _ = load_optimizer(_bundled(name))
-    return optimizer, meta_params
-
-
-def pretrained_metadata(name: str) -> dict[str, Any]:
-    """How a bundled optimizer was made: `optimizer`, `command`, `config`, `evaluation`, ...
-
-    Raises:
-        ValueError: for a name that is not in `pretrained_names()`.
-
-    Example:
-        >>> pretrained_metadata("lstm-mnist")["optimizer"]["hidden_sizes"]
-        [20, 20]
-    """
-    return load_optimizer(_bundled(name))[2]
 
 
 def save_optimizer(
@@ -162,6 +118,9 @@ def _rebuilt(optimizer: LearnedOptimizer) -> tuple[dict[str, Any], LearnedOptimi
 def load_optimizer(path: str | Path) -> tuple[LearnedOptimizer, MetaParams, dict[str, Any]]:
     """Reads a file of `save_optimizer`.
 
+    Args:
+        path: a `.safetensors` file.
+
     Returns:
         the learned optimizer, its meta-parameters, and all metadata but the checksum.
 
@@ -172,6 +131,7 @@ def load_optimizer(path: str | Path) -> tuple[LearnedOptimizer, MetaParams, dict
             not at hand, or its weights do not fit the optimizer that it specifies.
 
     Example:
+        >>> from l2ljax.bundled import weights_path
         >>> optimizer, meta_params, card = load_optimizer(weights_path("lstm-mnist"))
         >>> card["config"]["task"]["name"]
         'mlp'
@@ -201,14 +161,19 @@ def load_optimizer(path: str | Path) -> tuple[LearnedOptimizer, MetaParams, dict
 def read_sealed(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """What a weights file holds, checked but not built: no code of somebody's own is run.
 
+    Args:
+        path: a `.safetensors` file.
+
     Returns:
-        all metadata but the checksum, and all tensors by name, which must match it.
+        all metadata but the checksum, JSON values by name, and the weights, float arrays by their
+        path in the tree of meta-parameters; the checksum matches both.
 
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: for a damaged one.
 
     Example:
+        >>> from l2ljax.bundled import weights_path
         >>> metadata, tensors = read_sealed(weights_path("lstm-mnist"))
         >>> metadata["optimizer"]["name"], sum(tensor.size for tensor in tensors.values())
         ('lstm', 5141)
@@ -234,60 +199,3 @@ def read_sealed(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             "of; take another copy of it."
         )
     return metadata, tensors
-
-
-def load_meta_params(source: str | Mapping[str, Any], like: MetaParams) -> MetaParams:
-    """Trained meta-parameters to start from, checked to fit.
-
-    Args:
-        source: the name of a bundled optimizer or a `.safetensors` file; for a partition a dict
-            label -> such a source, one each; of a source that is a partition itself, the part of
-            that label is taken.
-        like: meta-parameters of the optimizer that they are for.
-
-    Raises:
-        FileNotFoundError, ValueError: if there is no such optimizer or file, or its meta-parameters
-            have another structure, naming the first leaf that differs.
-
-    Example:
-        >>> from l2ljax.optimizers import lstm
-        >>> like = lstm().init(jax.random.key(0))
-        >>> meta_params = load_meta_params("lstm-mnist", like)
-    """
-    found = _read_meta_params(source)
-    check_like(like, found, f"initial={short(source)}", "it must fit the optimizer")
-    return jax.tree.map(lambda new, old: new.astype(old.dtype), found, like)
-
-
-def weights_path(name: str | Path) -> Path:
-    """The file of a bundled optimizer, or `name` itself where it ends in `.safetensors`.
-
-    Raises:
-        ValueError: for a name that is neither.
-
-    Example:
-        >>> weights_path("lstm-mnist").name
-        'lstm-mnist.safetensors'
-    """
-    return Path(name) if str(name).endswith(".safetensors") else _bundled(str(name))
-
-
-def _read_meta_params(source: Any, label: str | None = None) -> MetaParams:
-    if isinstance(source, Mapping):
-        return {label: _read_meta_params(one, label) for label, one in source.items()}
-    if not isinstance(source, str):
-        raise ValueError(
-            f"initial must name a bundled optimizer or a .safetensors file, got {short(source)}."
-        )
-    _, meta_params, metadata = load_optimizer(weights_path(source))
-    in_parts = metadata["optimizer"]["name"] == "partition"
-    return meta_params[label] if in_parts and label in meta_params else meta_params
-
-
-def _bundled(name: str) -> Path:
-    if name not in pretrained_names():
-        raise ValueError(
-            f"There is no bundled optimizer {short(name)}; there are "
-            f"{', '.join(pretrained_names())}{hint(name, pretrained_names())}."
-        )
-    return WEIGHTS / f"{name}.safetensors"

@@ -11,7 +11,8 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from l2ljax.base import LearnedOptimizer, MetaParams, Params, PyTree
-from l2ljax.bundled.files import load_optimizer, pretrained_names, weights_path
+from l2ljax.bundled.files import load_optimizer
+from l2ljax.bundled.shipped import pretrained_names, weights_path
 from l2ljax.checks import check_number, check_transform, short
 from l2ljax.optimizers import build
 from l2ljax.optimizers import guard as guard_
@@ -41,7 +42,7 @@ def pretrained(
             Default: "nominal-suite", which knows no task and no number of steps; it reads `params`
             in `update`. "nominal-suite-steps" is told `num_steps`, 1,000 unless given.
         learning_rate: a factor on all updates, or a schedule of it. It and `weight_decay` may be
-            arrays, traced ones too: `optax.inject_hyperparams(pretrained)(learning_rate=1.0)`.
+            scalar arrays, also traced: `optax.inject_hyperparams(pretrained)(learning_rate=1.0)`.
         weight_decay: share of each parameter that is taken off in each step, times the learning
             rate; needs `params` in `update`. The number 0 adds nothing to the chain.
         labels: of a partition, such as the two LSTMs of "lstm-cifar10": a tree of its labels, or a
@@ -130,6 +131,11 @@ class PretrainedTable:
     Attributes:
         rows: one dict a bundled optimizer: `name`, `rule`, `trained_on`, `steps`, `weights`
             (numbers), `state_bytes` (a parameter) and `fails`.
+
+    Example:
+        >>> table = PretrainedTable([{"name": "mine", "rule": "lstm", "trained_on": "quadratic"}])
+        >>> str(table).splitlines()[-2].split()
+        ['mine', 'lstm', 'quadratic']
     """
 
     HEADINGS = ("name", "rule", "trained on", "steps", "weights", "state B/param", "where it fails")
@@ -165,6 +171,9 @@ class PretrainedTable:
 
 def pretrained_table() -> PretrainedTable:
     """What each bundled optimizer is for, what it costs, and where it fails.
+
+    Returns:
+        a table that prints itself, with a dict a row.
 
     Example:
         >>> table = pretrained_table()

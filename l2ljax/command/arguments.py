@@ -8,7 +8,15 @@ from l2ljax.base.words import hint
 
 
 class UsageError(ValueError):
-    """Words of a command line that the command does not take."""
+    """Words of a command line that the command does not take.
+
+    Example:
+        >>> try:
+        ...     Parser("l2ljax list", "Names of what there is.").read(["tasks"])
+        ... except UsageError as error:
+        ...     print(error)
+        l2ljax list: 'tasks' is one word too many. `l2ljax list --help` says more.
+    """
 
 
 class Parser(argparse.ArgumentParser):

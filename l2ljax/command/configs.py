@@ -27,6 +27,9 @@ def config_folder() -> Path:
 def config_names() -> list[str]:
     """Names of the bundled configurations.
 
+    Returns:
+        the names, in alphabetical order.
+
     Example:
         >>> "demo" in config_names()
         True
@@ -51,6 +54,13 @@ def config_path(name: str) -> Path:
 
 def bundled_config(name: str) -> Any:
     """A bundled configuration, a new `ConfigDict`.
+
+    Args:
+        name: one of `config_names()`.
+
+    Returns:
+        the `ml_collections.ConfigDict`, which may be changed; `.to_dict()` is what
+        `l2ljax.experiments.run` takes.
 
     Raises:
         ValueError: for a name that is not in `config_names()`.

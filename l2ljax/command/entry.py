@@ -126,5 +126,15 @@ def _find_neighbours() -> None:
 
 
 def run_script(name: str) -> None:
-    """What `python scripts/SCRIPT.py ...` does: the command `name` with the script's words."""
+    """What `python scripts/SCRIPT.py ...` does: the command `name` with the script's words.
+
+    Args:
+        name: of the command, as behind `l2ljax`.
+
+    Raises:
+        SystemExit: always, with the exit code of `main`.
+
+    Example:
+        >>> run_script("train")  # doctest: +SKIP
+    """
     sys.exit(main([name, *sys.argv[1:]], ("python", sys.argv[0])))

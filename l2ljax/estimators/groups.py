@@ -89,7 +89,20 @@ def is_recordable(optimizer: LearnedOptimizer, params: Params) -> bool:
 
 
 class RuleError(ValueError):
-    """A rule that differs between a whole parameter and a chunk of its coordinates."""
+    """A rule that differs between a whole parameter and a chunk of its coordinates.
+
+    Example:
+        >>> def noisy(scale):  # a draw for a whole array is another than for its chunks
+        ...     key = jax.random.key(0)
+        ...     return optax.stateless(lambda g, _: scale * jax.random.normal(key, g.shape))
+        >>> group = CoordinateGroup((0,), noisy)
+        >>> rule = LearnedOptimizer(lambda key: jnp.float32(0.1), noisy, lambda params: (group,))
+        >>> try:
+        ...     coordinate_groups(rule, jnp.ones((2, 3)))
+        ... except RuleError as error:
+        ...     print(" ".join(str(error).split()[:7]))
+        A rule with coordinate_groups draws random numbers
+    """
 
 
 def _check_cover(groups: Sequence[Group], params: Params) -> None:

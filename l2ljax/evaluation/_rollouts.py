@@ -81,8 +81,14 @@ def rollouts(
 ) -> tuple[Params, jax.Array]:
     """As `evaluate`, with the optimizees' final parameters, all of which stay in memory.
 
+    Args:
+        task, tx, key, num_tasks, num_steps, at_once: as there.
+
     Returns:
         params, every leaf `[num_tasks, ...]`, and losses, float `[num_tasks, num_steps + 1]`.
+
+    Raises:
+        ValueError, TypeError: as there.
 
     Example:
         >>> from l2ljax.tasks import quadratic

@@ -13,12 +13,17 @@ class Curve(NamedTuple):
 
     Attributes:
         learning_rate: `None` if learned.
-        losses: `[num_tasks, T + 1]`.
-        accuracy: of the final parameters, `[num_tasks]`, where it was asked for.
-        expected_loss: of the final parameters over more minibatches, `[num_tasks]`, likewise.
+        losses: float `[num_tasks, T + 1]`.
+        accuracy: share right by the final parameters, float `[num_tasks]`, where it was asked for.
+        expected_loss: of the final parameters over more minibatches, float `[num_tasks]`, likewise.
         clusters: a label of each optimizee, `[num_tasks]`; those of one label are not independent
             draws (crops of one photograph). `None`: all are.
         tuning: how the learning rate was found, where it was.
+
+    Example:
+        >>> curve = Curve(learning_rate=0.1, losses=np.array([[4.0, 1.0], [8.0, 3.0]]))
+        >>> float(curve.losses[:, -1].mean())  # two optimizees after one step
+        2.0
     """
 
     learning_rate: float | None

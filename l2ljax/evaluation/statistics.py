@@ -76,6 +76,9 @@ def summarise(curve: Curve, tuned_at: int | None = None) -> dict[str, Any]:
         curve: its results.
         tuned_at: inner steps that rates were tuned for; default: all.
 
+    Returns:
+        JSON values by name, as above.
+
     Example:
         >>> found = summarise(Curve(None, np.array([[4.0, 1.0], [4.0, np.nan], [4.0, 9.0]])))
         >>> found["diverged"], found["nonfinite"], found["above_start"]

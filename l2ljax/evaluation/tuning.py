@@ -55,6 +55,11 @@ class Tuning(NamedTuple):
         nonfinite: of each rate the optimizees whose final loss is not finite.
         num_tasks: optimizees of each rate.
         num_steps: inner steps of each.
+
+    Example:
+        >>> found = Tuning(0.1, "highest", (0.01, 0.1), (2.0, 1.0), (0, 0), 8, 100)
+        >>> found.final_losses[found.grid.index(found.learning_rate)]
+        1.0
     """
 
     learning_rate: float
@@ -141,12 +146,19 @@ def tune_inside(
 ) -> tuple[float, tuple[float, ...]]:
     """`tune`, with the grid widened by a decade until the best rate is not at its edge.
 
+    Args:
+        task, make_tx, key, num_tasks, num_steps, at_once: as there.
+        learning_rates: candidates to begin with.
+
     Returns:
         the best rate and the grid that it was found in, ascending.
 
     Warns:
         UserWarning: if the best is still at an edge after three more decades, or every rate has an
             optimizee that ends non-finite.
+
+    Raises:
+        ValueError, TypeError: as there, but where all diverge it goes on to other rates.
 
     Example:
         >>> from l2ljax.tasks import quadratic

@@ -186,11 +186,22 @@ def write_results(
 ) -> None:
     """Writes `summary.json` and `curves.csv`: steps, each optimizer's mean, 95 % CI and median.
 
+    Args:
+        directory: where; made if it is not there.
+        summary: JSON values by name, as `evaluate_weights` returns them.
+        curves: optimizer -> its results, all of as many steps.
+
     Raises:
         OSError: if a file cannot be written.
 
     Example:
-        >>> write_results("results", *evaluate_weights("lstm-quadratic", {}))  # doctest: +SKIP
+        >>> import tempfile
+        >>> import numpy as np
+        >>> directory = tempfile.mkdtemp()
+        >>> losses = np.array([[4.0, 1.0], [8.0, 3.0]])
+        >>> write_results(directory, {"num_tasks": 2}, {"adam": Curve(0.1, losses)})
+        >>> (Path(directory) / "curves.csv").read_text().splitlines()[1:]
+        ['0,6,nan,nan,6', '1,2,nan,nan,2']
     """
     directory = Path(directory)
     make_directory(directory)

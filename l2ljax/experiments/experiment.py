@@ -62,7 +62,20 @@ __all__ = [
 
 
 class Experiment(NamedTuple):
-    """What a configuration describes."""
+    """What a configuration describes.
+
+    Attributes:
+        optimizer: what is meta-trained.
+        estimator: of its meta-gradient on the task.
+        meta_optimizer: what trains the meta-parameters, an Optax transformation.
+        validation: what selects the best of them.
+
+    Example:
+        >>> from l2ljax.command import bundled_config
+        >>> experiment = build(bundled_config("demo").to_dict())
+        >>> experiment.validation.optimizer is experiment.optimizer
+        True
+    """
 
     optimizer: LearnedOptimizer
     estimator: GradientEstimator
@@ -80,6 +93,9 @@ def build(
         data_dir: as in `load_dataset`.
         num_devices: to spread the tasks over; those beyond a divisor of `num_tasks` share the
             coordinates of each. Default: as `task_mesh` chooses.
+
+    Returns:
+        the learned optimizer, the estimator, the meta-optimizer and the validation.
 
     Raises:
         ValueError: for unknown or missing fields, names and arguments, in a sentence that lists

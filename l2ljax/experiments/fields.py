@@ -65,6 +65,9 @@ WEIGHTS = {
 def check_fields(config: Mapping[str, Any]) -> None:
     """Refuses a configuration with unknown or missing fields, or impossible values, naming them.
 
+    Args:
+        config: JSON values by name; `FIELDS` says what each is.
+
     Raises:
         ValueError: naming the fields; and for a value that its field cannot have.
 

@@ -35,6 +35,9 @@ def check_memory(optimizer: LearnedOptimizer, estimator: GradientEstimator) -> N
 def hardware() -> str:
     """Device kind and count, as results name them, e.g. "cpu x 1 (2 cores)".
 
+    Returns:
+        the text, of all processes' devices.
+
     Example:
         >>> " x " in hardware()
         True

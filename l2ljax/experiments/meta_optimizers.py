@@ -30,6 +30,9 @@ def adam(
             (Loshchilov & Hutter 2017), in ascending order.
         b1: decay of the momentum, in [0, 1); a mixture's members take turns, so nearer 1 for many.
 
+    Returns:
+        an Optax transformation.
+
     Raises:
         ValueError: for an unknown schedule, restarts that are not ascending inside the run, or a
             number out of range.
@@ -79,6 +82,9 @@ def build_meta_optimizer(
         specification: `name` in `META_OPTIMIZERS` or such as `"optax:adamw"`, and arguments;
             `{"name": "optax:cosine_decay_schedule", ...}` among them is a schedule.
         num_meta_updates: of the run; for builders that take it.
+
+    Returns:
+        an Optax transformation.
 
     Raises:
         ValueError: for names and arguments that are not known.

@@ -26,6 +26,14 @@ def build_task(specification: Mapping[str, Any], data_dir: str | None) -> Task:
     `dataset` is `load_dataset`'s arguments as a dict; the specification of another task, which a
     transformation of tasks takes, is built first.
 
+    Args:
+        specification: `name` in `l2ljax.tasks.BUILDERS`, or `"module:attribute"` or
+            `"file.py:attribute"` of a builder of one's own, and the builder's arguments by name.
+        data_dir: as in `load_dataset`.
+
+    Returns:
+        the task, with its data on the default device.
+
     Raises:
         ValueError, TypeError: for names and arguments that are not known, and a builder that
             returns no task.
@@ -87,6 +95,16 @@ def build_estimator(
     `num_tasks`, `episode_length`, `unroll_length` and `weights` of their own. The outermost may
     have bounds [low, high] of lengths to be drawn as its `episode_length`; the configuration's is
     then that of validation.
+
+    Args:
+        config: with the fields `estimator`, `weights` and those that its builder takes.
+        task: for the builder.
+        optimizer: likewise.
+        mesh: likewise; `None`: one device.
+        data_dir: as in `load_dataset`, for estimators with a task of their own.
+
+    Returns:
+        the estimator.
 
     Raises:
         ValueError: for names and arguments that are not known; for a field that it needs and the

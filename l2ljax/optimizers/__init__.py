@@ -129,6 +129,12 @@ def network_of(optimizer: LearnedOptimizer) -> CoordinatewiseLSTM:
     A network of other settings, such as the default `output_scale`, would take the same
     meta-parameters and make other updates. `optimizer.transform(meta_params)` needs no network.
 
+    Args:
+        optimizer: from `lstm(...)`.
+
+    Returns:
+        a network with all of its settings.
+
     Raises:
         ValueError: for another learned optimizer.
 

@@ -113,6 +113,9 @@ def scale_by_celo(
         num_steps: length of training, at least 2.
         step_scale: factor on every step.
 
+    Returns:
+        an Optax transformation with a `CeloState`; `update` needs `value=` and `params`.
+
     Raises:
         ValueError: for another `num_steps`; if `meta_params` are not of the shapes that `celo` has;
             from `update`, without `value=` or `params`.

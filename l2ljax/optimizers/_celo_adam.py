@@ -99,6 +99,9 @@ def scale_by_celo_adam(
         num_steps: length of training, at least 2.
         step_scale: factor on every step.
 
+    Returns:
+        an Optax transformation with a `CeloAdamState`; `update` needs `value=`.
+
     Raises:
         ValueError: for another `num_steps`; if `meta_params` are not of the shapes that
             `celo_adam` has; from `update`, without `value=`.

@@ -69,6 +69,11 @@ class GuardState(NamedTuple):
         slopes: what the slope test remembers.
         watch: what the loss test remembers.
         anchor: the parameters at `watch.best`, or `()` for a guard that does not go back.
+
+    Example:
+        >>> state = guard(optax.sgd(0.1), optax.adam(1e-3)).init(jnp.ones(2))
+        >>> int(state.count), state.anchor
+        (0, ())
     """
 
     count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]

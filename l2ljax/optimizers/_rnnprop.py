@@ -147,7 +147,7 @@ def scale_by_rnnprop(
     Args:
         meta_params: what `rnnprop(...).init` returns.
         hidden_sizes: this and the other arguments are those of `rnnprop`.
-        output_scale: may be an array (`optax.inject_hyperparams`).
+        output_scale: may be a float scalar array (`optax.inject_hyperparams`).
         b1: as there.
         b2: as there.
         bias_correction: as there.

@@ -118,8 +118,8 @@ def scale_by_small_fc(
     Args:
         meta_params: what `small_fc(...).init` returns.
         hidden_sizes: this and the other arguments are those of `small_fc`.
-        step_scale: as there.
-        exp_scale: as there.
+        step_scale: as there, or a float scalar array (`optax.inject_hyperparams`).
+        exp_scale: likewise, a scalar.
         block_size: as there; "default" is its default.
 
     Returns:

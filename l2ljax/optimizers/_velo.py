@@ -134,6 +134,9 @@ def scale_by_velo(
         num_steps: length of training, at least 2.
         step_scale: factor on every step.
 
+    Returns:
+        an Optax transformation with a `VeLOState`; `update` needs `value=` and `params`.
+
     Raises:
         ValueError: for another `num_steps`; if `meta_params` are not of the shapes that `velo` has;
             from `update`, without `value=` or `params`.

@@ -30,6 +30,9 @@ def wrap(
             they are dropped, and estimators go through the rollout step by step. A wrong `True` is
             found by `l2ljax.check_learned_optimizer`.
 
+    Returns:
+        a learned optimizer with the same meta-parameters.
+
     Raises:
         TypeError: for what is no learned optimizer, or no function.
 

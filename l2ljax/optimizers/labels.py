@@ -76,6 +76,9 @@ def named_partition(optimizers: Mapping[str, LearnedOptimizer], labels: PyTree) 
         labels: a name in `LABELS`, or `"module:attribute"` or `"file.py:attribute"` of a function
             of one's own; or a tree of labels or a function, as `partition` takes them.
 
+    Returns:
+        the learned optimizer of all; its meta-parameters are a dict label -> the member's.
+
     Raises:
         ValueError: for a name that is not known, and whatever `partition` refuses.
 

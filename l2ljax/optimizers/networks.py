@@ -22,7 +22,17 @@ Kernel = Literal["plain", "pallas", "interpreted"]
 
 
 class LSTMCarry(NamedTuple):
-    """One layer's state: `[hidden]` each for one coordinate, `[hidden, *shape]` for a parameter."""
+    """One layer's state: `[hidden]` each for one coordinate, `[hidden, *shape]` for a parameter.
+
+    Attributes:
+        hidden: h, what the layer gives, in (-1, 1); float `[hidden, *shape]`.
+        cell: c, what it remembers; float `[hidden, *shape]`.
+
+    Example:
+        >>> carry = LSTMCarry(hidden=jnp.zeros((20, 3, 2)), cell=jnp.zeros((20, 3, 2)))
+        >>> [part.shape for part in carry]  # 20 units for each of 3 x 2 coordinates
+        [(20, 3, 2), (20, 3, 2)]
+    """
 
     hidden: jax.Array
     cell: jax.Array
@@ -95,6 +105,18 @@ class CoordinatewiseLSTM(nn.Module):
             (`l2ljax.optimizers.fused_layer`; nobody has timed it yet, see docs/gpu.md), for float32
             and bfloat16; "interpreted" is that kernel step by step, slow, on any platform.
             The weights are the same.
+
+    Raises:
+        ValueError: for sizes, numbers or dtypes out of range, an unknown `kernel`, or one that does
+            not compute in `dtype`.
+
+    Example:
+        >>> network = CoordinatewiseLSTM(hidden_sizes=(3,))
+        >>> carry, gradient = network.initial_carry(), jnp.float32(1.0)
+        >>> meta_params = jax.jit(network.init)(jax.random.key(0), carry, gradient)
+        >>> carry, update = jax.jit(network.apply)(meta_params, carry, gradient)
+        >>> update.shape, [layer.hidden.shape for layer in carry]
+        ((), [(3,)])
     """
 
     hidden_sizes: Sequence[int] = (20, 20)

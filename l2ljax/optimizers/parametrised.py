@@ -25,6 +25,11 @@ class Parametrised:
     Attributes:
         kind: "plain" (the number itself), "log" or "logit".
         value: where it starts.
+
+    Example:
+        >>> share = Parametrised("logit", 0.5)
+        >>> share.raw, float(share.of(0.0))  # log(0.5 / (1 - 0.5)), and back
+        (0.0, 0.5)
     """
 
     kind: str
@@ -52,6 +57,12 @@ class Parametrised:
 def log(value: float) -> Parametrised:
     """A positive number that is learned by its logarithm, for `l2ljax.hyperparameters`.
 
+    Args:
+        value: where it starts, above 0.
+
+    Returns:
+        the number and its scale; its meta-parameter is a float32 scalar.
+
     Raises:
         ValueError: unless `value` is a positive number.
 
@@ -65,6 +76,12 @@ def log(value: float) -> Parametrised:
 
 def logit(value: float) -> Parametrised:
     """A number between 0 and 1 that is learned by log(x / (1 - x)), for `l2ljax.hyperparameters`.
+
+    Args:
+        value: where it starts, above 0 and below 1.
+
+    Returns:
+        the number and its scale; its meta-parameter is a float32 scalar.
 
     Raises:
         ValueError: unless 0 < `value` < 1.
@@ -80,6 +97,12 @@ def logit(value: float) -> Parametrised:
 
 def plain(value: float) -> Parametrised:
     """A number that is learned as it is: what a bare number is to `l2ljax.hyperparameters`.
+
+    Args:
+        value: where it starts.
+
+    Returns:
+        the number and its scale; its meta-parameter is a float32 scalar.
 
     Raises:
         ValueError: unless `value` is a finite number.

@@ -102,6 +102,9 @@ def given(num_features: int) -> Preprocess:
 def identity() -> Preprocess:
     """The gradient itself as the only feature (the paper's choice for quadratics).
 
+    Returns:
+        a `Preprocess` with one feature: float `[*shape]` -> `[1, *shape]`, same dtype.
+
     Example:
         >>> [float(feature) for feature in identity()(jnp.array(-0.5))]
         [-0.5]
@@ -118,6 +121,9 @@ def log_sign(p: float = 10.0) -> Preprocess:
     Args:
         p: natural log of the factor by which gradients may shrink before they count as small;
             0 < p <= 80 (beyond that e^-p is no normal float32).
+
+    Returns:
+        a `Preprocess` with two features: float `[*shape]` -> `[2, *shape]`, same dtype.
 
     Raises:
         ValueError: if `p` is not a number in that range.
@@ -143,6 +149,9 @@ def log_and_sign(k: float = 5.0) -> Preprocess:
     Args:
         k: natural log of the factor by which gradients may shrink before they count as small;
             0 < k <= 80.
+
+    Returns:
+        a `Preprocess` with two features: float `[*shape]` -> `[2, *shape]`, same dtype.
 
     Raises:
         ValueError: if `k` is not a number in that range.

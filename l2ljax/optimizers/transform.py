@@ -44,6 +44,13 @@ class ScaleByLSTMState(NamedTuple):
         count: int32 scalar, updates made so far (it stops at the largest int32).
         carry: one `LSTMCarry` a layer; its `hidden` and `cell` are trees like the parameters with
             leaves `[hidden_size, *param.shape]` in the network's dtype.
+
+    Example:
+        >>> network = CoordinatewiseLSTM(hidden_sizes=(3,))
+        >>> tx = scale_by_lstm(init_meta_params(network, jax.random.key(0)), network)
+        >>> state = tx.init(jnp.zeros((4, 2)))
+        >>> int(state.count), state.carry[0].cell.shape
+        (0, (3, 4, 2))
     """
 
     count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]

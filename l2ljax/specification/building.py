@@ -43,7 +43,11 @@ def specified(
         encode: argument -> what it is called in the specification, and a function like `as_plain`
             for it.
 
+    Returns:
+        a decorator.
+
     Raises:
+        TypeError: for a `name` that is no string, such as the builder itself.
         ValueError: for a builder with an argument called `name`.
 
     Example:

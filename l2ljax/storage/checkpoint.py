@@ -9,45 +9,55 @@ nothing is lost but time.
 
 import itertools
 import json
-import math
 import os
 import shutil
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from l2ljax.base import PyTree
 from l2ljax.base.words import named_leaves
 from l2ljax.checks import shorten
 from l2ljax.parallel import any_process, first_process_first, is_key, on_host, placed_like
+from l2ljax.storage.layout import FORMAT, read_file, write_file
 from l2ljax.storage.orbax import read_orbax
-from l2ljax.storage.seal import raw, seal, seal_json
+from l2ljax.storage.seal import seal, seal_json
 from l2ljax.storage.workdir import make_directory, telling
-
-FORMAT = 3
-"""Raised when a checkpoint's content changes. 2, of Orbax, is read where Orbax is installed."""
-
-DTYPES = {"bool": "BOOL", "bfloat16": "BF16"} | {
-    str(np.dtype(code)): f"{kind}{8 * np.dtype(code).itemsize}"
-    for kind, codes in {"F": "efd", "I": "bhiq", "U": "BHIQ"}.items()
-    for code in codes
-}
-"""Names that safetensors has for dtypes; arrays of others are stored as bytes."""
-
-Arrays = Iterable[tuple[str, np.ndarray]]
 
 
 class DamagedCheckpointError(ValueError):
-    """A checkpoint that cannot be read, or does not hold what was written."""
+    """A checkpoint that cannot be read, or does not hold what was written.
+
+    Example:
+        >>> import tempfile
+        >>> directory = Path(tempfile.mkdtemp())
+        >>> _ = (directory / "7.safetensors").write_bytes(b"no checkpoint")
+        >>> try:
+        ...     load(directory)
+        ... except DamagedCheckpointError as error:
+        ...     print("Checkpoint 7" in str(error))
+        True
+    """
 
 
 class Checkpoint(NamedTuple):
-    """One that has been read: its arrays by name, and the JSON values beside them."""
+    """One that has been read.
+
+    Attributes:
+        step: its number, meta-updates made.
+        path: its file.
+        leaves: path in the state's tree, such as `"faults/streak"` -> array.
+        extra: JSON values by name.
+
+    Example:
+        >>> found = Checkpoint(3, Path("3.safetensors"), {"w": np.zeros(2)}, {"seconds": 1.5})
+        >>> found.leaves["w"].shape
+        (2,)
+    """
 
     step: int
     path: Path
@@ -56,7 +66,18 @@ class Checkpoint(NamedTuple):
 
 
 def steps(directory: Path) -> dict[int, Path]:
-    """The checkpoints in a directory, the newest last."""
+    """The checkpoints in a directory, the newest last.
+
+    Args:
+        directory: which need not be there.
+
+    Returns:
+        number -> path, damaged ones too, in ascending order.
+
+    Example:
+        >>> steps(Path("nowhere"))
+        {}
+    """
     found = {}
     for path in Path(directory).glob("[0-9]*"):
         name = path.name.removesuffix(".safetensors")
@@ -71,8 +92,23 @@ def save(directory: Path, step: int, state: PyTree, extra: Mapping, *, keep: int
     One array after the other goes through the host's memory. With several processes all must call;
     the first writes.
 
+    Args:
+        directory: made if it is not there.
+        step: its number, meta-updates made; where there is one of that number it stays.
+        state: a tree of arrays and random keys.
+        extra: JSON values by name.
+        keep: checkpoints, at least 1.
+
     Raises:
         OSError: if it cannot be written; those in the directory stay whole.
+
+    Example:
+        >>> import tempfile
+        >>> directory = Path(tempfile.mkdtemp())
+        >>> for step in (10, 20, 30):
+        ...     save(directory, step, {"w": np.full(2, step)}, {"seconds": 1.5})
+        >>> list(steps(directory))
+        [20, 30]
     """
     directory, leaves, problem = Path(directory), named_leaves(state), None
     arrays = ((name, on_host(leaf)) for name, leaf in leaves.items())
@@ -81,7 +117,9 @@ def save(directory: Path, step: int, state: PyTree, extra: Mapping, *, keep: int
             try:
                 make_directory(directory)
                 with (directory / ".writing").open("wb") as file:  # a killed run's is overwritten
-                    _write(file, arrays, {n: _stored(leaf) for n, leaf in leaves.items()}, extra)
+                    write_file(
+                        file, arrays, {n: _stored(leaf) for n, leaf in leaves.items()}, extra
+                    )
                 os.replace(directory / ".writing", directory / f"{step}.safetensors")
                 for old in list(steps(directory).values())[:-keep]:
                     shutil.rmtree(old) if old.is_dir() else old.unlink()
@@ -100,9 +138,29 @@ def load(directory: Path, *, repair: bool = False) -> Checkpoint | None:
     A damaged one is passed over with a warning; with `repair` it is moved to a folder `damaged`
     beside the directory.
 
+    Args:
+        directory: of `save`.
+        repair: move damaged ones away.
+
+    Returns:
+        the checkpoint, its arrays on the host.
+
+    Warns:
+        UserWarning: for each damaged one that is passed over.
+
     Raises:
         DamagedCheckpointError: if there are checkpoints, and all of them are damaged.
         ValueError: if the checkpoint has another format.
+
+    Example:
+        >>> import tempfile
+        >>> directory = Path(tempfile.mkdtemp())
+        >>> load(directory) is None
+        True
+        >>> save(directory, 10, {"w": np.full(2, 7)}, {"seconds": 1.5})
+        >>> found = load(directory)
+        >>> found.step, found.leaves["w"].tolist(), found.extra
+        (10, [7, 7], {'seconds': 1.5})
     """
     damaged: dict[Path, DamagedCheckpointError] = {}
     for step, path in reversed(steps(directory).items()):
@@ -134,8 +192,20 @@ def load(directory: Path, *, repair: bool = False) -> Checkpoint | None:
 def place(found: Checkpoint, like: PyTree) -> PyTree:
     """The state of a checkpoint, with the structure and the shardings of `like`.
 
+    Args:
+        found: from `load`.
+        like: a tree of arrays and random keys, such as the state of a run that begins.
+
+    Returns:
+        a tree like `like` with the checkpoint's numbers.
+
     Raises:
         ValueError: if it holds another structure, naming the first leaf that differs.
+
+    Example:
+        >>> found = Checkpoint(3, Path("3.safetensors"), {"w": np.full(2, 7.0, np.float32)}, {})
+        >>> place(found, {"w": jax.numpy.zeros(2)})["w"].tolist()
+        [7.0, 7.0]
     """
 
     def described(leaf):
@@ -160,38 +230,10 @@ def _stored(leaf: Any) -> jax.ShapeDtypeStruct:
     return jax.eval_shape(jax.random.key_data, leaf) if is_key(leaf) else leaf
 
 
-def _write(file: BinaryIO, arrays: Arrays, shapes: Mapping[str, Any], extra: Any) -> None:
-    """Header and arrays; the header once more, as long, when all checksums are known."""
-    unknown = {name: (list(leaf.shape), str(leaf.dtype), "0" * 64) for name, leaf in shapes.items()}
-    file.write(_header(unknown, extra))
-    sealed = {}
-    for name, array in arrays:
-        sealed[name] = seal(array)
-        file.write(raw(array).data)
-    file.seek(0)
-    file.write(_header(sealed, extra))
-
-
-def _header(leaves: Mapping[str, Any], extra: Mapping[str, Any]) -> bytes:
-    content = {"format": FORMAT, "extra": dict(extra), "leaves": leaves}
-    said: dict[str, Any] = {"content": json.dumps(content), "sha256": seal_json(content)}
-    header, end = {"__metadata__": said}, 0
-    for name, (shape, dtype, _) in leaves.items():
-        begin, end = end, end + math.prod(shape) * jnp.dtype(dtype).itemsize
-        header[name] = {
-            "dtype": DTYPES.get(dtype, "U8"),
-            "shape": list(shape) if dtype in DTYPES else [end - begin],
-            "data_offsets": [begin, end],
-        }
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text
-
-
 def _read(path: Path, where: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Arrays and the values beside them, held against their seal."""
     try:
-        content, arrays = read_orbax(path) if path.is_dir() else _read_file(path)
+        content, arrays = read_orbax(path) if path.is_dir() else read_file(path)
         sealed = content.pop("sha256", None)
         if sealed != seal_json(content) and (sealed, content.get("format")) != (None, 1):
             raise ValueError("what is said beside the arrays does not match its seal")
@@ -212,21 +254,6 @@ def _read(path: Path, where: str) -> tuple[dict[str, np.ndarray], dict[str, Any]
         f"{where} has format {content['format']!r}, this version of l2ljax reads formats 2 and "
         f"{FORMAT}; continue it with the version that wrote it, or start in a new directory."
     )
-
-
-def _read_file(path: Path) -> tuple[dict[str, Any], Arrays]:
-    """What is said, and the arrays one after the other, by the order in which it names them."""
-    whole = memoryview(path.read_bytes())
-    begin = 8 + int.from_bytes(whole[:8], "little")
-    said = json.loads(bytes(whole[8:begin]))["__metadata__"]
-    content = json.loads(said["content"])
-
-    def arrays(end=begin):
-        for name, (shape, dtype, _) in content["leaves"].items():
-            begin, end = end, end + math.prod(shape) * jnp.dtype(dtype).itemsize
-            yield name, np.frombuffer(whole[begin:end], jnp.dtype(dtype)).reshape(shape)
-
-    return {**content, "sha256": said["sha256"]}, arrays()
 
 
 def _set_aside(path: Path) -> Path:

@@ -15,12 +15,27 @@ from l2ljax.checks import short, shorten
 def claim(workdir: Path, config: Mapping[str, Any], defaults: Mapping | None = None) -> None:
     """Makes `workdir` with `config.json`, or checks that it was made for the same configuration.
 
-    `defaults` are what fields that are left out stand for: a run begun before there were such
-    fields has the same configuration.
+    Args:
+        workdir: of a run.
+        config: JSON values by name.
+        defaults: what fields that are left out stand for: a run begun before there were such
+            fields has the same configuration.
 
     Raises:
         ValueError: if `workdir` holds a run with another configuration; names each field that
             differs.
+        OSError: if it cannot be made or written.
+
+    Example:
+        >>> import tempfile
+        >>> workdir = Path(tempfile.mkdtemp())
+        >>> claim(workdir, {"seed": 0, "num_tasks": 4})
+        >>> claim(workdir, {"seed": 0, "num_tasks": 4})
+        >>> try:
+        ...     claim(workdir, {"seed": 1, "num_tasks": 4})
+        ... except ValueError as error:
+        ...     print("seed is 0 there, 1 here" in str(error))
+        True
     """
     path = Path(workdir) / "config.json"
     config = json.loads(json.dumps(config))  # tuples become lists, as they will in the file
@@ -38,7 +53,25 @@ def claim(workdir: Path, config: Mapping[str, Any], defaults: Mapping | None = N
 
 
 def read_config(workdir: Path) -> dict[str, Any]:
-    """The run's; FileNotFoundError without one, ValueError if it is no JSON object."""
+    """The configuration of the run in a directory.
+
+    Args:
+        workdir: of the run.
+
+    Returns:
+        JSON values by name.
+
+    Raises:
+        FileNotFoundError: if there is no `config.json`.
+        ValueError: if it is no JSON object.
+
+    Example:
+        >>> import tempfile
+        >>> workdir = Path(tempfile.mkdtemp())
+        >>> claim(workdir, {"hidden_sizes": (20, 20)})
+        >>> read_config(workdir)
+        {'hidden_sizes': [20, 20]}
+    """
     path = Path(workdir) / "config.json"
     if not path.exists():
         raise FileNotFoundError(f"{workdir} holds no run: there is no {path.name} in it.")
@@ -58,8 +91,24 @@ def exclusive(workdir: Path) -> Iterator[None]:
     On a file system that knows no locks the run goes on, with a warning. So it does, silently,
     where no lock can be made as nothing can be written: what has to be written will tell.
 
+    Args:
+        workdir: made if it is not there.
+
+    Yields:
+        nothing; the lock is held inside the `with` block.
+
     Raises:
         BlockingIOError: if another process is in it.
+
+    Example:
+        >>> import tempfile
+        >>> workdir = Path(tempfile.mkdtemp())
+        >>> with exclusive(workdir):
+        ...     try:
+        ...         exclusive(workdir).__enter__()
+        ...     except BlockingIOError:
+        ...         print("taken")
+        taken
     """
     import filelock  # where there is no fcntl, importing it warns
 
@@ -89,7 +138,23 @@ _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replaces `path` in one step: an OSError tells why, and leaves the old file whole."""
+    """Replaces `path` in one step.
+
+    Args:
+        path: a file, in a directory that is there.
+        content: bytes, or text that is written as UTF-8.
+
+    Raises:
+        OSError: telling why it cannot be written; the old file stays whole.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "notes.txt"
+        >>> write_atomically(path, "old")
+        >>> write_atomically(path, "new")
+        >>> path.read_text(), [other.name for other in path.parent.iterdir()]
+        ('new', ['notes.txt'])
+    """
     content = content.encode() if isinstance(content, str) else content
     temporary = Path(path).with_name(f".{Path(path).name}.{os.getpid()}.tmp")
     with telling(f"{path} cannot be written"):

@@ -23,7 +23,8 @@ def autoencoder(
     start truncated normal, scaled by fan-in, biases at 0.
 
     Args:
-        dataset: `(images, labels)`; the labels are not used.
+        dataset: `(images, labels)`; `images` uint8 or float `[n, height, width, channels]`, the
+            labels are not used.
         hidden_sizes: units of each hidden layer.
         batch_size: images in a minibatch, drawn uniformly with replacement.
 

@@ -53,7 +53,8 @@ def image_mlp(
     """Classify images with linear layers, each followed by normalisation, activation and dropout.
 
     Args:
-        dataset: `(images, labels)` as `l2ljax.load_dataset` or `l2ljax.tasks.resized` give them.
+        dataset: `(images, labels)` as `l2ljax.load_dataset` or `l2ljax.tasks.resized` give them:
+            uint8 or float `[n, height, width, channels]`, int `[n]`.
         hidden_sizes: units of each hidden layer; none makes it softmax regression.
         activation: "relu", "tanh", "sigmoid" or "gelu".
         normalisation: "layer", "batch" (by the batch's own statistics, always) or `None`.

@@ -81,6 +81,10 @@ def implicit_field(
         hidden_sizes: tanh units of the network.
         frequencies: octaves of each coordinate.
 
+    Returns:
+        a `Task` whose params are `[{"kernel": [in, out], "bias": [out]}, ...]`, and whose instances
+        are pictures, float32 `[size * size]`.
+
     Raises:
         ValueError: for sizes that are no positive integers.
 
@@ -127,6 +131,10 @@ def poisson(
         hidden_sizes: tanh units of the network.
         points: places in a step, drawn uniformly.
         boundary: weight of the boundary's term.
+
+    Returns:
+        a `Task` whose params are `[{"kernel": [in, out], "bias": [out]}, ...]`, and whose instances
+        are a_1 ... a_4, float32 `[4]`.
 
     Raises:
         ValueError: for sizes or a weight that are not positive.

@@ -70,6 +70,9 @@ def rosenbrock(dim: int = 2) -> Task:
     Args:
         dim: size of x, at least 2.
 
+    Returns:
+        a `Task` with params `[dim]`.
+
     Raises:
         ValueError: for a `dim` that is no integer of at least 2.
 
@@ -104,6 +107,9 @@ def factorisation(
     Args:
         rows, columns, rank: U is `[rows, rank]`, V `[rank, columns]`.
         init_scale: standard deviation of their entries at the start.
+
+    Returns:
+        a `Task` with params `{"left": [rows, rank], "right": [rank, columns]}`.
 
     Raises:
         ValueError: for sizes or a scale that are not positive.

@@ -19,7 +19,17 @@ __all__ = ["Images", "cache_directory", "check_images", "load_dataset"]
 
 
 class Images(NamedTuple):
-    """Labelled images: `images` `[n, height, width, channels]`, `labels` `[n]` int32."""
+    """Labelled images, as `load_dataset` gives them.
+
+    Attributes:
+        images: uint8 (0 ... 255) or float `[n, height, width, channels]`.
+        labels: int32 `[n]`.
+
+    Example:
+        >>> threes = Images(jnp.zeros((2, 8, 8, 1), jnp.uint8), jnp.full(2, 3, jnp.int32))
+        >>> threes.images.shape[0] == threes.labels.shape[0]
+        True
+    """
 
     images: jax.Array
     labels: jax.Array

@@ -41,6 +41,12 @@ class Entry(NamedTuple):
         floor: ratios of final losses count this much as the least loss, as a share of the loss at
             the start: below it a task is solved, and rounding decides no more.
         envelope: name of the published curve, if there is one.
+
+    Example:
+        >>> import jax
+        >>> entry = Entry("train", lambda: quadratic(dim=3))
+        >>> entry.build().init((), jax.random.key(0)).shape
+        (3,)
     """
 
     split: Split
@@ -51,7 +57,16 @@ class Entry(NamedTuple):
 
 
 class Tasks(Mapping[str, Task]):
-    """Name -> task; each is built, and its data read, when it is asked for first."""
+    """Name -> task; each is built, and its data read, when it is asked for first.
+
+    Args:
+        split: "train" or "held_out".
+
+    Example:
+        >>> held_out = Tasks("held_out")
+        >>> "rosenbrock" in held_out, len(held_out) + len(Tasks("train")) == len(ENTRIES)
+        (True, True)
+    """
 
     def __init__(self, split: Split):
         self._names = [name for name, entry in ENTRIES.items() if entry.split == split]

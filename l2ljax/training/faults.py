@@ -18,8 +18,23 @@ from l2ljax.checks import check_positive_int
 class DivergenceError(FloatingPointError):
     """Meta-training was stopped, as its meta-gradients stayed not finite.
 
+    Args:
+        message: where it stopped and what was tried, in a sentence.
+        result: as below.
+
     Attributes:
         result: the `MetaTrainResult` until then, with the best meta-parameters; or `None`.
+
+    Example:
+        with `train`, a function that calls `meta_train`:
+
+        >>> def train():
+        ...     raise DivergenceError("Meta-training stopped at meta-update 9.", {"best_update": 4})
+        >>> try:
+        ...     train()
+        ... except DivergenceError as error:
+        ...     print(error, error.result)
+        Meta-training stopped at meta-update 9. {'best_update': 4}
     """
 
     def __init__(self, message: str = "", result: Any = None):

@@ -11,7 +11,19 @@ from l2ljax.checks import short
 
 @runtime_checkable
 class Logger(Protocol):
-    """Anything with these two methods; see `meta_train`."""
+    """Anything with these two methods; see `meta_train`.
+
+    Example:
+        >>> class Kept:
+        ...     def __init__(self):
+        ...         self.records = {}
+        ...     def log(self, step, values):
+        ...         self.records[step] = values
+        ...     def close(self):
+        ...         pass
+        >>> isinstance(Kept(), Logger)
+        True
+    """
 
     def log(self, step: int, values: dict[str, float]) -> None:
         """Takes the numbers of one record, by name, at a meta-update."""
@@ -30,6 +42,11 @@ class TensorBoardLogger:
 
     Raises:
         ModuleNotFoundError: without tensorboardX, saying how to install it.
+
+    Example:
+        >>> logger = TensorBoardLogger("runs/demo")  # doctest: +SKIP
+        >>> logger.log(100, {"meta_loss": 0.5})  # doctest: +SKIP
+        >>> logger.close()  # doctest: +SKIP
     """
 
     def __init__(self, folder: str | Path):

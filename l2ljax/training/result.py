@@ -35,6 +35,15 @@ class MetaTrainResult(NamedTuple):
         seconds: time spent in the loop, over all resumptions.
         history: the records that `metrics.jsonl` holds too.
         optimizer: the learned optimizer that was trained, where the estimator tells.
+
+    Example:
+        >>> found = MetaTrainResult(
+        ...     jnp.ones(3), jnp.zeros(3), best_score=0.5, best_update=30, num_meta_updates=40,
+        ...     num_skipped=0, num_diverged=2, num_restores=0, interrupted=False, seconds=9.0,
+        ...     history=[{"update": 40, "meta_loss": 0.75}],
+        ... )
+        >>> found.meta_params.tolist()  # of update 30; those of update 40 are last_meta_params
+        [1.0, 1.0, 1.0]
     """
 
     meta_params: MetaParams
@@ -110,6 +119,9 @@ def load_run(workdir: str | Path, optimizer: LearnedOptimizer | None = None) -> 
         workdir: the directory that `meta_train` was given, or a script's `--workdir`.
         optimizer: the one that was trained. Give one that cannot be saved (it has no
             `specification`); its meta-parameters come as nested dicts otherwise.
+
+    Returns:
+        what `meta_train` returned, or would have if it had been interrupted there.
 
     Raises:
         FileNotFoundError: if there is no checkpoint.

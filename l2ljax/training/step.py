@@ -36,9 +36,19 @@ class MetaTrainState(NamedTuple):
         meta_params: the current meta-parameters [phi].
         opt_state: the meta-optimizer's state.
         estimator_state: the estimator's running episodes.
-        best_meta_params, best_score, best_update: the best so far by validation; until one has
-            succeeded, the last meta-parameters that gave a finite meta-gradient, and `NO_SCORE`.
+        best_meta_params, best_score, best_update: the best so far by validation, with a float32 and
+            an int32 scalar; until one has succeeded, the last meta-parameters that gave a finite
+            meta-gradient, and `NO_SCORE`.
         faults: what was not finite.
+
+    Example:
+        >>> sgd, phi = optax.sgd(0.1), jnp.float32(3.0)
+        >>> state = MetaTrainState(
+        ...     jnp.int32(0), jax.random.key(0), phi, sgd.init(phi), (), phi, jnp.float32(NO_SCORE),
+        ...     jnp.int32(0), no_faults(),
+        ... )
+        >>> float(state._replace(meta_params=phi / 2).meta_params)
+        1.5
     """
 
     update: jax.Array
@@ -60,17 +70,25 @@ def init_state(
 ) -> MetaTrainState:
     """The state before the first update, on the devices of the estimator's mesh.
 
+    Args:
+        estimator: of the meta-gradient.
+        meta_optimizer: any Optax transformation.
+        meta_params: where to start, a tree of float arrays; copied.
+        key: the run's.
+
+    Returns:
+        the state, whose arrays `meta_step` may overwrite.
+
     Example:
-        >>> from l2ljax.estimators import truncated_bptt
-        >>> from l2ljax.optimizers import hyperparameters, log
-        >>> from l2ljax.tasks import quadratic
-        >>> rule = hyperparameters(optax.sgd, {"learning_rate": log(1e-3)})
-        >>> sizes = {"num_tasks": 2, "episode_length": 4, "unroll_length": 2}
-        >>> estimator = truncated_bptt(quadratic(2), rule, **sizes)
-        >>> meta_params = rule.init(jax.random.key(0))
-        >>> state = init_state(estimator, optax.sgd(1e-3), meta_params, jax.random.key(1))
-        >>> int(state.update)
-        0
+        >>> @jax.tree_util.register_static
+        ... class Parabola(GradientEstimator):  # L(phi) = phi^2
+        ...     def init(self, key, meta_params):
+        ...         return ()
+        ...     def estimate(self, meta_params, state, key):
+        ...         return meta_params**2, 2 * meta_params, state, {}
+        >>> state = init_state(Parabola(), optax.sgd(0.25), jnp.float32(3.0), jax.random.key(0))
+        >>> int(state.update), float(state.meta_params)
+        (0, 3.0)
     """
     # Everything is where the compiled step will leave it, so that its second call is as its first.
     mesh = getattr(estimator, "mesh", None)
@@ -108,17 +126,35 @@ def meta_step(
 ) -> tuple[MetaTrainState, dict[str, Any]]:
     """One meta-update, skipped where it is not finite. `state` is donated: use the one returned.
 
-    The metrics are those of the estimator but for `diverged_at`, and `meta_loss`, `meta_grad_norm`
-    and `faults` (the state's).
+    Args:
+        estimator: of the meta-gradient.
+        meta_optimizer: the transformation that `init_state` was given.
+        state: from `init_state` or the step before.
+        limits: how many faults it takes, see `meta_train`.
+
+    Returns:
+        the next state, and metrics by name: the estimator's but for `diverged_at`, the float
+        scalars `meta_loss` and `meta_grad_norm`, and `faults` (the state's).
 
     Raises:
         TypeError: if the estimator's metrics are not a dict of arrays.
         ValueError: if its meta-gradient is not like the meta-parameters.
 
     Example:
-        for a loop of one's own, with `state` from `init_state`:
+        In a loop of one's own:
 
-        >>> state, metrics = meta_step(estimator, optax.adam(1e-3), state)  # doctest: +SKIP
+        >>> @jax.tree_util.register_static
+        ... class Parabola(GradientEstimator):  # L(phi) = phi^2
+        ...     def init(self, key, meta_params):
+        ...         return ()
+        ...     def estimate(self, meta_params, state, key):
+        ...         return meta_params**2, 2 * meta_params, state, {}
+        >>> estimator, sgd = Parabola(), optax.sgd(0.25)
+        >>> state = init_state(estimator, sgd, jnp.float32(3.0), jax.random.key(0))
+        >>> for _ in range(2):  # phi - 0.25 * 2 phi, twice
+        ...     state, metrics = meta_step(estimator, sgd, state)
+        >>> float(state.meta_params), float(metrics["meta_grad_norm"])
+        (0.75, 3.0)
     """
     meta_loss, meta_grads, estimator_state, metrics = estimator.estimate(
         state.meta_params, state.estimator_state, jax.random.fold_in(state.key, state.update)

@@ -49,6 +49,18 @@ class Validation:
     Raises:
         ValueError: for sizes or weights out of range, and a mesh that does not divide `num_tasks`.
         TypeError: for what is no task, optimizer or key.
+
+    Example:
+        A step of the learned rate 1/4 halves x, so that f(theta_t) is 4^-t; the mean of two:
+
+        >>> import optax
+        >>> sgd = LearnedOptimizer(lambda key: jnp.float32(0.25), lambda rate: optax.scale(-rate))
+        >>> parabola = Task(init=lambda _, key: jnp.ones(()), loss=lambda x, _: x**2)
+        >>> validation = Validation(
+        ...     task=parabola, optimizer=sgd, key=jax.random.key(0), num_tasks=2, num_steps=2
+        ... )
+        >>> float(validation.score(jnp.float32(0.25)))  # (1 / 4 + 1 / 16) / 2
+        0.15625
     """
 
     task: Task

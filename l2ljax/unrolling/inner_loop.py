@@ -6,16 +6,13 @@ edges" of their figure 2 are dropped); each inner step is rematerialised in the 
 that memory grows with the state and not with the network's activations (`remat` has other choices).
 """
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.ad_checkpoint import checkpoint_name
 
-from l2ljax.base import Batch, Instance, Key, Params, PyTree, Running, Task
-from l2ljax.base.words import dtype_of, kind_of, path_name
+from l2ljax.base import Batch, Instance, Key, Params, PyTree, Task
 from l2ljax.checks import (
     assert_shapes,
     check_key,
@@ -25,102 +22,33 @@ from l2ljax.checks import (
     check_transform,
     short,
 )
+from l2ljax.unrolling.optimizee import OptimizeeState, final_params
 from l2ljax.unrolling.remat import Remat, checkpointed_scan
 
 
-class OptimizeeState(NamedTuple):
-    """One running optimizee.
-
-    Attributes:
-        instance: the draw f ~ p(f) it minimises.
-        params: its parameters [theta_t].
-        opt_state: the state of the transformation that trains it.
-    """
-
-    instance: Instance
-    params: Params
-    opt_state: PyTree
-
-
-def init_optimizee(task: Task, tx: optax.GradientTransformation, key: Key) -> OptimizeeState:
-    """Draws an optimizee from `task`, at theta_0, ready for `tx`.
-
-    The draw depends on `task` and `key` alone, so that different transformations given the same
-    key start on the same function from the same parameters.
-
-    Raises:
-        TypeError: for a `task`, `tx` or `key` that is none.
-
-    Example:
-        >>> parabola = Task(init=lambda _, key: jnp.ones(()), loss=lambda x, _: x**2)
-        >>> float(init_optimizee(parabola, optax.sgd(0.1), jax.random.key(0)).params)
-        1.0
-    """
-    check_task(task)
-    check_transform("tx", tx)
-    check_key("key", key)
-    instance, params = sample_optimizee(task, key)
-    opt_state = tx.init(params)
-    if _looks_ahead(opt_state):
-        params = optax.LookaheadParams.init_synced(params)
-    return OptimizeeState(instance, params, opt_state)
-
-
-def _looks_ahead(opt_state: PyTree) -> bool:
-    """Whether `optax.lookahead`, which keeps two copies of the parameters, made this state."""
-
-    def is_its(node):
-        return isinstance(node, optax.LookaheadState)
-
-    return any(map(is_its, jax.tree.leaves(opt_state, is_leaf=is_its)))
-
-
-def final_params(params: Params) -> Params:
-    """What an optimizee ends with: its parameters; of `optax.lookahead`'s two copies the slow one.
-
-    Example:
-        >>> float(final_params(optax.LookaheadParams(fast=1.0, slow=2.0)))
-        2.0
-    """
-    return params.slow if isinstance(params, optax.LookaheadParams) else params
-
-
-def sample_optimizee(task: Task, key: Key) -> tuple[Instance, Params]:
-    """Draws `(instance, theta_0)` from `task`: what `init_optimizee` starts from.
-
-    Raises:
-        TypeError: for a parameter that has no derivative, naming it.
-    """
-    sample_key, init_key = jax.random.split(key)
-    instance = task.sample(task.data, sample_key)
-    params = task.init(instance, init_key)
-    check_params(params)
-    if task.init_state is not None:
-        instance = Running(instance, task.init_state(instance, init_key))
-    return instance, params
-
-
 def draw_batch(task: Task, instance: Instance, key: Key) -> Batch:
-    """What the loss sees in one inner step; for a task with state, `(batch, state)`."""
+    """What the loss sees in one inner step; for a task with state, `(batch, state)`.
+
+    Args:
+        task: the task that `instance` was drawn from.
+        instance: of an `OptimizeeState`.
+        key: draws the minibatch.
+
+    Returns:
+        a tree of whatever the task's `batch` makes.
+
+    Example:
+        >>> task = Task(
+        ...     init=lambda _, key: jnp.ones(2), loss=lambda x, rows: (rows @ x).mean(),
+        ...     batch=lambda data, _, key: data[jax.random.randint(key, (3,), 0, 5)],
+        ...     data=jnp.ones((5, 2)),
+        ... )
+        >>> draw_batch(task, (), jax.random.key(0)).shape
+        (3, 2)
+    """
     if task.init_state is None:
         return task.batch(task.data, instance, key)
     return task.batch(task.data, instance.instance, key), instance.state
-
-
-def check_params(params: Params) -> None:
-    """Refuses parameters of a task that have no derivative: integers, functions, keys.
-
-    Raises:
-        TypeError: naming the leaf, what it is and what to do.
-    """
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        dtype = dtype_of(leaf)
-        if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
-            raise TypeError(
-                "The params that the task's init returns must be floating-point arrays, but "
-                f"{path_name(path)} {kind_of(leaf)}; let init return None there, and put it "
-                "into the instance or, if it never changes, into the function `loss`."
-            )
 
 
 def unroll(
@@ -163,6 +91,7 @@ def unroll(
 
     Example:
         >>> parabola = Task(init=lambda _, key: jnp.ones(()), loss=lambda x, _: x**2)
+        >>> from l2ljax.unrolling import init_optimizee
         >>> state = init_optimizee(parabola, optax.sgd(0.25), jax.random.key(0))
         >>> _, losses = unroll(parabola, optax.sgd(0.25), state, jax.random.key(1), 2)
         >>> [float(loss) for loss in losses]
@@ -220,6 +149,24 @@ def loss_and_gradients(
     Without second derivatives the gradient is a constant, and the loss carries it as its
     derivative: the meta-backward pass needs d f(theta_t) / d theta_t, which is the gradient already
     at hand, and never differentiates the optimizee again.
+
+    Args:
+        task: whose loss.
+        params: where, a tree of floating-point arrays.
+        batch: from `draw_batch`.
+        second_derivatives: as in `unroll`.
+
+    Returns:
+        the loss, a float scalar, and its gradient, a tree like `params`.
+
+    Raises:
+        ValueError: as `scalar_loss`.
+
+    Example:
+        >>> parabola = Task(init=lambda _, key: jnp.ones(()), loss=lambda x, _: x**2)
+        >>> loss, gradient = loss_and_gradients(parabola, jnp.float32(3.0), ())
+        >>> float(loss), float(gradient)
+        (9.0, 6.0)
     """
     loss, gradients, _ = step_of_task(task, params, batch, second_derivatives=second_derivatives)
     return loss, gradients
@@ -244,8 +191,22 @@ def step_of_task(
 def scalar_loss(task: Task, params: Params, batch: Batch) -> jax.Array:
     """`task.loss` without its state, refused with a sentence unless it is a real floating scalar.
 
+    Args:
+        task: whose loss.
+        params: where, a tree of floating-point arrays.
+        batch: from `draw_batch`.
+
+    Returns:
+        the loss, a float scalar.
+
     Raises:
-        ValueError: saying what it is.
+        ValueError: for another shape or dtype, saying what it is; and of a task with state for a
+            loss that returns no next state like the one it was given.
+
+    Example:
+        >>> parabola = Task(init=lambda _, key: jnp.ones(()), loss=lambda x, _: x**2)
+        >>> float(scalar_loss(parabola, 3.0, ()))
+        9.0
     """
     return _loss_and_state(task, params, batch)[0]
 

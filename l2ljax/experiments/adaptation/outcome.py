@@ -42,6 +42,21 @@ class Adaptation(NamedTuple):
         untuned: baselines that no time was left for.
         seconds: spent.
         path: the weights file, or `None`.
+
+    Example:
+        As `adapt` returns it, but for the numbers:
+
+        >>> import jax
+        >>> from l2ljax.optimizers import lstm
+        >>> rule, losses = lstm((2,)), np.array([[4.0, 1.0]])
+        >>> found = Adaptation(
+        ...     rule, rule.init(jax.random.key(0)), "unknown", "One optimizee is too few to tell.",
+        ...     changed=True, curves=Comparison({"adapted": Curve(None, losses)}), validation=[],
+        ...     num_meta_updates=40, ended="time", untuned=(), seconds=60.0, path=None,
+        ... )
+        >>> tx = found.optimizer.transform(found.meta_params)
+        >>> float(found.curves["adapted"].losses[0, -1])
+        1.0
     """
 
     optimizer: LearnedOptimizer

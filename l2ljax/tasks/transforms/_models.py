@@ -40,7 +40,7 @@ def as_task(
     Args:
         loss_fn: (model, batch) -> scalar; the model is as `init_fn` makes it.
         init_fn: random key -> model: any pytree, a `flax.nnx.Module` or an `equinox.Module`.
-        data: arrays with the same leading axis, or nothing.
+        data: a tree of arrays `[n, ...]` with the same leading axis, or nothing.
         batch_size: rows of `data` in a minibatch, drawn uniformly with replacement; `None`: all of
             them in every step.
 

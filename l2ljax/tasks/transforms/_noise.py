@@ -17,6 +17,9 @@ def noisy_gradients(task: Task, stddev: float, *, relative: bool = False) -> Tas
         relative: in units of the root mean square of each tensor's gradient. The noise is then
             added where the gradient is formed, and the loss has no forward-mode derivative.
 
+    Returns:
+        a task with the same params and losses.
+
     Raises:
         ValueError: for a `stddev` that is no positive number.
 
@@ -62,6 +65,9 @@ def es_gradients(task: Task, num_pairs: int, sigma: float = 0.01) -> Task:
         task: any task; its loss need not be differentiable.
         num_pairs: antithetic pairs.
         sigma: standard deviation of the perturbations, above 0.
+
+    Returns:
+        a task with the same params.
 
     Raises:
         ValueError: for a count or a sigma that is not positive.
@@ -110,6 +116,9 @@ def noisy_labels(task: Task, share: float, num_classes: int) -> Task:
         task: one whose batches have a field `labels`, such as `l2ljax.tasks.mlp`.
         share: probability in (0, 1].
         num_classes: of the labels; the random one may be the right one.
+
+    Returns:
+        a task with the same params and, but for the labels, the same batches.
 
     Raises:
         ValueError: for a share that is none, and (when a batch is drawn) for batches without

@@ -18,6 +18,9 @@ def random_scale(task: Task, low: float, high: float, *, per_tensor: bool = Fals
         low, high: bounds of s, 0 < low <= high.
         per_tensor: one s for each leaf of the parameters instead of one for all.
 
+    Returns:
+        a task with params of the same shapes.
+
     Raises:
         ValueError: for bounds that are no positive numbers in order.
 
@@ -62,6 +65,9 @@ def scale_loss(task: Task, low: float, high: float | None = None) -> Task:
     Args:
         task: any task.
         low, high: bounds of the factor; without `high` it is `low`.
+
+    Returns:
+        a task with the same params.
 
     Raises:
         ValueError: for bounds that are no positive numbers in order.
