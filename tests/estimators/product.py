@@ -18,7 +18,7 @@ from hashed_keys import HASHED
 from optimizer_cases import by_rank
 
 from l2ljax import parallel
-from l2ljax.base import Task
+from l2ljax.base import LearnedOptimizer, Task
 from l2ljax.estimators import (
     curriculum,
     es,
@@ -61,7 +61,7 @@ OPTIMIZERS = {
     "partition": lambda: partition({"matrix": lstm((3,)), "vector": lstm((2,))}, by_rank),
     "rnnprop": lambda: rnnprop((3,)),
     "small_fc": lambda: small_fc((3,), step_scale=0.1),
-    "velo": lambda: velo(num_steps=1000, hidden_size=4, bank_size=3, step_scale=1e-3),
+    "velo": lambda: calm(velo(num_steps=1000, hidden_size=4, bank_size=3, step_scale=0.01)),
     "wrap": lambda: wrap(
         lstm((3,)), lambda tx: optax.chain(optax.clip_by_global_norm(1.0), tx, optax.scale(0.5))
     ),
@@ -69,8 +69,16 @@ OPTIMIZERS = {
 """One of each builder in `l2ljax.optimizers.BUILDERS`, as small as it can be.
 
 Of a training of 10 steps all averages of the loss that Celo and VeLO see are the same, and how they
-stand to one another is rounding. A bank of VeLO's networks, drawn anew, has hundreds for outputs.
+stand to one another is rounding.
 """
+
+
+def calm(optimizer: LearnedOptimizer) -> LearnedOptimizer:
+    """Begins with a tenth of the weights: VeLO's bank, drawn anew, has hundreds for outputs."""
+    return optimizer._replace(
+        init=lambda key: jax.tree.map(lambda leaf: 0.1 * leaf, optimizer.init(key))
+    )
+
 
 WINDOWS = {"num_tasks": NUM_TASKS, "episode_length": 4, "unroll_length": 2}
 APART = WINDOWS | {"episode_length": (2, 6), "stagger": True}
