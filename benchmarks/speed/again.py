@@ -56,7 +56,9 @@ def measured(name: str, steps: int, rounds: int, data_dir: str | None) -> dict[s
 
     compiled = []
     jax.monitoring.register_event_duration_secs_listener(
-        lambda event, seconds, **_: compiled.append(event) if "backend_compile" in event else None
+        lambda event, duration_secs, **kwargs: (
+            compiled.append(event) if "backend_compile" in event else None
+        )
     )
     description, num_tasks = WORKS[name]
     task, optimizer = make_task(description, data_dir), optimizers.lstm()

@@ -47,6 +47,23 @@ def test_recipes_are_configurations_that_build():
             assert useful.JUDGE != 5
 
 
+def test_the_cosine_ends_at_zero():
+    """Moves under a constant gradient of 1, of the first step, the middle and after the end.
+
+    NAG's is rate x (1 + 0.9 x momentum), momentum 1, 1.9, ... -> 10; Adam's is its rate.
+    """
+    steps, rate = 100, 0.5
+    for name, whole in {"nag, cosine": 10.0, "adam, cosine": 1.0}.items():
+        tx = useful.with_cosine(steps)[name](rate)
+        state, moves = tx.init(0.0), []
+        for _ in range(steps + 1):
+            move, state = tx.update(1.0, state)
+            moves.append(-float(move))
+        assert moves[0] == pytest.approx(rate * (1.9 if whole > 1 else 1.0), rel=1e-5)
+        assert moves[50] == pytest.approx(rate / 2 * whole, rel=0.01)
+        assert moves[100] == 0.0
+
+
 @pytest.mark.slow
 def test_a_shortened_run_learns_and_is_judged(tmp_path):
     """The recommended recipe for quadratics, two validations long: its snapshots, judged."""
