@@ -55,11 +55,12 @@ def measured(name: str, steps: int, rounds: int, data_dir: str | None) -> dict[s
     from l2ljax.unrolling import init_optimizee
 
     compiled = []
-    jax.monitoring.register_event_duration_secs_listener(
-        lambda event, duration_secs, **kwargs: (
-            compiled.append(event) if "backend_compile" in event else None
-        )
-    )
+
+    def listener(event: str, duration_secs: float, **kwargs: Any) -> None:
+        if "backend_compile" in event:
+            compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listener)
     description, num_tasks = WORKS[name]
     task, optimizer = make_task(description, data_dir), optimizers.lstm()
     weights = [optimizer.init(jax.random.key(seed)) for seed in range(rounds + 1)]
