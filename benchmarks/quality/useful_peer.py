@@ -82,8 +82,11 @@ def weights(trained: dict[str, Any]) -> dict[str, np.ndarray]:
     return {f"{m}/{n}": np.array(v) for m, own in params.items() for n, v in own.items()}
 
 
-def last_window_loss(trained: dict[str, Any]) -> float:
-    """Mean loss of steps 81 to 100 of the episode that has just ended."""
+def window_loss(trained: dict[str, Any]) -> float:
+    """Of the last window of the episode that has just ended, the mean loss of its steps.
+
+    learned_optimization spends a step on each reset, so its windows drift through the episodes.
+    """
     if "losses" in trained:
         return float(np.mean(trained["losses"][-UNROLL:]))
     return float(trained["loss"])
@@ -100,7 +103,7 @@ class Clock:
         self.start = time.perf_counter()
 
     def tick(self) -> None:
-        loss = last_window_loss(self.trained)  # waits for what has been computed
+        loss = window_loss(self.trained)  # waits for what has been computed
         seconds = time.perf_counter() - self.start
         self.updates += STEPS // UNROLL
         self.losses.append(loss)

@@ -93,12 +93,21 @@ def judge(path: Path, work: str, beside: dict[str, Any], data_dir: str | None) -
     return {"about": about, "curve": useful.judged(config, found, beside, data_dir)}
 
 
+COLUMNS = (
+    "implementation",
+    "s",
+    "meta-updates",
+    "its meta-loss",
+    "mean loss",
+    "final loss",
+    "NAG's is above by",
+    "Adam's is above by",
+)
+
+
 def table(found: dict[str, dict[str, Any]]) -> str:
-    lines = [
-        "| implementation | s | meta-updates | its meta-loss, steps 81 to 100 | mean loss |"
-        + " final loss | NAG's is above by | Adam's is above by |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    """Of what `judge` returned, a row for each moment."""
+    lines = [f"| {' | '.join(COLUMNS)} |", "| --- |" + " --- |" * (len(COLUMNS) - 1)]
     for name, one in found.items():
         for point in one["curve"]:
             nag, adam = (

@@ -1,11 +1,13 @@
 """Time to useful: what counts as useful, and that a run's snapshots come back as they were."""
 
+import argparse
 import math
 
 import jax
 import numpy as np
 import pytest
 import useful
+import useful_peer
 import useful_peers
 
 from l2ljax.evaluation import mean_ci95
@@ -129,6 +131,28 @@ def test_other_implementations_weights_are_those_of_our_lstm():
             update, state = tx.update(np.array([gradient], np.float32), state)
             found.append(float(update[0]))
         np.testing.assert_allclose(found, expected, rtol=1e-4, err_msg=name)
+
+
+def test_a_peers_weights_are_kept_at_the_moments_asked_for(tmp_path):
+    """After 5 and 15 updates, each with the weights of then; at the last the script ends."""
+    options = argparse.Namespace(at="5,12", unit="updates", script="s", out=tmp_path / "w.npz")
+    options.out = str(options.out)
+
+    class Net:
+        def state_dict(self):
+            return {}
+
+    trained = {"net": Net(), "losses": np.arange(100.0)}
+    clock = useful_peer.Clock(options, trained)
+    clock.tick()
+    assert [kept["updates"] for kept in clock.kept] == [5]
+    assert clock.kept[0]["meta_loss"] == np.mean(np.arange(80, 100))
+    clock.tick()
+    with pytest.raises(SystemExit):
+        clock.tick()
+    assert [kept["updates"] for kept in clock.kept] == [5, 15]
+    with pytest.raises(ValueError, match="once"):
+        useful_peer.replaced("a + a", [("a", "b")])
 
 
 @pytest.mark.slow
