@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from useful_recipes import JUDGE, RECIPES, SIZES
 
 from l2ljax import optimizers
@@ -23,6 +24,7 @@ from l2ljax.base.words import named_leaves
 from l2ljax.bundled import load_meta_params
 from l2ljax.command import bundled_config
 from l2ljax.evaluation import Curve, compare, differences
+from l2ljax.evaluation.tuning import BASELINES, MakeTransform
 from l2ljax.experiments import experiment
 from l2ljax.experiments.parts import build_task
 from l2ljax.training.step import init_state, meta_step, validate
@@ -130,21 +132,51 @@ def judges_task(config: Mapping[str, Any], data_dir: str | None) -> Any:
     return build_task({**config["task"], **config["evaluation"].get("task", {})}, data_dir)
 
 
-def baselines(work: str, data_dir: str | None) -> dict[str, Any]:
-    """Tuned on other draws, and run on the judge's optimizees: rates, final and mean losses."""
+def with_cosine(num_steps: int) -> dict[str, MakeTransform]:
+    """NAG and Adam whose rate falls from the given one to 0 by `num_steps`, along a cosine.
+
+    Example:
+        >>> sorted(with_cosine(100))
+        ['adam, cosine', 'nag, cosine']
+    """
+
+    def adam(rate: Any) -> optax.GradientTransformation:
+        return optax.adam(optax.cosine_decay_schedule(rate, num_steps))
+
+    def nag(rate: Any) -> optax.GradientTransformation:
+        schedule = optax.cosine_decay_schedule(rate, num_steps)
+        return optax.sgd(schedule, momentum=0.9, nesterov=True)
+
+    return {"nag, cosine": nag, "adam, cosine": adam}
+
+
+def baselines(work: str, data_dir: str | None, cosine: bool = False) -> dict[str, Any]:
+    """Tuned on other draws, and run on the judge's optimizees: rates, final and mean losses.
+
+    Args:
+        work: a key of `RECIPES`.
+        data_dir: where TFDS finds its data sets.
+        cosine: those of `with_cosine` instead of `l2ljax.evaluation.BASELINES`, on the same
+            optimizees and over the grid that is the default.
+    """
     config = config_of(work, next(iter(RECIPES[work])), 0)
     steps = config["evaluation"]["num_steps"]
-    key = jax.random.key(JUDGE)
-    curves = compare(judges_task(config, data_dir), {}, key, num_steps=steps, **SIZES[work])
+    key, sizes = jax.random.key(JUDGE), dict(SIZES[work])
+    if cosine:
+        sizes.pop("learning_rates", None)  # they are of constant rates
+    made = with_cosine(steps) if cosine else BASELINES
+    task = judges_task(config, data_dir)
+    curves = compare(task, {}, key, num_steps=steps, baselines=made, **sizes)
     told = {
         name: {
             "learning_rate": curve.learning_rate,
+            "edge": None if curve.tuning is None else curve.tuning.edge,
             "final": final_loss(curve).tolist(),
             "mean": curve.losses.mean(axis=1).tolist(),
         }
         for name, curve in curves.items()
     }
-    return {"num_steps": steps, "sizes": SIZES[work], "seed": JUDGE, "optimizers": told}
+    return {"num_steps": steps, "sizes": sizes, "seed": JUDGE, "optimizers": told}
 
 
 def judged(

@@ -33,6 +33,13 @@ LSTM = {
     "meta_optimizer.restarts": (),
     "validation": {"num_tasks": 8, "every": 50},
 }
+CAREFUL = {"meta_optimizer.learning_rate": 1e-3}
+ADAPTING = {
+    "initial": "lstm-mnist",
+    "num_meta_updates": 20,
+    "validation": {"num_tasks": 8, "every": 10},
+    **CAREFUL,
+}
 WINDOWS_FIRST = {
     "num_meta_updates": 1500,
     "meta_optimizer.learning_rate": 5e-3,
@@ -67,12 +74,17 @@ RECIPES: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         "fast but rate 0.003": ("quadratic_fast", SLOW),
         "fast but one layer": ("quadratic_fast", {"optimizer.hidden_sizes": (20,)}),
         "demo": ("demo", {}),
+        "from the bundled LSTM": (
+            "quadratic_fast",
+            {"initial": "lstm-quadratic", "num_meta_updates": 50, **CAREFUL},
+        ),
     },
     "mnist": {
         "fast": ("mnist_fast", {}),
         "fast but even weights": ("mnist_fast", {"weights": "all"}),
         "fast but first derivatives": ("mnist_fast", {"estimator.second_derivatives": False}),
         "fast but constants": ("mnist_fast", {"optimizer.schedule": None}),
+        "from the bundled LSTM": ("mnist", LSTM | ADAPTING),
         "LSTM of one layer": ("mnist", LSTM | ONE_LAYER),
         "LSTM of two layers and windows of 20 first": ("mnist", LSTM | WINDOWS_FIRST),
     },

@@ -1,5 +1,6 @@
 """The benchmarks measure what they say: equal work, a bound from counted operations, medians."""
 
+import again
 import bound
 import chex
 import jax
@@ -75,3 +76,15 @@ def test_every_optimizer_in_use_makes_a_step(monkeypatch):
         params, _ = jax.jit(step)(state)
         assert np.isfinite(params["kernel"]).all(), name
         assert np.any(params["kernel"] != 0.1), name
+
+
+def test_a_second_evaluation_is_measured_beside_the_first(monkeypatch):
+    """It compiles nothing, and the first did; the table has their ratio."""
+    monkeypatch.setattr(bound, "measure_rates", lambda: (1e11, 1e9))
+    again_of = again.measured("128 quadratics", steps=2, rounds=2, data_dir=None)
+    assert (again_of["first_compilations"], again_of["compilations"]) == (1, 0)
+    assert len(again_of["later_s"]) == len(again_of["program_s"]) == 2
+    assert again_of["bound_s"] > 0
+    times = {"work": "w", "first_s": 3.0, "later_s": [0.5, 0.1, 0.2], "compilations": 0}
+    row = again.table([times | {"program_s": [0.2], "bound_s": 0.05}]).splitlines()[-1]
+    assert row == "| w | 3.00 | 0.200 (0.100 to 0.500) | 15.0 | 0.200 | 25% | 0 |"
