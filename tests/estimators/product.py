@@ -187,9 +187,11 @@ def two_updates(name: str, num_devices: int, nudge: float = 0.0) -> dict:
 
 
 def distance(a: dict, b: dict) -> float:
-    """The largest difference of two moves."""
+    """The largest difference of two moves, or of two meta-losses relative to them."""
     moves = (np.concatenate([np.ravel(x) for x in each["moved"]]) for each in (a, b))
-    return float(np.abs(np.subtract(*moves)).max())
+    losses = np.array([a["losses"], b["losses"]])
+    relative = np.abs(losses[0] - losses[1]) / np.abs(losses).max(axis=0)
+    return float(max(np.abs(np.subtract(*moves)).max(), relative.max()))
 
 
 def main(names: list[str]) -> None:
