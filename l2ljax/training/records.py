@@ -3,12 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from l2ljax.base import MetaParams
-from l2ljax.checks import check_like, path_name, short
+from l2ljax.estimators.returned import check_numbers
 
 COUNTS = ("skipped", "diverged", "restores")
 OWN = {"update", "meta_loss", "meta_grad_norm", "validation_loss", "faults", *COUNTS}
@@ -23,41 +21,12 @@ def check_metrics(metrics: Any) -> None:
     Raises:
         TypeError, ValueError: naming the metric, what it is and what was expected.
     """
-    if not isinstance(metrics, Mapping):
-        raise TypeError(
-            f"An estimator's metrics must be a dict of arrays, got {short(metrics)}; return {{}} "
-            "for none."
-        )
+    check_numbers(metrics)
     if taken := sorted(OWN & set(metrics)):
         raise ValueError(
             f"An estimator's metrics cannot be named {', '.join(taken)}, as meta_train's own "
             "records are; rename them."
         )
-    for path, leaf in jax.tree_util.tree_leaves_with_path(dict(metrics)):
-        dtype = jnp.result_type(leaf) if not hasattr(leaf, "dtype") else leaf.dtype
-        if not (
-            jnp.issubdtype(dtype, jnp.bool_) or jnp.isdtype(dtype, ("integral", "real floating"))
-        ):
-            raise TypeError(
-                f"The estimator's metric {path_name(path)} has dtype {dtype}, records hold real "
-                "numbers; give its parts or its norm instead."
-            )
-
-
-def check_estimate(meta_loss: Any, meta_grads: Any, meta_params: MetaParams) -> None:
-    """Refuses what an estimator of one's own may return and an update would broadcast.
-
-    Raises:
-        ValueError: unless the meta-loss is a scalar and the meta-gradient a tree like
-            `meta_params`.
-    """
-    if jnp.shape(meta_loss) != ():
-        raise ValueError(
-            f"An estimator's meta-loss must be a scalar, got shape {jnp.shape(meta_loss)}; return "
-            "its mean."
-        )
-    remedy = "estimate() must return a gradient of each meta-parameter"
-    check_like(meta_params, meta_grads, "The estimator's meta-gradient", remedy)
 
 
 def training_record(update: int, metrics: Mapping[str, Any]) -> dict[str, Any]:

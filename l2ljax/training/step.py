@@ -9,6 +9,7 @@ import optax
 
 from l2ljax.base import GradientEstimator, Key, MetaParams, PyTree
 from l2ljax.estimators.divergence import select
+from l2ljax.estimators.returned import check_returned
 from l2ljax.parallel import replicate
 from l2ljax.training.faults import (
     DEFAULT_LIMITS,
@@ -20,7 +21,7 @@ from l2ljax.training.faults import (
     no_faults,
 )
 from l2ljax.training.meta_optimizers import restart, update_by
-from l2ljax.training.records import check_estimate, check_metrics
+from l2ljax.training.records import check_metrics
 from l2ljax.training.validation import Validation
 
 NO_SCORE = float(jnp.finfo(jnp.float32).max)
@@ -137,8 +138,8 @@ def meta_step(
         scalars `meta_loss` and `meta_grad_norm`, and `faults` (the state's).
 
     Raises:
-        TypeError: if the estimator's metrics are not a dict of arrays.
-        ValueError: if its meta-gradient is not like the meta-parameters.
+        TypeError, ValueError: if `estimate` returns anything but a scalar, a meta-gradient like
+            the meta-parameters, a state like the one given and a dict of real numbers.
 
     Example:
         In a loop of one's own:
@@ -156,10 +157,11 @@ def meta_step(
         >>> float(state.meta_params), float(metrics["meta_grad_norm"])
         (0.75, 3.0)
     """
-    meta_loss, meta_grads, estimator_state, metrics = estimator.estimate(
+    returned = estimator.estimate(
         state.meta_params, state.estimator_state, jax.random.fold_in(state.key, state.update)
     )
-    check_estimate(meta_loss, meta_grads, state.meta_params)
+    check_returned(returned, state.meta_params, state.estimator_state)
+    meta_loss, meta_grads, estimator_state, metrics = returned
     check_metrics(metrics)
 
     def estimate(meta_params):
