@@ -44,6 +44,11 @@ def check_learned_optimizer(optimizer: LearnedOptimizer, params: Params) -> None
         raise ValueError("init of this learned optimizer gives no meta-parameters to train.")
     task, sick = _parabolas(params), _parabolas(params, nan=True)
     by_scan = _estimate(task, optimizer, meta_params, backward="scan")
+    if all(not np.any(np.asarray(leaf)) for leaf in jax.tree.leaves(by_scan[1])):
+        raise ValueError(
+            "The meta-gradient of this learned optimizer is 0 in every entry, so that nothing can "
+            "be learned; let the updates of transform(meta_params) depend on meta_params."
+        )
     again = _estimate(task, optimizer, meta_params, backward="scan")
     _compare(by_scan, again, "two calls with the same arguments", "make its functions pure")
     if optimizer.groups is None:
@@ -112,7 +117,11 @@ def _all(params: Params, label: str) -> PyTree:
 
 
 def _parabolas(params: Params, nan: bool = False) -> Task:
-    """Sum over coordinates of c_i (theta_i - b_i)^2 / 2, c between 1/2 and 3/2; see `_poisoned`."""
+    """Sum over coordinates of s c_i (theta_i - b_i)^2 / 2, c between 1/2 and 3/2; see `_poisoned`.
+
+    s is drawn anew for each step, from 1/8 to 8: a rule that divides by a gradient's size, in steps
+    too small to change it, would otherwise hide what is done to that size.
+    """
 
     def random_like(key, low, high):
         leaves, treedef = jax.tree.flatten(params)
@@ -129,8 +138,11 @@ def _parabolas(params: Params, nan: bool = False) -> Task:
         sick = jax.random.uniform(which) < 0.5 if nan else jnp.zeros([], bool)
         return random_like(curvature, 0.5, 1.5), random_like(centre, -1.0, 1.0), sick
 
+    def batch(data, instance, key):
+        return instance, 2.0 ** jax.random.uniform(key, (), minval=-3.0, maxval=3.0)
+
     def loss(params, batch):
-        curvature, centre, sick = batch
+        (curvature, centre, sick), strength = batch
         params = _poisoned(params, sick)
         terms = jax.tree.map(
             lambda p, c, b: 0.5 * jnp.sum((c * jnp.square(p - b)).astype(jnp.float32)),
@@ -138,13 +150,13 @@ def _parabolas(params: Params, nan: bool = False) -> Task:
             curvature,
             centre,
         )
-        return sum(jax.tree.leaves(terms), jnp.zeros([]))
+        return strength * sum(jax.tree.leaves(terms), jnp.zeros([]))
 
     def init(instance, key):
         del instance, key
         return jax.tree.map(jnp.asarray, params)
 
-    return Task(init=init, loss=loss, sample=sample)
+    return Task(init=init, loss=loss, sample=sample, batch=batch)
 
 
 def _poisoned(params: Params, sick: jax.Array) -> Params:
