@@ -19,11 +19,6 @@ import numpy as np
 import useful
 from absl import app, flags
 
-WORK = flags.DEFINE_enum("work", "mnist", ["quadratics", "mnist"], "Name in useful.RECIPES.")
-OUT = flags.DEFINE_string("out", "benchmarks/results/useful", "Folder of what is found.")
-EXPORT = flags.DEFINE_string("export", None, "Write MNIST's training images here, and end.")
-DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS finds its data sets.")
-
 HIDDEN = 20
 OPTIMIZERS: dict[str, dict[str, Any]] = {
     "mnist": {"preprocess": {"name": "log_sign", "p": 10.0}, "output_scale": 0.1},
@@ -122,21 +117,30 @@ def table(found: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def define_flags() -> None:
+    """When it is run, and not where it is imported beside a script with flags of these names."""
+    flags.DEFINE_enum("work", "mnist", ["quadratics", "mnist"], "Name in useful.RECIPES.")
+    flags.DEFINE_string("out", "benchmarks/results/useful", "Folder of what is found.")
+    flags.DEFINE_string("export", None, "Write MNIST's training images here, and end.")
+    flags.DEFINE_string("data_dir", None, "Where TFDS finds its data sets.")
+
+
 def main(argv: list[str]) -> None:
-    if EXPORT.value:
+    if flags.FLAGS.export:
         from l2ljax.tasks.data import load_dataset
 
-        images, labels = load_dataset("mnist", split="train", data_dir=DATA_DIR.value)
-        np.savez(EXPORT.value, images=np.asarray(images), labels=np.asarray(labels))
+        images, labels = load_dataset("mnist", split="train", data_dir=flags.FLAGS.data_dir)
+        np.savez(flags.FLAGS.export, images=np.asarray(images), labels=np.asarray(labels))
         return
-    out, found = Path(OUT.value), {}
-    beside = json.loads((out / "baselines" / f"{WORK.value}.json").read_text())
+    out, found = Path(flags.FLAGS.out), {}
+    beside = json.loads((out / "baselines" / f"{flags.FLAGS.work}.json").read_text())
     for path in map(Path, argv[1:]):
-        found[path.stem] = judge(path, WORK.value, beside, DATA_DIR.value)
+        found[path.stem] = judge(path, flags.FLAGS.work, beside, flags.FLAGS.data_dir)
         (out / "peers").mkdir(parents=True, exist_ok=True)
         (out / "peers" / f"{path.stem}.json").write_text(json.dumps(found[path.stem]) + "\n")
     print(table(found))
 
 
 if __name__ == "__main__":
+    define_flags()
     app.run(main)
