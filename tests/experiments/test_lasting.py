@@ -24,7 +24,7 @@ def test_a_shortened_run_is_useful_on_a_training_task(tmp_path):
     fresh = parts.optimizer.init(jax.random.key(0))
     assert result.best_score < 0.5 * float(parts.validation.score(fresh))
 
-    learned = result.optimizer.transform(result.meta_params)
+    learned = parts.optimizer.transform(result.meta_params)
     learned_loss, adam_loss = (
         l2ljax.evaluate(
             suite.tasks("train")[TASK], tx, jax.random.key(1), num_tasks=4, num_steps=1000
