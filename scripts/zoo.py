@@ -22,8 +22,9 @@ SCALES = {
 
 TOP = """# The zoo
 
-**`l2ljax.pretrained()` is `nominal-suite`. The others are those of the paper's experiments: good at
-what they were trained on, for as long as they were trained.** Which one: [choose.md](choose.md).
+**`l2ljax.pretrained()` is `nominal-suite`. Those with "suite" in their names were trained on tasks
+of many kinds; the others are of the paper's experiments: good at what they were trained on, for as
+long as they were trained.** Which one: [choose.md](choose.md).
 This page is written by `python scripts/zoo.py` from the files themselves.
 
 | name | trained on | steps | numbers | state B/param | `learning_rate` | where it fails |

@@ -120,7 +120,7 @@ WHERE_THEY_FAIL = {
     "lstm-quadratic-last": "behind Adam already on quadratics: a lesson, not a tool",
     "nominal-suite-steps": "a num_steps that is not the training's (1,000 unless given)",
     "nominal-suite": "parameters in units below 0.1; slow for 30 steps; see docs/board.md",
-    "rnnprop-suite": "parameters in units below 0.1; beyond 1,000 steps; see docs/board.md",
+    "rnnprop-suite": "parameters in units below 0.1; not tried beyond 1,000 steps",
 }
 """Measured: docs/results.md, docs/robustness.md."""
 

@@ -117,10 +117,10 @@ def guard(
 
     What is certain (docs/guard.md has the proofs): updates are finite while parameters are; none is
     longer than max(1, `max_ratio`) times the fallback's where that is finite (but for those that go
-    back); of steps in a row that climb, at most three are used
-    (with this `decay`, while the fallback's fall); in T steps there are at most 1 + log2(1 + T /
-    hold) failures by the loss; A never exceeds B by more than `tolerance` * D at a step that the
-    learned optimizer keeps control of.
+    back); of steps in a row that climb, at most three are used (with this `decay`, while the
+    fallback's fall); in T steps there are at most 1 + log2(1 + T / hold) failures by the loss; A
+    never exceeds B by more than `tolerance` * D at a step that the learned optimizer keeps control
+    of.
 
     Args:
         learned: complete and additive, as `optimizer.transform(meta_params)` is.

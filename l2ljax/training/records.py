@@ -6,22 +6,19 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from l2ljax.estimators.returned import check_numbers
-
 COUNTS = ("skipped", "diverged", "restores")
 OWN = {"update", "meta_loss", "meta_grad_norm", "validation_loss", "faults", *COUNTS}
 """Names in records that an estimator's metrics cannot have."""
 
 
-def check_metrics(metrics: Any) -> None:
-    """Refuses metrics of an estimator that a record cannot hold.
+def check_names(metrics: Mapping[str, Any]) -> None:
+    """Refuses metrics of an estimator whose names are those of a run's own records.
 
-    They may be nested (dicts, lists, NamedTuples), with arrays of booleans and real numbers.
+    (What they hold, `l2ljax.estimators.returned` has checked.)
 
     Raises:
-        TypeError, ValueError: naming the metric, what it is and what was expected.
+        ValueError: naming them.
     """
-    check_numbers(metrics)
     if taken := sorted(OWN & set(metrics)):
         raise ValueError(
             f"An estimator's metrics cannot be named {', '.join(taken)}, as meta_train's own "

@@ -21,7 +21,7 @@ from l2ljax.training.faults import (
     no_faults,
 )
 from l2ljax.training.meta_optimizers import restart, update_by
-from l2ljax.training.records import check_metrics
+from l2ljax.training.records import check_names
 from l2ljax.training.validation import Validation
 
 NO_SCORE = float(jnp.finfo(jnp.float32).max)
@@ -162,7 +162,7 @@ def meta_step(
     )
     check_returned(returned, state.meta_params, state.estimator_state)
     meta_loss, meta_grads, estimator_state, metrics = returned
-    check_metrics(metrics)
+    check_names(metrics)
 
     def estimate(meta_params):
         key = jax.random.fold_in(state.key, state.update)
