@@ -24,7 +24,7 @@ on one matrix of 1 or 10 million numbers, and on the 109 tensors of a small tran
 too; the 10 million as one matrix without the optimizers that its table lacks.
 
 Each optimizer runs in a process of its own and all take turns; absolute times drift from day to
-day, ratios within a table much less. (The rows "guarded" are of a run minutes later, those of Celo2
+day, ratios within a table much less. (The rows "guarded" are of a run hours later, those of Celo2
 and Celo-Adam at 10 million in one matrix of a day before: 13.1 times the Adam of that run, 7.9 ms.)
 
 - `celo2` is without Newton-Schulz, `small_fc` of width 4. Both go through a tensor four times: for
