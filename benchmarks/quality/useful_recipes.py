@@ -90,6 +90,15 @@ RECIPES: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
     },
     "neural-art": {
         "Adam with a learned schedule": ("neural_art", ADAM_SCHEDULE),
+        "from the bundled LSTM": (
+            "neural_art",
+            {
+                "initial": "lstm-neural-art",
+                "num_meta_updates": 20,
+                "validation": {"num_tasks": 4, "every": 10},
+                **CAREFUL,
+            },
+        ),
         "LSTM in windows of 16": ("neural_art", {"num_meta_updates": 1000}),
     },
     "cifar10": {"two LSTMs in windows of 20": ("cifar10", {})},

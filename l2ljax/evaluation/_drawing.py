@@ -20,6 +20,8 @@ STYLES = (
     {"color": "#e08214", "linestyle": (0, (5, 1, 1, 1, 1, 1)), "linewidth": 1.6},
     {"color": "#7b3294", "linestyle": (0, (8, 2)), "linewidth": 2.4},
     {"color": "#01665e", "linestyle": (0, (3, 1)), "linewidth": 2.4},
+    {"color": "#d6539a", "linestyle": (0, (1, 1, 4, 1)), "linewidth": 2.0},
+    {"color": "#8c510a", "linestyle": (0, (6, 1, 2, 1)), "linewidth": 1.6},
 )
 
 

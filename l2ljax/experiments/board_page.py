@@ -152,7 +152,9 @@ def draw(cells: Cells, folder: Path) -> list[Path]:
     """Writes a profile for each number of steps, and small multiples of the curves."""
     made, looks = [], _looks(cells)
     for num_steps in sorted({steps for steps, _, _ in cells}):
-        made += [each(cells, num_steps, folder, looks) for each in (_draw_profile, _draw_curves)]
+        made.append(_draw_profile(cells, num_steps, folder, looks))
+        for split in sorted({ENTRIES[name].split for name in _with_cells(cells, num_steps)}):
+            made.append(_draw_curves(cells, num_steps, split, folder, looks))
     return made
 
 
@@ -188,17 +190,19 @@ def _looks(cells: Cells) -> Looks:
     """A style each, the same in every picture; bundled ones first, as in those of evaluations."""
     groups: dict[str, str] = {}
     for num_steps in sorted({steps for steps, _, _ in cells}):
-        for row in ranked(rows(cells, num_steps, "held_out")):
-            groups[row["optimizer"]] = row["group"]
+        for split in ("held_out", "train"):
+            for row in ranked(rows(cells, num_steps, split)):
+                groups[row["optimizer"]] = row["group"]
     return styles(sorted(groups, key=lambda name: (groups[name] != "learned", name)))
 
 
-def _draw_curves(cells: Cells, num_steps: int, folder: Path, looks: Looks) -> Path:
-    names = [n for n in ENTRIES if any(s == num_steps and t == n for s, t, _ in cells)]
-    columns = 4
+def _draw_curves(cells: Cells, num_steps: int, split: str, folder: Path, looks: Looks) -> Path:
+    """Two panels a row, so that a phone shows them at a size that can be read."""
+    names = [n for n in _with_cells(cells, num_steps) if ENTRIES[n].split == split]
+    columns = 2
     height = -(-len(names) // columns)
-    figure, grid = new_figure(height, columns, size=(3.2 * columns, 2.4 * height))
-    best = ranked(rows(cells, num_steps, "held_out"))[:8]
+    figure, grid = new_figure(height, columns, size=(3.6 * columns, 2.5 * height + 0.8))
+    best = ranked(rows(cells, num_steps, split))[:8]
     optimizers = [row["optimizer"] for row in best]
     for axes in grid.flat[len(names) :]:
         axes.set_axis_off()
@@ -207,22 +211,37 @@ def _draw_curves(cells: Cells, num_steps: int, folder: Path, looks: Looks) -> Pa
             cell = cells.get((num_steps, name, optimizer))
             if cell is not None:
                 y = [np.nan if x is None else x for x in cell["curve"]["median"]]
-                thin = {**looks[optimizer], "linewidth": 0.7 * looks[optimizer]["linewidth"]}
-                axes.plot(cell["curve"]["steps"], y, label=optimizer, **thin)
-        values = np.concatenate([np.asarray(line.get_ydata()) for line in axes.lines])
-        values = values[np.isfinite(values) & (values > 0)]
-        if len(values):
-            log_labels(axes, "y", values.min(), values.max())
-        axes.set_xscale("log")
-        axes.grid(alpha=0.25, linewidth=0.5)
-        axes.set_title(f"{name} ({ENTRIES[name].split.replace('_', '-')})", fontsize=9)
-        axes.tick_params(labelsize=7)
+                axes.plot(cell["curve"]["steps"], y, label=optimizer, **looks[optimizer])
+        _scale(axes, ENTRIES[name].floor)
+        axes.set_title(name)
+    for axes in grid[:, 0]:
+        axes.set_ylabel("loss")
+    for axes in grid.flat[max(0, len(names) - columns) : len(names)]:
+        axes.set_xlabel("step")
     handles = {}
     for axes in grid.flat:
         lines, labels = axes.get_legend_handles_labels()
         handles |= dict(zip(labels, lines, strict=True))
-    shown = {"frameon": False, "ncols": 4, "handlelength": 3.2}
+    shown = {"frameon": False, "ncols": 3, "handlelength": 3.2}
     figure.legend(list(handles.values()), list(handles), loc="outside lower center", **shown)
-    path = folder / f"curves-{num_steps}.png"
+    path = folder / f"curves{'-train' * (split == 'train')}-{num_steps}.png"
     save_figure(figure, path, dpi=100)
     return path
+
+
+def _with_cells(cells: Cells, num_steps: int) -> list[str]:
+    """Tasks with at least one cell of so many steps, in the suite's order."""
+    found = {task for steps, task, _ in cells if steps == num_steps}
+    return [name for name in ENTRIES if name in found]
+
+
+def _scale(axes: Any, floor: float) -> None:
+    """Log scales; losses below the floor, where a task counts as solved, are not shown."""
+    curves = [np.asarray(line.get_ydata(), float) for line in axes.lines]
+    values = np.concatenate([np.zeros(0), *curves])
+    values = values[np.isfinite(values) & (values > 0)]
+    if len(values):
+        start = max(curve[0] for curve in curves)
+        log_labels(axes, "y", max(values.min(), floor * start), min(values.max(), 3 * start))
+    axes.set_xscale("log")
+    axes.grid(alpha=0.25, linewidth=0.5)
