@@ -45,15 +45,14 @@ class Panel(NamedTuple):
 
 
 def _near(best: float) -> tuple[float, ...]:
-    """Seven rates around one, three a decade.
+    """Five rates around one, three a decade.
 
     Example:
         >>> _near(0.1)
-        (0.01, 0.0215, 0.0464, 0.1, 0.215, 0.464, 1.0)
+        (0.0215, 0.0464, 0.1, 0.215, 0.464)
     """
-    rates = contestants.RATES
-    middle = rates.index(best)
-    return rates[middle - 3 : middle + 4]
+    middle = contestants.RATES.index(best)
+    return contestants.RATES[middle - 2 : middle + 3]
 
 
 CIFAR_RATES = {
