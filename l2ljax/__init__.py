@@ -72,6 +72,7 @@ if TYPE_CHECKING:  # the same as `_LATER`, for readers of types
         MetaTrainResult,
         MetaTrainState,
         Validation,
+        check_estimator,
         load_run,
         meta_train,
     )
@@ -101,6 +102,7 @@ __all__ = [
     "celo",
     "celo2",
     "celo_adam",
+    "check_estimator",
     "check_learned_optimizer",
     "compare",
     "curriculum",
@@ -159,7 +161,8 @@ _LATER = {
     "l2ljax.experiments.adaptation": "Adaptation adapt",
     "l2ljax.tasks.data": "Images load_dataset",
     "l2ljax.training": (
-        "DivergenceError MetaTrainResult MetaTrainState Validation load_run meta_train"
+        "DivergenceError MetaTrainResult MetaTrainState Validation check_estimator load_run "
+        "meta_train"
     ),
 }
 _HOME = {name: module for module, names in _LATER.items() for name in names.split()}

@@ -54,6 +54,39 @@ def test_options_are_the_builders():
     assert np.isfinite(updates["w"]).all()
 
 
+OPTIONS = "it takes learning_rate, weight_decay, guard, hidden_sizes, num_steps"
+UNKNOWN = {  # name, option -> what the sentence says
+    ("nominal-suite", "b1"): OPTIONS,
+    ("nominal-suite", "nonfinite"): OPTIONS,
+    ("lstm-mnist", "nonfinit"): "(did you mean nonfinite?); it takes learning_rate, weight_decay",
+    ("lstm-mnist", "num_steps"): "guard, hidden_sizes, preprocess",
+    ("rnnprop-suite", "options"): "output_scale, b1, b2",
+    ("lstm-cifar10", "max_update"): "; it takes learning_rate, weight_decay, labels, guard.",
+    ("lstm-cifar10", "optimizers"): "; it takes learning_rate, weight_decay, labels, guard.",
+}
+
+
+@pytest.mark.parametrize(("name", "option"), UNKNOWN)
+def test_an_unknown_option_is_refused_with_those_there_are(name, option):
+    """`b1` is Adam's, and rnnprop's; the sentence knows no rule behind a bundled name."""
+    with pytest.raises(ValueError, match="pretrained has no option") as raised:
+        l2ljax.pretrained(name, **{option: 0.9})
+    said = str(raised.value)
+    assert said.startswith(f"l2ljax.pretrained has no option {option!r} for {name!r}")
+    assert UNKNOWN[name, option] in said
+    assert "keyword" not in said
+
+
+def test_an_unknown_option_is_refused_for_a_file_and_through_optax(tmp_path):
+    """Of a file its path is named; `inject_hyperparams` passes options on in a dict."""
+    path = tmp_path / "mine.safetensors"
+    l2ljax.save_optimizer(path, *l2ljax.load_pretrained("lstm-mnist"))
+    with pytest.raises(ValueError, match=r"no option 'b1' for '.*mine.safetensors'"):
+        l2ljax.pretrained(path, b1=0.9)
+    with pytest.raises(ValueError, match="no option 'b1' for 'lstm-mnist'"):
+        optax.inject_hyperparams(l2ljax.pretrained)("lstm-mnist", b1=0.9).init(PARAMS)
+
+
 class Net(nnx.Module):
     """Names that tell nothing of convolutions."""
 

@@ -1,5 +1,6 @@
 """From the name of a bundled optimizer to a complete Optax transformation, and what each is for."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,14 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from l2ljax.base import LearnedOptimizer, MetaParams, Params, PyTree
+from l2ljax.base.words import hint
 from l2ljax.bundled.files import load_optimizer
 from l2ljax.bundled.shipped import pretrained_names, weights_path
 from l2ljax.checks import check_number, check_transform, short
-from l2ljax.optimizers import build
+from l2ljax.optimizers import BUILDERS, build
 from l2ljax.optimizers import guard as guard_
 from l2ljax.optimizers.plain_labels import labels_given
+from l2ljax.specification import find_builder
 
 DEFAULT = "nominal-suite"
 """The one that needs no tuning; docs/board.md has how it fares."""
@@ -93,7 +96,28 @@ def _rule(name: Any, labels: Any, options: dict[str, Any]) -> tuple[LearnedOptim
             f"{short(str(name))} has one rule for all parameters and takes no labels; leave labels "
             "out, or combine transformations with optax.partition."
         )
+    _check_options(name, specification["name"], options)
     return build(specification | options), meta_params
+
+
+OWN_OPTIONS = ("learning_rate", "weight_decay", "labels", "guard")
+"""Of `pretrained` itself, whatever the rule."""
+
+
+def _check_options(name: Any, rule: str, options: Mapping[str, Any]) -> None:
+    """Refuses what the rule of `name` does not take; a partition has labels alone."""
+    parameters = inspect.signature(find_builder(BUILDERS, rule, "optimizer")).parameters
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+        return
+    is_partition = rule == "partition"
+    of_rule = [] if is_partition else list(parameters)
+    taken = [option for option in OWN_OPTIONS if is_partition or option != "labels"] + of_rule
+    for option in options:
+        if option not in taken:
+            raise ValueError(
+                f"l2ljax.pretrained has no option {option!r} for {short(str(name), 200)}"
+                f"{hint(option, taken)}; it takes {', '.join(taken)}."
+            )
 
 
 def _complete(

@@ -2,17 +2,18 @@
 
 import argparse
 import json
+import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import Progress
 
 from l2ljax.command.arguments import Parser, add_quiet, integer, sayer
 from l2ljax.command.process import set_up
-from l2ljax.evaluation import BASELINES, report
+from l2ljax.command.stages import stage_bar
+from l2ljax.evaluation import report
 from l2ljax.experiments import comparison
 
 HELP = """\
@@ -21,14 +22,20 @@ Evaluates a finished run beside tuned baselines: a table, a figure and the numbe
 Writes summary.json, curves.csv and curves.png to WORKDIR/evaluation/, or to --output. The figure
 needs matplotlib: pip install "l2ljax[plots]".
 
+What is finished (a tuned learning rate, an optimizer's results) is kept in its folder unfinished/
+until all is; the same command goes on from there, whatever ended it.
+
 exit codes:
-  0 done   2 bad input
+  0 done   2 bad input   130 stopped by Ctrl-C
 
 examples:
   l2ljax evaluate --workdir=runs/quadratic
   l2ljax evaluate --workdir=runs/quadratic --num_steps=1000 --beside=paper=lstm-quadratic
   l2ljax evaluate --weights=lstm-mnist --task='{"hidden_sizes": [40]}' --output=runs/40
 """
+
+UNFINISHED = "unfinished"
+"""Folder beside summary.json of what is kept until that is written."""
 
 OVERRIDES = {
     "num_tasks": "optimizees",
@@ -71,20 +78,20 @@ def run(words: Sequence[str], typed: str) -> int:
         raise ValueError("--weights needs --output=DIRECTORY for what is written.")
     directory = Path(arguments.output or Path(arguments.workdir) / "evaluation")
     set_up()
-    names = ["learned", *BASELINES, *arguments.beside]
-    with Progress(disable=arguments.quiet) as bar:
-        task = bar.add_task("evaluating", total=len(names))
-        options = {
-            "data_dir": arguments.data_dir,
-            "on_done": lambda name: bar.update(
-                task, advance=1, description=f"evaluated {escape(name)}"
-            ),
-        }
-        if arguments.weights:
-            found = comparison.evaluate_weights(arguments.weights, overrides, **options)
-        else:
-            found = comparison.evaluate_run(arguments.workdir, overrides, **options)
+    unfinished = directory / UNFINISHED
+    with stage_bar(not arguments.quiet) as bar:
+        options = {"data_dir": arguments.data_dir, "keep": unfinished, "tell": bar}
+        try:
+            if arguments.weights:
+                found = comparison.evaluate_weights(arguments.weights, overrides, **options)
+            else:
+                found = comparison.evaluate_run(arguments.workdir, overrides, **options)
+        except KeyboardInterrupt:
+            if not arguments.quiet:
+                print(stopped(bar.finished, bar.total, unfinished), file=sys.stderr)
+            raise
     comparison.write_results(directory, *found)
+    shutil.rmtree(unfinished, ignore_errors=True)
     Console(quiet=arguments.quiet).print(report.table(found[0]))
     say = sayer(arguments.quiet)
     numbers = f"Numbers in {directory}/summary.json and curves.csv"
@@ -95,6 +102,23 @@ def run(words: Sequence[str], typed: str) -> int:
     else:
         say(f"{numbers}, figure in {directory}/curves.png")
     return 0
+
+
+def stopped(finished: int, total: int, folder: Path) -> str:
+    """What is said of an evaluation that Ctrl-C ended.
+
+    Example:
+        >>> stopped(2, 9, Path("evaluation/unfinished"))
+        'Stopped. 2 of 9 stages are in evaluation/unfinished; the same command goes on from there.'
+        >>> stopped(0, 9, Path("evaluation/unfinished"))
+        'Stopped before a stage was finished; nothing is kept.'
+    """
+    if not finished:
+        return "Stopped before a stage was finished; nothing is kept."
+    return (
+        f"Stopped. {finished} of {total} stages are in {folder}; the same command goes on from "
+        "there."
+    )
 
 
 def _overrides(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 from l2ljax.base import GradientEstimator, Key, MetaParams
 from l2ljax.checks import check_positive_int, short
-from l2ljax.estimators.crossing import check_estimator
+from l2ljax.estimators.crossing import check_crossing
 
 
 class CurriculumState(NamedTuple):
@@ -147,7 +147,7 @@ def curriculum(stages: Sequence[tuple[int | None, GradientEstimator]]) -> Curric
                 f"A stage of a curriculum must be (meta-updates, estimator), got {short(stage)}."
             )
         number, estimator = stage
-        check_estimator(f"curriculum's stage {place}", estimator)
+        check_crossing(f"curriculum's stage {place}", estimator)
         last = place == len(stages) - 1
         if not (last and number is None):
             number = check_positive_int(f"the meta-updates of curriculum's stage {place}", number)

@@ -16,7 +16,7 @@ import optax
 
 from l2ljax.base import GradientEstimator, Key, MetaParams
 from l2ljax.checks import is_number, short
-from l2ljax.estimators.crossing import check_estimator
+from l2ljax.estimators.crossing import check_crossing
 
 
 class MixtureState(NamedTuple):
@@ -192,7 +192,7 @@ def mixture(
                 f'A member\'s name must be a string other than "member" and "diverged_at", '
                 f"got {short(name)}."
             )
-        check_estimator(f"mixture's member {short(name)}", member)
+        check_crossing(f"mixture's member {short(name)}", member)
     meshes = {getattr(member, "mesh", None) for member in estimators.values()} - {None}
     if len(meshes) > 1:
         raise ValueError("The members of a mixture must have the same mesh, got several.")

@@ -9,7 +9,7 @@ from l2ljax.base.words import dtype_of
 from l2ljax.checks import check_kind, path_name, short
 
 
-def check_estimator(name: str, value: Any) -> None:
+def check_crossing(name: str, value: Any) -> None:
     """Refuses what is no `GradientEstimator`, and one that is no pytree of arrays.
 
     Raises:
@@ -18,7 +18,7 @@ def check_estimator(name: str, value: Any) -> None:
     Example:
         >>> from l2ljax import lstm, tasks, truncated_bptt
         >>> options = {"num_tasks": 1, "episode_length": 2, "unroll_length": 2}
-        >>> check_estimator("estimator", truncated_bptt(tasks.quadratic(), lstm(), **options))
+        >>> check_crossing("estimator", truncated_bptt(tasks.quadratic(), lstm(), **options))
     """
     check_kind(name, value, GradientEstimator)
     for path, leaf in jax.tree_util.tree_leaves_with_path(value):

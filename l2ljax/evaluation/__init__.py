@@ -4,6 +4,7 @@ from l2ljax.evaluation._rollouts import evaluate, rollouts
 from l2ljax.evaluation.comparison import Comparison
 from l2ljax.evaluation.curve import Curve
 from l2ljax.evaluation.curves import compare
+from l2ljax.evaluation.stages import Stage
 from l2ljax.evaluation.statistics import differences, mean_ci95, summarise
 from l2ljax.evaluation.tuning import BASELINES, LEARNING_RATES, Tuning, tune, tune_inside
 
@@ -12,6 +13,7 @@ __all__ = [
     "LEARNING_RATES",
     "Comparison",
     "Curve",
+    "Stage",
     "Tuning",
     "compare",
     "differences",

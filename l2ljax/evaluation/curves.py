@@ -3,6 +3,7 @@
 Hand-designed ones have their learning rate tuned on other draws than those reported.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -21,7 +22,8 @@ from l2ljax.evaluation._rollouts import (
 )
 from l2ljax.evaluation.comparison import Comparison
 from l2ljax.evaluation.curve import Curve
-from l2ljax.evaluation.tuning import BASELINES, LEARNING_RATES, MakeTransform, Tuning, search
+from l2ljax.evaluation.stages import Around, Stage, just_compute, wait_for
+from l2ljax.evaluation.tuning import BASELINES, LEARNING_RATES, MakeTransform, search
 
 
 def compare(
@@ -40,6 +42,7 @@ def compare(
     cluster: Callable[[PyTree, Key], jax.Array] | None = None,
     at_once: int = 64,
     on_done: Callable[[str], None] = lambda name: None,
+    around: Around = just_compute,
 ) -> Comparison:
     """Learned optimizers beside tuned baselines, on the same fresh optimizees.
 
@@ -64,6 +67,9 @@ def compare(
             share which are no independent draws; default: all are independent.
         at_once: optimizees run side by side.
         on_done: called with each name as it is finished.
+        around: called for each `Stage` (a baseline's tuning, an optimizer's evaluation) with it and
+            the function that computes its result, a `Tuning` or a `Curve`; what it returns is
+            taken for the result. Default: calls the function.
 
     Returns:
         name -> `Curve`, learned ones first, in a dict that has `table()` and `plot()`.
@@ -106,26 +112,56 @@ def compare(
     if cluster is not None:
         draw = jax.jit(lambda data, keys: jax.vmap(lambda k: cluster(data, k))(keys))
         clusters = np.asarray(draw(task.data, optimizee_keys(report_key, num_tasks)))
-
-    def measured(rate: float | None, tx: Optimizer, tuning: Tuning | None = None) -> Curve:
-        found = run(task, tx, report_key, sizes)
-        judged = None if accuracy is None else np.asarray(accuracy(found.params), np.float64)
-        expected = None if found.expected is None else np.asarray(found.expected, np.float64)
-        losses = np.asarray(found.losses, np.float64)
-        return Curve(rate, losses, judged, expected, clusters, tuning)
-
+    measured = functools.partial(_measured, task, report_key, sizes, accuracy, clusters)
+    num_tuned = sum(isinstance(rates.get(name, ()), Sequence) for name in baselines)
+    do = _Doing(around, task, len(learned) + len(baselines) + num_tuned)
     curves = {}
     for name, tx in learned.items():
-        curves[name] = measured(None, tx)
+        curves[name] = do("evaluating", name, tx, sizes, None, lambda tx=tx: measured(None, tx))
         on_done(name)
     for name, make_tx in baselines.items():
         rate, tuning = rates.get(name, LEARNING_RATES), None
         if isinstance(rate, Sequence):
-            tuning = search(task, make_tx, tune_key, tuning_sizes, rate)
+            find = functools.partial(search, task, make_tx, tune_key, tuning_sizes, rate)
+            tuning = do("tuning", name, make_tx, tuning_sizes, list(rate), find)
             rate = tuning.learning_rate
-        curves[name] = measured(rate, make_tx(rate), tuning)
+        measure = functools.partial(measured, rate, make_tx(rate))
+        found = do("evaluating", name, make_tx, sizes, rate, measure)
+        curves[name] = found._replace(tuning=tuning)
         on_done(name)
     return Comparison(curves, num_tuning_steps=num_tuning_steps)
+
+
+class _Doing:
+    """Goes through `around` with each piece of work, and counts them."""
+
+    def __init__(self, around: Around, task: Task, total: int):
+        self.around, self.task, self.total, self.number = around, task, total, 0
+
+    def __call__(
+        self, work: str, name: str, optimizer: Any, sizes: Sizes, rate: Any, compute: Any
+    ) -> Any:
+        self.number += 1
+        settings = {**sizes._asdict(), "learning_rate": rate}
+        stage = Stage(work, name, self.number, self.total, self.task, optimizer, settings)
+        return self.around(stage, compute)
+
+
+def _measured(
+    task: Task,
+    key: Key,
+    sizes: Sizes,
+    accuracy: Callable[[Params], jax.Array] | None,
+    clusters: np.ndarray | None,
+    rate: float | None,
+    tx: Optimizer,
+) -> Curve:
+    found = run(task, tx, key, sizes)
+    wait_for(found.losses)
+    judged = None if accuracy is None else np.asarray(accuracy(found.params), np.float64)
+    expected = None if found.expected is None else np.asarray(found.expected, np.float64)
+    losses = np.asarray(found.losses, np.float64)
+    return Curve(rate, losses, judged, expected, clusters)
 
 
 def _check(

@@ -22,6 +22,7 @@ from l2ljax.evaluation._rollouts import (
     task_parts,
     whole_task,
 )
+from l2ljax.evaluation.stages import wait_for
 
 MakeTransform = Callable[[Any], optax.GradientTransformation]
 
@@ -190,7 +191,9 @@ def search(
     decades = 0
     while True:
         new = [rate for rate in rates if rate not in finals]
-        losses = np.asarray(_sweep(task, make_tx, new, key, sizes)[:, :, -1], np.float64)
+        swept = _sweep(task, make_tx, new, key, sizes)
+        wait_for(swept)
+        losses = np.asarray(swept[:, :, -1], np.float64)
         finals |= dict(zip(new, losses, strict=True))
         found = _judge(rates, np.stack([finals[rate] for rate in rates]), sizes)
         if found.edge is None or decades == MOST_DECADES:

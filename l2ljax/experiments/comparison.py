@@ -7,21 +7,24 @@ argument of the task, in the number of steps and in the optimizees.
 import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import optax
 
+from l2ljax.base import Key
 from l2ljax.bundled import load_optimizer, weights_path
 from l2ljax.checks import check_number, check_positive_int
-from l2ljax.evaluation import BASELINES, Curve, compare, differences, summarise
+from l2ljax.evaluation import BASELINES, Curve, Stage, compare, differences, summarise
+from l2ljax.evaluation.stages import Around
 from l2ljax.evaluation.statistics import columns as curve_columns
 from l2ljax.evaluation.tuning import MakeTransform
 from l2ljax.experiments.compared import check_beside, own_name
 from l2ljax.experiments.configuration import check_json, check_part
 from l2ljax.experiments.fields import check_fields
+from l2ljax.experiments.kept import Kept
 from l2ljax.experiments.machine import hardware
 from l2ljax.experiments.parts import build_task, load_images
 from l2ljax.storage.workdir import make_directory, read_config, write_atomically
@@ -33,7 +36,9 @@ def evaluate_run(
     overrides: Mapping[str, Any],
     *,
     data_dir: str | None = None,
-    on_done: Any = lambda name: None,
+    on_done: Callable[[str], None] = lambda name: None,
+    keep: str | Path | None = None,
+    tell: Callable[[Stage, str], None] = lambda stage, event: None,
 ) -> tuple[dict[str, Any], dict[str, Curve]]:
     """Evaluates a finished run beside tuned baselines.
 
@@ -42,7 +47,7 @@ def evaluate_run(
         overrides: entries that replace those of the configuration's `evaluation`, see
             `l2ljax.experiments.configuration.EVALUATION`.
         data_dir: as in `load_dataset`.
-        on_done: called with each optimizer's name as it is finished.
+        on_done, keep, tell: as in `evaluate_weights`.
 
     Returns:
         the content of `summary.json`, and the curves it summarises.
@@ -61,7 +66,9 @@ def evaluate_run(
             f"The run in {workdir} is not finished: there is no {path.name}; "
             "start its training again, it resumes."
         )
-    return evaluate_weights(path, overrides, data_dir=data_dir, on_done=on_done)
+    return evaluate_weights(
+        path, overrides, data_dir=data_dir, on_done=on_done, keep=keep, tell=tell
+    )
 
 
 def evaluate_weights(
@@ -70,7 +77,9 @@ def evaluate_weights(
     *,
     baselines: Mapping[str, MakeTransform] = BASELINES,
     data_dir: str | None = None,
-    on_done: Any = lambda name: None,
+    on_done: Callable[[str], None] = lambda name: None,
+    keep: str | Path | None = None,
+    tell: Callable[[Stage, str], None] = lambda stage, event: None,
 ) -> tuple[dict[str, Any], dict[str, Curve]]:
     """Evaluates a bundled optimizer, or one in a file, beside tuned baselines.
 
@@ -81,6 +90,10 @@ def evaluate_weights(
         baselines: name -> function of the learning rate.
         data_dir: as in `load_dataset`.
         on_done: called with each optimizer's name as it is finished.
+        keep: folder that holds what is finished (a baseline's tuned rate, an optimizer's results)
+            until all is: the next call takes from there what is of the very same work. Whoever has
+            the results removes it. Default: nothing is kept.
+        tell: called with each `Stage` and "begins", then "done", or with "kept" alone.
 
     Returns:
         the content of `summary.json`, and the curves it summarises.
@@ -110,9 +123,7 @@ def evaluate_weights(
     seed = check_positive_int("seed", settings.get("seed", config["seed"]), minimum=0)
     task = build_task({**config["task"], **changes}, data_dir)
     learned: dict[str, Any] = {first: (optimizer, meta_params)}
-    for name, source in beside.items():
-        other, other_params, _ = load_optimizer(weights_path(source))
-        learned[name] = (other, other_params)
+    learned |= {name: load_optimizer(weights_path(source))[:2] for name, source in beside.items()}
     learned |= _scaled(learned, settings.get("gradient_scales", {}))
     key = jax.random.fold_in(jax.random.key(seed), 3)
     num_steps = settings["num_steps"]
@@ -132,6 +143,7 @@ def evaluate_weights(
         cluster=CLUSTERS.get(config["task"]["name"]),
         at_once=settings.get("at_once", 64),
         on_done=on_done,
+        around=_around(_kept(keep, key, config, settings), tell),
     )
     summary = {
         "task": config["task"]["name"],
@@ -145,6 +157,33 @@ def evaluate_weights(
         "above": {"of": first, "losses": differences(curves, first)},
     }
     return summary, curves
+
+
+def _kept(
+    folder: str | Path | None, key: Key, config: Mapping[str, Any], settings: Mapping[str, Any]
+) -> Kept | None:
+    """What was finished; its results are also of what the task is called and of `unseen`."""
+    if folder is None:
+        return None
+    return Kept(folder, key, {"name": config["task"]["name"], "unseen": settings.get("unseen")})
+
+
+def _around(kept: Kept | None, tell: Callable[[Stage, str], None]) -> Around:
+    """Tells of each stage, and computes it where it is not kept."""
+
+    def around(stage: Stage, compute: Callable[[], Any]) -> Any:
+        found = None if kept is None else kept.find(stage)
+        if found is not None:
+            tell(stage, "kept")
+            return found
+        tell(stage, "begins")
+        found = compute()
+        if kept is not None:
+            kept.keep(stage, found)
+        tell(stage, "done")
+        return found
+
+    return around
 
 
 def _scaled(

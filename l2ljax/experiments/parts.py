@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from l2ljax import estimators, optimizers, tasks
 from l2ljax.base import GradientEstimator, LearnedOptimizer, Task
 from l2ljax.checks import check_choice, short
-from l2ljax.estimators.crossing import check_estimator
+from l2ljax.estimators.crossing import check_crossing
 from l2ljax.experiments.configuration import DEEPEST
 from l2ljax.experiments.fields import WEIGHTS
 from l2ljax.experiments.meta_optimizers import META_OPTIMIZERS, check_free, takes
@@ -178,7 +178,7 @@ def _build_estimator(
             'configuration\'s weights at "all".'
         )
     estimator = call_with(estimators.BUILDERS, arguments, "estimator", **taken)
-    check_estimator(f"what the estimator {short(name)} returns", estimator)
+    check_crossing(f"what the estimator {short(name)} returns", estimator)
     return estimator
 
 

@@ -1,5 +1,6 @@
 """The outer loop: meta-training."""
 
+from l2ljax.training.checking import check_estimator
 from l2ljax.training.faults import DivergenceError
 from l2ljax.training.loggers import Logger, TensorBoardLogger
 from l2ljax.training.loop import meta_train
@@ -14,6 +15,7 @@ __all__ = [
     "MetaTrainState",
     "TensorBoardLogger",
     "Validation",
+    "check_estimator",
     "init_state",
     "load_run",
     "meta_step",

@@ -15,7 +15,7 @@ import optax
 
 from l2ljax.base import GradientEstimator, Key, MetaParams
 from l2ljax.checks import check_key, check_kind, check_transform, short
-from l2ljax.estimators.crossing import check_estimator
+from l2ljax.estimators.crossing import check_crossing
 from l2ljax.parallel import any_process
 from l2ljax.parallel.meshes import moved_onto, outside_other_meshes
 from l2ljax.training.faults import DivergenceError, check_limits, given_up, why_given_up
@@ -122,7 +122,7 @@ def meta_train(
     """
     counts = Counts(num_meta_updates, validate_every, checkpoint_every, log_every).checked()
     limits = check_limits(max_consecutive_skips, max_restores)
-    check_estimator("estimator", estimator)
+    check_crossing("estimator", estimator)
     check_kind("workdir", workdir, str, Path, type(None))
     check_transform("meta_optimizer", meta_optimizer)
     check_key("key", key)

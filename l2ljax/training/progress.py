@@ -40,7 +40,7 @@ def progress_bar(show: bool, total: int, completed: int, console: Any = None) ->
 
     console = console or get_console()
     rate = _rate()
-    if not (console.is_jupyter and _has_widgets()) and not console.is_terminal:
+    if not has_bar(console):
         yield _lines(total, rate)
         return
     from rich.progress import (
@@ -66,6 +66,11 @@ def progress_bar(show: bool, total: int, completed: int, console: Any = None) ->
             bar.update(task, completed=update, note=text.strip())
 
         yield update_bar
+
+
+def has_bar(console: Any) -> bool:
+    """Whether a bar can be drawn: on a terminal, and in a notebook with ipywidgets."""
+    return console.is_terminal or (console.is_jupyter and _has_widgets())
 
 
 def _has_widgets() -> bool:

@@ -14,6 +14,7 @@ import optax
 import pytest
 import quick
 
+import l2ljax
 from l2ljax import parallel
 from l2ljax.estimators import es, full_es, gpes, imitation, mixture, nres, pes, truncated_bptt
 from l2ljax.optimizers import lstm
@@ -21,11 +22,12 @@ from l2ljax.tasks import quadratic
 from l2ljax.training.loop import meta_train
 
 WINDOWS = {"num_tasks": 8, "episode_length": 5, "unroll_length": 2}
+TASK, OPTIMIZER = quadratic(3), lstm((3,))
 NOISE = {"num_perturbations": 2, "sigma": 0.05}
 
 
 def estimators(mesh):
-    task, optimizer = quadratic(3), lstm((3,))
+    task, optimizer = TASK, OPTIMIZER
     options = {"mesh": mesh, **WINDOWS, **NOISE}
     whole = {"num_tasks": 8, "episode_length": 4, "unroll_length": 2, "mesh": mesh}
     return {
@@ -46,8 +48,10 @@ def estimators(mesh):
 
 def main(num_devices):
     mesh = parallel.task_mesh(8, num_devices)
-    found = {}
+    found, on_one = {}, estimators(None)
     for name, estimator in estimators(mesh).items():
+        if num_devices > 1:
+            l2ljax.check_estimator(on_one[name], TASK, OPTIMIZER, on_mesh=estimator)
         meta_params = lstm((3,)).init(jax.random.key(0))
         result = meta_train(
             estimator, optax.sgd(0.01), meta_params, jax.random.key(1), num_meta_updates=2,
@@ -62,6 +66,7 @@ def main(num_devices):
 
 @pytest.mark.long
 def test_eight_devices_train_as_one():
+    """And estimate as one by `check_estimator`, in the process of eight."""
     one, eight = (
         json.loads(
             subprocess.run(

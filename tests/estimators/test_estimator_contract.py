@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import optax
 import pytest
 
+import l2ljax
 from l2ljax.estimators import (
     curriculum,
     es,
@@ -61,30 +62,10 @@ def started(make, task):
     return estimator, meta_params, estimator.init(jax.random.key(1), meta_params)
 
 
-def types(tree):
-    return jax.tree.map(lambda x: (x.shape, x.dtype, jax.typeof(x).weak_type), tree)
-
-
-def test_results_have_the_types_of_the_contract(make):
-    """A float32 scalar, a gradient like the meta-parameters, a state like the state."""
-    estimator, meta_params, state = started(make, quadratic(3))
-    loss, grads, next_state, metrics = ESTIMATE(estimator, meta_params, state, jax.random.key(2))
-    assert (loss.shape, loss.dtype) == ((), jnp.float32)
-    assert types(grads) == types(meta_params)
-    assert types(next_state) == types(state)
-    assert all(isinstance(value, jax.Array) for value in jax.tree.leaves(metrics))
-    assert all(bool(jnp.isfinite(g).all()) for g in jax.tree.leaves(grads))
-
-
-def test_estimate_is_pure(make):
-    """Equal arguments give equal results, another key gives another meta-loss."""
-    estimator, meta_params, state = started(make, quadratic(3))
-    # Metrics of a mixture are NaN in others' turns.
-    first, again, other = (
-        ESTIMATE(estimator, meta_params, state, jax.random.key(k)) for k in (2, 2, 3)
-    )
-    assert jax.tree.all(jax.tree.map(lambda a, b: bool(((a == b) | (a != a)).all()), first, again))
-    assert float(first[0]) != float(other[0])
+def test_the_public_check_accepts_it(make):
+    """Kinds, purity, finite meta-gradients that do not point uphill: `check_estimator`'s list."""
+    task = quadratic(3)
+    l2ljax.check_estimator(make(task), task, lstm((3,)))
 
 
 def test_windows_share_one_program(make):
@@ -99,10 +80,15 @@ def test_windows_share_one_program(make):
     estimator, meta_params, state = started(
         make, type(task)(init=task.init, loss=loss, sample=task.sample)
     )
+    start = state
     for step in range(5):
         _, _, state, _ = ESTIMATE(estimator, meta_params, state, jax.random.key(step))
         if step == 0:
             traced = len(traces)
+    assert len(traces) == traced
+    first, other = (ESTIMATE(estimator, meta_params, start, jax.random.key(k))[0] for k in (8, 9))
+    assert (first.shape, first.dtype) == ((), jnp.float32)
+    assert float(first) != float(other)  # another key draws other optimizees or minibatches
     assert len(traces) == traced
 
 
