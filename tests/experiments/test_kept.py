@@ -142,6 +142,11 @@ def test_a_damaged_file_is_computed_anew(tmp_path):
 SMALL = ["--weights=lstm-quadratic", "--num_tasks=4", "--num_steps=30"]
 
 
+def heeds_ctrl_c():
+    """Even where the tests run in the background of a shell, which ignores it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def start(output):
     return subprocess.Popen(
         [sys.executable, "scripts/evaluate.py", *SMALL, f"--output={output}"],
@@ -150,6 +155,7 @@ def start(output):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=heeds_ctrl_c,
     )
 
 
