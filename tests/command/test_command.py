@@ -197,6 +197,36 @@ def test_inspect_tells_what_the_file_holds(name, run):
     assert found["checksum"] is None or found["checksum"] in text
 
 
+def test_inspect_prints_the_notes_of_a_card(run):
+    """Every field that a user has added, once, in a form that no terminal obeys; lines too."""
+    optimizer, meta_params = l2ljax.load_pretrained("lstm-mnist")
+    notes = {
+        "author": "Ada",
+        "seeds": [1, 2],
+        "license": None,
+        "story": "x" * 1000,
+        "two\nlines": "a\x1b[2Jb\nc",
+        "fails": "on Mondays",
+        "seconds": 90,
+        "command": "python\x1b[2J",
+    }
+    l2ljax.save_optimizer("w.safetensors", optimizer, meta_params, notes)
+    code, text, _ = run("inspect", "w.safetensors")
+    assert code == 0
+    lines = [line[12:] for line in text.splitlines() if line[:12].strip() in ("notes", "")]
+    expected = [
+        "author: Ada",
+        "seeds: [1, 2]",
+        "license: null",
+        "story: " + "x" * 297 + "...",
+        '"two\\nlines": "a\\u001b[2Jb\\nc"',
+    ]
+    assert sorted(line for line in lines if "params/" not in line) == sorted(expected)
+    assert re.search(r"^fails +on Mondays$", text, re.MULTILINE)
+    assert re.search(r"^took +90 s$", text, re.MULTILINE)
+    assert "\x1b" not in text
+
+
 def test_inspect_runs_no_code_and_notices_damage(run, tmp_path):
     """Somebody's own optimizer is named where its code is gone; a changed byte is told."""
     (tmp_path / "own.py").write_text(
@@ -214,6 +244,8 @@ def test_inspect_runs_no_code_and_notices_damage(run, tmp_path):
     assert (found["code"], found["numbers"]) == (["own.py:rule"], 3)
     code, text, _ = run("inspect", "w.safetensors")
     assert "needs code  own.py:rule" in text
+    assert "seconds: odd" in text  # what has no line of its own in another form
+    assert "evaluation: [1]" in text
     path.write_bytes(path.read_bytes()[:-1] + b"\x01")
     code, _, err = run("inspect", "w.safetensors")
     assert code == 2
