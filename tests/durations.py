@@ -92,6 +92,8 @@ SLOW = (
     "tests/experiments/test_experiment.py::test_a_second_process_in_a_workdir_is_refused",
     "tests/experiments/test_experiment.py::test_every_config_builds_and_makes_two_updates",
     "tests/experiments/test_kept.py",
+    "tests/experiments/test_left_out.py::test_a_run_whose_files_leave",
+    "tests/experiments/test_left_out.py::test_the_smallest",
     "tests/experiments/test_own_parts.py::test_every_part_may_be_ones_own",
     "tests/experiments/test_run_report.py::test_a_picture_of_runs",
     "tests/experiments/test_run_report.py::test_members_of_a_partition_are_shown_one_by_one_and_what",

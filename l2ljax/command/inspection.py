@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -126,10 +126,50 @@ def _text(found: Mapping[str, Any]) -> str:
         "numbers": f"{found['numbers']:,} in {len(found['tensors'])} tensors:",
     }
     width = max(map(len, lines))
-    text = [f"{name:<{width}}  {value}" for name, value in lines.items() if value is not None]
+    told = {name: _printable(value) for name, value in lines.items() if value is not None}
+    text = [f"{name:<{width}}  {value}" for name, value in told.items()]
+    notes = _notes(metadata, told)
+    text[-1:-1] = [f"{'' if n else 'notes':<{width}}  {note}" for n, note in enumerate(notes)]
     for name, tensor in found["tensors"].items():
         text.append(f"{'':<{width}}  {name}: {tensor['dtype']}{tensor['shape']}")
     return "\n".join(text)
+
+
+TOLD = {
+    "optimizer": "optimizer",
+    "trained_on": "trained on",
+    "config": "config",
+    "command": "command",
+    "seconds": "took",
+    "hardware": "hardware",
+    "validation_loss": "validation",
+    "best_update": "validation",
+    "evaluation": "evaluation",
+    "fails": "fails",
+}
+"""Field of the metadata -> the line that tells it."""
+
+LONGEST_NOTE = 300
+"""Characters; `--json` has all."""
+
+
+def _notes(metadata: Mapping[str, Any], shown: Collection[str]) -> list[str]:
+    """Whatever else the metadata say: fields of somebody's own, and what no line could tell.
+
+    Example:
+        >>> _notes({"fails": "on Mondays", "author": "Ada", "seeds": [1, 2]}, {"fails"})
+        ['author: Ada', 'seeds: [1, 2]']
+    """
+    return [
+        f"{_printable(name)}: {shorten(_printable(value), LONGEST_NOTE)}"
+        for name, value in metadata.items()
+        if TOLD.get(name) not in shown
+    ]
+
+
+def _printable(value: Any) -> str:
+    """Text as it is, unless it would move a terminal's cursor; the rest as JSON."""
+    return value if isinstance(value, str) and value.isprintable() else json.dumps(value)
 
 
 def _or_none(text: Callable[[], str]) -> str | None:

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from l2ljax.command.arguments import Parser, add_quiet, integer, sayer
 from l2ljax.command.configs import make_config
@@ -70,7 +71,7 @@ def run(words: Sequence[str], typed: str) -> int:
     rest, fields = split_overrides(words)
     of = parser()
     arguments = of.read(rest)
-    config = with_overrides(make_config(_source(of, arguments)), fields)
+    config = with_overrides(_with_fields(make_config(_source(of, arguments)), fields), fields)
     set_up()
     set_up_devices(
         arguments.devices,
@@ -99,6 +100,19 @@ def run(words: Sequence[str], typed: str) -> int:
         print(f"DivergenceError: {error}", file=sys.stderr)
         return GAVE_UP
     return _tell(result, arguments)
+
+
+def _with_fields(config: Any, words: Sequence[str]) -> Any:
+    """A `ConfigDict` with the fields that flags change and it leaves to their defaults."""
+    from l2ljax.experiments.fields import DEFAULTS, defaults_of
+
+    defaults = {**DEFAULTS, **defaults_of(config)}
+    for word in words:
+        name = word.partition("=")[0].lstrip("-").removeprefix("no").split(".")[1]
+        if name in defaults and name != "initial" and name not in config:
+            with config.unlocked():
+                config[name] = defaults[name]
+    return config
 
 
 def _source(of: Parser, arguments: argparse.Namespace) -> str:

@@ -10,7 +10,7 @@ A part of one's own is named `"module:attribute"` or `"file.py:attribute"`.
 from l2ljax.experiments.adaptation import Adaptation, adapt
 from l2ljax.experiments.comparison import evaluate_run, evaluate_weights, write_results
 from l2ljax.experiments.experiment import Experiment, build, run
-from l2ljax.experiments.fields import DEFAULTS, FIELDS, check_fields
+from l2ljax.experiments.fields import DEFAULTS, FIELDS, check_fields, completed
 from l2ljax.experiments.machine import hardware
 from l2ljax.experiments.meta_optimizers import META_OPTIMIZERS, adam, build_meta_optimizer
 from l2ljax.experiments.parts import build_estimator, build_task
@@ -28,6 +28,7 @@ __all__ = [
     "build_meta_optimizer",
     "build_task",
     "check_fields",
+    "completed",
     "evaluate_run",
     "evaluate_weights",
     "hardware",

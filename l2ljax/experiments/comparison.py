@@ -23,7 +23,7 @@ from l2ljax.evaluation.statistics import columns as curve_columns
 from l2ljax.evaluation.tuning import MakeTransform
 from l2ljax.experiments.compared import check_beside, own_name
 from l2ljax.experiments.configuration import check_json, check_part
-from l2ljax.experiments.fields import check_fields
+from l2ljax.experiments.fields import check_fields, completed
 from l2ljax.experiments.kept import Kept
 from l2ljax.experiments.machine import hardware
 from l2ljax.experiments.parts import build_task, load_images
@@ -112,8 +112,8 @@ def evaluate_weights(
     optimizer, meta_params, metadata = load_optimizer(path)
     if "config" not in metadata:
         raise ValueError(f"{path} does not say what it was trained on; evaluate a run's weights.")
-    config = metadata["config"]
-    check_fields(config)
+    check_fields(metadata["config"])
+    config = completed(metadata["config"])
     first = own_name(config["optimizer"]["name"], baselines)
     settings = {**config["evaluation"], **overrides}
     check_json("evaluation", settings)

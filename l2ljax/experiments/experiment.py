@@ -19,7 +19,16 @@ from l2ljax import estimators, optimizers
 from l2ljax.base import GradientEstimator, LearnedOptimizer, Task
 from l2ljax.bundled import load_meta_params, save_optimizer
 from l2ljax.checks import short
-from l2ljax.experiments.fields import DEFAULTS, FIELDS, OPTIONAL, WEIGHTS, check_fields, limits
+from l2ljax.experiments.fields import (
+    DEFAULTS,
+    FIELDS,
+    OPTIONAL,
+    WEIGHTS,
+    check_fields,
+    completed,
+    defaults_of,
+    limits,
+)
 from l2ljax.experiments.machine import check_memory, hardware, versions
 from l2ljax.experiments.meta_optimizers import (
     META_OPTIMIZERS,
@@ -54,6 +63,7 @@ __all__ = [
     "build_task",
     "check_fields",
     "check_memory",
+    "completed",
     "hardware",
     "limits",
     "load_images",
@@ -107,6 +117,7 @@ def build(
         128
     """
     check_fields(config)
+    config = completed(config)
     task = build_task(config["task"], data_dir)
     optimizer = optimizers.build(config["optimizer"])
     mesh = _mesh(config, num_devices)
@@ -194,12 +205,12 @@ def run(
         >>> config = bundled_config("demo").to_dict()
         >>> run(config, "runs/demo", command="from Python")  # doctest: +SKIP
     """
-    workdir, config = Path(workdir), with_own_names(config)
-    optional = {name: DEFAULTS[name] for name in DEFAULTS if name in OPTIONAL}
+    check_fields(config)
+    workdir, config = Path(workdir), with_own_names(completed(config))
+    defaults = defaults_of(config)
     weights = workdir / "meta_params.safetensors"
     if (workdir / "config.json").exists() and weights.exists():
-        check_fields(config)
-        claim(workdir, config, optional)
+        claim(workdir, config, defaults)
         return None
     experiment = build(config, data_dir, num_devices)
     init_key, run_key = jax.random.split(jax.random.fold_in(jax.random.key(config["seed"]), 1))
@@ -209,7 +220,7 @@ def run(
         meta_params = experiment.optimizer.init(init_key)
         if config.get("initial") is not None:
             meta_params = load_meta_params(config["initial"], like=meta_params)
-    first_process_first(lambda: claim(workdir, config, optional))
+    first_process_first(lambda: claim(workdir, config, defaults))
     begin()
     result = meta_train(
         experiment.estimator,

@@ -1,10 +1,11 @@
 """The fields of a configuration: what each is, what most experiments share, and their check."""
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
 from l2ljax.checks import check_choice, shorten
-from l2ljax.experiments.configuration import check_values
+from l2ljax.experiments.configuration import PARTS, check_values
 from l2ljax.specification import check_mapping
 from l2ljax.training.faults import Limits, check_limits
 
@@ -13,7 +14,7 @@ FIELDS = {
     "num_meta_updates": "meta-updates in all",
     "num_tasks": "optimizees a meta-update",
     "episode_length": "inner steps an episode [T]; the estimator may have bounds of its own",
-    "unroll_length": "inner steps a window; may be left out for an estimator that has none",
+    "unroll_length": "inner steps a window; may be left out: 20, or the episode if that is shorter",
     "task": "specification of what to optimize",
     "optimizer": "specification of what learns to",
     "estimator": "specification of the meta-gradient",
@@ -31,6 +32,9 @@ FIELDS = {
     "content": "short for the task's, where a configuration has it; may be left out",
     "style": "likewise",
 }
+NEEDED = ("task", "optimizer")
+"""All others have a default, or may be left out; see `completed`."""
+
 OPTIONAL = {"initial", "max_consecutive_skips", "max_restores", "content", "style"}
 
 DEFAULTS: dict[str, Any] = {
@@ -53,6 +57,13 @@ DEFAULTS: dict[str, Any] = {
 }
 """What most experiments share; `configs/` start from these fields."""
 
+SMALL: dict[str, Any] = {
+    "num_meta_updates": 1000,
+    "num_tasks": 64,
+    "validation": {"num_tasks": 64, "every": 50},
+}
+"""What else a configuration that does not say it is given: minutes on a laptop for small tasks."""
+
 WEIGHTS = {
     "all": None,
     "rising": lambda steps: 2 * steps / (len(steps) + 1),  # w_t ~ t, 1 in the mean
@@ -62,11 +73,51 @@ WEIGHTS = {
 }
 
 
+def defaults_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a configuration's fields stand for where it has none.
+
+    Those of `DEFAULTS` and `SMALL`, and an `evaluation` over as many steps as an episode has;
+    `unroll_length` is the estimator's matter.
+    """
+    found = {name: value for name, value in DEFAULTS.items() if name != "unroll_length"} | SMALL
+    num_steps = config.get("episode_length", found["episode_length"])
+    evaluation = {"num_tasks": 64, "num_steps": num_steps, "num_tuning_tasks": 64}
+    return copy.deepcopy(found | {"evaluation": evaluation})
+
+
+def completed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration with every field that has a default; `task` and `optimizer` have none.
+
+    Args:
+        config: JSON values by name; `FIELDS` says what each is. Of `validation` and `evaluation`
+            some entries may be left out, too.
+
+    Returns:
+        JSON values by name.
+
+    Raises:
+        ValueError: for what is no dict of names.
+
+    Example:
+        >>> config = completed({"task": {"name": "quadratic"}, "optimizer": {"name": "lstm"}})
+        >>> config["episode_length"], config["weights"], config["validation"]["every"]
+        (100, 'all', 50)
+    """
+    check_mapping("The configuration", config, example='{"seed": 0, ...}')
+    filled = defaults_of(config)
+    given = {
+        name: {**filled[name], **value} if name in PARTS and isinstance(value, Mapping) else value
+        for name, value in config.items()
+    }
+    return {**filled, **given}
+
+
 def check_fields(config: Mapping[str, Any]) -> None:
     """Refuses a configuration with unknown or missing fields, or impossible values, naming them.
 
     Args:
-        config: JSON values by name; `FIELDS` says what each is.
+        config: JSON values by name; `FIELDS` says what each is, `completed` what those that are
+            left out stand for.
 
     Raises:
         ValueError: naming the fields; and for a value that its field cannot have.
@@ -77,14 +128,16 @@ def check_fields(config: Mapping[str, Any]) -> None:
     """
     check_mapping("The configuration", config, example='{"seed": 0, ...}')
     unknown = sorted(set(config) - set(FIELDS))
-    missing = sorted(set(FIELDS) - OPTIONAL - {"unroll_length"} - set(config))
+    missing = [name for name in NEEDED if name not in config]
     if unknown or missing:
         problems = [f"unknown: {shorten(', '.join(unknown), 200)}"] * bool(unknown)
         problems += [f"missing: {', '.join(missing)}"] * bool(missing)
+        others = ", ".join(name for name in FIELDS if name not in NEEDED)
         raise ValueError(
-            f"The configuration has wrong fields ({'; '.join(problems)}); "
-            f"it must have {', '.join(FIELDS)}."
+            f"The configuration has wrong fields ({'; '.join(problems)}); it must have "
+            f"{' and '.join(NEEDED)}, and takes {others}."
         )
+    config = completed(config)
     check_values(config)
     if not (isinstance(config["weights"], str) and ":" in config["weights"]):
         check_choice("weights", config["weights"], list(WEIGHTS))

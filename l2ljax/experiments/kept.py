@@ -20,7 +20,7 @@ import optax
 import safetensors
 import safetensors.numpy
 
-from l2ljax.base import Key
+from l2ljax.base import Key, MetaParams, Task
 from l2ljax.evaluation import Curve, Stage, Tuning
 from l2ljax.evaluation._rollouts import is_pair
 from l2ljax.storage.seal import seal_json
@@ -87,30 +87,26 @@ def _versions() -> list[str]:
 
 def _program(stage: Stage) -> str:
     """What the task's functions and the optimizer compute, told by one inner step."""
-    rates = stage.settings["learning_rate"]
-    key = jax.random.key(0)
-
-    def step(make: Callable[[], Any], task: Any, key: Any) -> Any:
-        tx = make()
-        return unroll(task, tx, init_optimizee(task, tx, key), key, 1)
-
     if is_pair(stage.optimizer):
         optimizer, meta_params = stage.optimizer
-        return program_digest(
-            lambda task, phi, key: step(lambda: optimizer.transform(phi), task, key),
-            stage.task,
-            meta_params,
-            key,
-        )
+        return _digest(stage.task, optimizer.transform, meta_params)
+    rates = stage.settings["learning_rate"]
     if rates is None:
-        makers = [lambda: stage.optimizer]
-    else:  # of candidates, two tell whatever depends on the rate
-        ends = [rates[0], rates[-1]] if isinstance(rates, list) else [rates]
-        makers = [lambda rate=rate: stage.optimizer(rate) for rate in ends]
-    return " ".join(
-        program_digest(lambda task, key, make=make: step(make, task, key), stage.task, key)
-        for make in makers
-    )
+        return _digest(stage.task, lambda _: stage.optimizer, ())
+    ends = [rates[0], rates[-1]] if isinstance(rates, list) else [rates]
+    # Of candidates, two tell whatever depends on the rate; some makers want Python's floats.
+    return " ".join(_digest(stage.task, lambda _, r=r: stage.optimizer(r), ()) for r in ends)
+
+
+def _digest(task: Task, make: Callable[[Any], Any], meta_params: MetaParams) -> str:
+    def step(task: Task, meta_params: MetaParams, key: Key) -> Any:
+        tx = make(meta_params)
+        return unroll(task, tx, init_optimizee(task, tx, key), key, 1)
+
+    given = task, meta_params, jax.random.key(0)
+    # The first trace in a process may hold what only fills a cache: it is not the one to digest.
+    jax.eval_shape(lambda *given: step(*given), *given)
+    return program_digest(step, *given)
 
 
 def _written(result: Curve | Tuning) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -120,6 +120,19 @@ def takes(function: Callable[..., Any], name: str) -> bool:
     )
 
 
+def needs(function: Callable[..., Any], name: str) -> bool:
+    """Whether `function` has an argument `name` without a default.
+
+    Example:
+        >>> needs(optax.sgd, "learning_rate"), needs(optax.sgd, "momentum"), needs(dict, "a")
+        (True, False, False)
+    """
+    if not takes(function, name):
+        return False
+    parameter = inspect.signature(function).parameters.get(name)
+    return parameter is not None and parameter.default is parameter.empty
+
+
 def check_free(what: str, specification: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     """Refuses arguments in a specification that the configuration's own fields give.
 

@@ -11,8 +11,8 @@ from l2ljax.base import GradientEstimator, LearnedOptimizer, Task
 from l2ljax.checks import check_choice, short
 from l2ljax.estimators.crossing import check_crossing
 from l2ljax.experiments.configuration import DEEPEST
-from l2ljax.experiments.fields import WEIGHTS
-from l2ljax.experiments.meta_optimizers import META_OPTIMIZERS, check_free, takes
+from l2ljax.experiments.fields import DEFAULTS, WEIGHTS
+from l2ljax.experiments.meta_optimizers import META_OPTIMIZERS, check_free, needs, takes
 from l2ljax.specification import call_with, check_arguments, check_mapping, find_builder
 from l2ljax.specification.names import find, name_in_file, name_of_builder
 from l2ljax.tasks.data import Images, load_dataset
@@ -71,7 +71,7 @@ def load_images(what: str, arguments: Any, data_dir: str | None) -> Images:
 
 def step_weights(config: Mapping[str, Any]) -> Callable[[np.ndarray], Any] | None:
     """How the meta-loss weighs the steps 1 ... T, `None` for all alike."""
-    return _weights_named(config["weights"])
+    return _weights_named(config.get("weights", DEFAULTS["weights"]))
 
 
 def _weights_named(name: str) -> Callable[[np.ndarray], Any] | None:
@@ -97,7 +97,8 @@ def build_estimator(
     then that of validation.
 
     Args:
-        config: with the fields `estimator`, `weights` and those that its builder takes.
+        config: with the field `estimator`, and those that its builder takes; `weights` and
+            `unroll_length` have defaults.
         task: for the builder.
         optimizer: likewise.
         mesh: likewise; `None`: one device.
@@ -169,6 +170,8 @@ def _build_estimator(
     }
     nested = any(new is not specification[key] for key, new in arguments.items())
     taken = {key: value for key, value in given.items() if takes(builder, key)}
+    if "unroll_length" not in given and needs(builder, "unroll_length"):
+        taken["unroll_length"] = _window(given["episode_length"])
     check_free("estimator", specification, taken)
     if idle := sorted(set(own or ()) - set(taken)) if not nested else []:
         raise ValueError(f"The estimator {short(name)} has no argument {', '.join(idle)}.")
@@ -180,6 +183,12 @@ def _build_estimator(
     estimator = call_with(estimators.BUILDERS, arguments, "estimator", **taken)
     check_crossing(f"what the estimator {short(name)} returns", estimator)
     return estimator
+
+
+def _window(episode_length: Any) -> int:
+    """The default of `unroll_length`: an episode, or the shortest of those drawn, if less."""
+    lengths = episode_length if isinstance(episode_length, list | tuple) else [episode_length]
+    return min([DEFAULTS["unroll_length"], *lengths])
 
 
 def _with_estimators(value: Any, given: Mapping[str, Any], data_dir: str | None) -> Any:

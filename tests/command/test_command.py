@@ -1,6 +1,5 @@
 """The command line: what each command takes, says and returns. Nothing is trained here."""
 
-import hashlib
 import importlib
 import json
 import re
@@ -11,7 +10,6 @@ import chex
 import jax
 import optax
 import pytest
-import safetensors.numpy
 
 import l2ljax
 from l2ljax.command import inspection, listing, main
@@ -175,49 +173,6 @@ def test_lists_are_those_of_the_library(run, monkeypatch):
         assert json.loads(run("list", section, "--json")[1]) == found[section]
         assert f"{section}:\n" in text
         assert all(f"\n  {name} " in text for name in names)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_inspect_tells_what_the_file_holds(name, run):
-    """Counted from the file by the library of its format, and its SHA-256 from its bytes."""
-    path = ROOT / "l2ljax" / "bundled" / "weights" / f"{name}.safetensors"
-    tensors = safetensors.numpy.load_file(path)
-    code, text, _ = run("inspect", name, "--json")
-    found = json.loads(text)
-    assert code == 0
-    assert found["bytes"] == path.stat().st_size
-    assert found["file_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert found["numbers"] == sum(tensor.size for tensor in tensors.values())
-    shapes = {key: tuple(one["shape"]) for key, one in found["tensors"].items()}
-    assert shapes == {key: tensor.shape for key, tensor in tensors.items()}
-    assert found["metadata"]["optimizer"]["name"] == found["rule"]
-    code, text, _ = run("inspect", str(path))
-    assert code == 0
-    assert found["file_sha256"] in text
-    assert found["checksum"] is None or found["checksum"] in text
-
-
-def test_inspect_runs_no_code_and_notices_damage(run, tmp_path):
-    """Somebody's own optimizer is named where its code is gone; a changed byte is told."""
-    (tmp_path / "own.py").write_text(
-        "import jax.numpy, l2ljax, optax\n"
-        "def rule(rate=0.5):\n"
-        "    return l2ljax.LearnedOptimizer(lambda key: jax.numpy.ones(3) * rate, optax.sgd)\n"
-    )
-    path = tmp_path / "w.safetensors"
-    own = {"name": "own.py:rule", "rate": 0.25}
-    l2ljax.save_optimizer(path, own, jax.numpy.ones(3), {"seconds": "odd", "evaluation": [1]})
-    (tmp_path / "own.py").unlink()
-    code, text, _ = run("inspect", "w.safetensors", "--json")
-    found = json.loads(text)
-    assert code == 0
-    assert (found["code"], found["numbers"]) == (["own.py:rule"], 3)
-    code, text, _ = run("inspect", "w.safetensors")
-    assert "needs code  own.py:rule" in text
-    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
-    code, _, err = run("inspect", "w.safetensors")
-    assert code == 2
-    assert "damaged" in err
 
 
 def test_export_copies_and_keeps_what_is_there(run, tmp_path):

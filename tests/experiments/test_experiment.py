@@ -154,10 +154,12 @@ def test_what_is_nested_beyond_reason_is_refused_by_a_run(tmp_path):
 
 
 def test_missing_fields_are_named():
-    """All at once."""
-    config = {name: value for name, value in TINY.items() if name not in ("seed", "task")}
-    with pytest.raises(ValueError, match="missing: seed, task"):
+    """Both at once; what else is left out has a default."""
+    config = {name: value for name, value in TINY.items() if name not in ("optimizer", "task")}
+    with pytest.raises(ValueError, match=r"missing: task, optimizer\); it must have task and opt"):
         experiment.check_fields(config)
+    with pytest.raises(ValueError, match=r"unknown: tusk; missing: task, optimizer"):
+        experiment.check_fields({"tusk": 3})
 
 
 def test_a_workdir_of_another_configuration_is_refused(tmp_path):

@@ -19,6 +19,8 @@ from l2ljax import LearnedOptimizer, Task
 from l2ljax.evaluation import Stage, compare
 from l2ljax.experiments.comparison import _around
 from l2ljax.experiments.kept import Kept
+from l2ljax.optimizers import lstm
+from l2ljax.tasks import quadratic
 
 ROOT = Path(__file__).parents[2]
 TASK = Task(
@@ -130,6 +132,22 @@ def test_settings_are_part_of_the_work(setting, tmp_path):
     assert Kept(tmp_path, KEY, {"unseen": {"name": "digits"}}).find(stage) is None
 
 
+def test_what_has_been_traced_before_changes_nothing(tmp_path):
+    """The first use of a rule may leave equations in its program that only fill a cache."""
+    task, optimizer = quadratic(2), lstm((2,))
+    pair = (optimizer, optimizer.init(KEY))
+    settings = {"num_tasks": 3, "num_steps": 4, "learning_rate": None}
+    stage = Stage("evaluating", "lstm", 1, 1, task, pair, settings)
+    result = comparison(lambda stage, compute: compute())["mine"]
+    jax.clear_caches()
+    kept = Kept(tmp_path, KEY, {})
+    kept.keep(stage, result)
+    jax.jit(optimizer.transform(pair[1]).init)({"w": jnp.ones(3)})
+    found = kept.find(stage)
+    assert found is not None
+    np.testing.assert_array_equal(found.losses, result.losses)
+
+
 def test_a_damaged_file_is_computed_anew(tmp_path):
     comparison(told_of(tmp_path)[0])
     for path in tmp_path.iterdir():
@@ -142,9 +160,15 @@ def test_a_damaged_file_is_computed_anew(tmp_path):
 SMALL = ["--weights=lstm-quadratic", "--num_tasks=4", "--num_steps=30"]
 
 
+HEEDS_CTRL_C = (  # as a shell that runs the tests in the background would have it ignore
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from l2ljax.command import main; sys.exit(main(['evaluate', *sys.argv[1:]]))"
+)
+
+
 def start(output):
     return subprocess.Popen(
-        [sys.executable, "scripts/evaluate.py", *SMALL, f"--output={output}"],
+        [sys.executable, "-c", HEEDS_CTRL_C, *SMALL, f"--output={output}"],
         cwd=ROOT,
         env=os.environ | {"JAX_PLATFORMS": "cpu"},
         stdout=subprocess.PIPE,
