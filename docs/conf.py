@@ -1,10 +1,12 @@
 """How the documentation is built: `make docs` writes docs/_build/html, warnings are errors.
 
-Pages are Markdown that also reads on a forge. Notebooks in docs/notebooks are shown as they are;
-with `L2LJAX_DOCS_EXECUTE=1` they are executed while the documentation is built.
+Pages are Markdown that also reads on a forge. Notebooks in docs/notebooks are shown as they are,
+with the pictures that `python scripts/notebook_pictures.py` has drawn of them; with
+`L2LJAX_DOCS_EXECUTE=1` they are executed while the documentation is built.
 """
 
 import os
+import re
 from importlib.metadata import version as version_of
 
 project = "l2ljax"
@@ -52,12 +54,39 @@ html_theme_options = {
 }
 
 
+CELL = re.compile(r"```{code-cell} ipython3\n.*?^```\n", re.DOTALL | re.MULTILINE)
+DRAWS = ("plt.show()\n```\n", ".plot()\n```\n")
+"""How a cell ends that draws a figure."""
+
+
+def with_pictures(text, name, folder):
+    """A notebook's source with the pictures that its cells draw, where `folder` has them."""
+    number = 0
+
+    def shown(match):
+        nonlocal number
+        if not match[0].endswith(DRAWS):
+            return match[0]
+        number += 1
+        if not (folder / f"{name}-{number}.png").exists():
+            return match[0]
+        told = text[match.end() :].partition("What to see: ")[2].partition("\n\n")[0]
+        told = " ".join(told.split("`")).replace("\n", " ").partition(". ")[0].rstrip(".")
+        image = f"![What the cell above draws: {told}](../images/notebooks/{name}-{number}.png)"
+        return f"{match[0]}\n{image}\n"
+
+    return CELL.sub(shown, text)
+
+
 def adapt_source(app, docname, source):
     """What reads differently on a forge: files outside docs/, and pages that are not there.
 
     This copy may be without the notebooks, for one: then they are left out of the contents.
     """
     source[0] = source[0].replace("(../CONTRIBUTING.md", "(contributing.md")
+    if docname.startswith("notebooks/") and nb_execution_mode == "off":
+        name = docname.removeprefix("notebooks/")
+        source[0] = with_pictures(source[0], name, app.srcdir / "images" / "notebooks")
     if docname == "index":
         for entry in ("notebooks/*", "report", "use"):
             if not any(app.srcdir.glob(f"{entry}.md")):

@@ -166,6 +166,7 @@ SLOW = (
     "tests/test_parallel.py",
     "tests/test_readme.py::test_examples_run",
     "tests/test_remat.py::test_it_is_a_scan",
+    "tests/test_ready.py::test_made_while_something_is_traced",
     "tests/test_strict.py::test_meta_training_and_evaluation_work",
     "tests/test_unroll.py::test_by_default_the_meta_gradient_takes_the_optimizees_gradients_as_co",
     "tests/test_unroll.py::test_is_the_python_loop",

@@ -87,6 +87,16 @@ def test_an_unknown_option_is_refused_for_a_file_and_through_optax(tmp_path):
         optax.inject_hyperparams(l2ljax.pretrained)("lstm-mnist", b1=0.9).init(PARAMS)
 
 
+@pytest.mark.parametrize("name", ["lstm-mnist", "nominal-suite", "rnnprop-suite", "lstm-cifar10"])
+def test_made_while_something_is_traced_it_outlives_that(name):
+    """As with `nnx.eval_shape`, which gives a model and an `nnx.Optimizer` without arrays."""
+    made = []
+    jax.eval_shape(lambda: made.append(l2ljax.pretrained(name)))
+    expected = one_update(l2ljax.pretrained(name))
+    for leaf, update in one_update(made[0]).items():
+        np.testing.assert_array_equal(update, expected[leaf])
+
+
 class Net(nnx.Module):
     """Names that tell nothing of convolutions."""
 

@@ -149,12 +149,11 @@ def load_optimizer(path: str | Path) -> tuple[LearnedOptimizer, MetaParams, dict
         raise ValueError(f"{path} names an optimizer that cannot be built: {error}") from error
     expected = jax.eval_shape(optimizer.init, jax.random.key(0))
     names = [path_name(p) for p, _ in jax.tree_util.tree_leaves_with_path(expected)]
-    given = {name: jnp.asarray(tensor) for name, tensor in tensors.items()}
     wanted = dict(zip(names, jax.tree.leaves(expected), strict=True))
-    check_like(wanted, given, str(path), "the file does not fit the optimizer it names")
-    meta_params = jax.tree.unflatten(
-        jax.tree.structure(expected), [given[n].astype(wanted[n].dtype) for n in names]
-    )
+    check_like(wanted, tensors, str(path), "the file does not fit the optimizer it names")
+    with jax.ensure_compile_time_eval():  # they outlive a function that is traced around this
+        leaves = [jnp.asarray(tensors[n]).astype(wanted[n].dtype) for n in names]
+    meta_params = jax.tree.unflatten(jax.tree.structure(expected), leaves)
     return optimizer, meta_params, metadata
 
 

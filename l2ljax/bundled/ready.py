@@ -126,7 +126,9 @@ def _complete(
     learning_rate: float | jax.Array | optax.Schedule,
     weight_decay: float | jax.Array,
 ) -> optax.GradientTransformationExtraArgs:
-    rule = optax.chain(optimizer.transform(meta_params), optax.scale(-1.0))  # Optax's sign
+    with jax.ensure_compile_time_eval():  # it may be kept by who calls this while tracing
+        learned = optimizer.transform(meta_params)
+    rule = optax.chain(learned, optax.scale(-1.0))  # Optax's sign
     decays = isinstance(weight_decay, jax.Array) or weight_decay != 0
     decay = [optax.add_decayed_weights(weight_decay)] if decays else []
     return optax.chain(rule, *decay, optax.scale_by_learning_rate(learning_rate))

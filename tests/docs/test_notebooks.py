@@ -1,5 +1,7 @@
 """The notebooks run from an empty folder, and their sources hold no outputs."""
 
+import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,26 @@ def test_a_notebook_runs(file, tmp_path, monkeypatch):
     assert any("image/png" in kind for kind in kinds)
     shown = [o for c in notebook.cells for o in c.get("outputs", ()) if o.get("name") == "stderr"]
     assert not shown, shown
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)
+def test_the_page_has_a_picture_below_each_cell_that_draws(file):
+    """As many as cells draw, each a small PNG with the page's own words; `plain` has none."""
+    conf = runpy.run_path(str(ROOT / "docs" / "conf.py"))
+    folder = ROOT / "docs" / "images" / "notebooks"
+    text = file.read_text()
+    page = conf["with_pictures"](text, file.stem, folder)
+    cells = re.findall(r"(?:plt\.show|\.plot)\(\)\n```\n(.*)\n(.*)\n", page)
+    assert len(cells) == text.count("\nWhat to see:") == len(list(folder.glob(f"{file.stem}-*")))
+    for number, (blank, image) in enumerate(cells, 1):
+        told, path = re.fullmatch(r"!\[What the cell above draws: (.+)\]\((.*)\)", image).groups()
+        assert blank == ""
+        assert " ".join(text.split()).replace("`", " ").count(told) == 1
+        picture = (file.parent / path).resolve()
+        assert picture == folder / f"{file.stem}-{number}.png"
+        assert picture.read_bytes().startswith(b"\x89PNG")
+        assert picture.stat().st_size < 100_000
+    assert conf["with_pictures"](text, "plain", folder) == text
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)

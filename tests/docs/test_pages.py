@@ -14,6 +14,7 @@ import optax
 import pytest
 
 import l2ljax
+from l2ljax.command.configs import config_names
 from l2ljax.command.entry import COMMANDS
 from l2ljax.command.overrides import split_overrides
 
@@ -111,6 +112,19 @@ def test_all_command_lines_are_taken():
         assert command in COMMANDS, page
         module = importlib.import_module(f"l2ljax.command.{COMMANDS[command].module}")
         module.parser().read(split_overrides(words)[0])
+
+
+def test_what_the_results_type_is_taken_by_the_command_of_a_wheel():
+    """As its first paragraph says: `l2ljax train NAME` for the script and its file, and so on."""
+    text = (DOCS / "results.md").read_text().replace("\\\n", "")
+    of = {"meta_train": "train", "evaluate": "evaluate", "reproduce": "reproduce"}
+    lines = re.findall(rf"^python scripts/({'|'.join(of)})\.py (.*)$", text, re.MULTILINE)
+    assert len(lines) > 10
+    for script, words in lines:
+        words = shlex.split(re.sub(r"--config=configs/(\w+)\.py", r"\1", words))
+        module = importlib.import_module(f"l2ljax.command.{COMMANDS[of[script]].module}")
+        given = module.parser().read(split_overrides(words)[0])
+        assert script != "meta_train" or given.config in config_names()
 
 
 def public():

@@ -108,6 +108,7 @@ def test_files_and_outcome(tmp_path):
     assert card["settings"]["estimator"]["kind"] == "TruncatedBPTT"
     assert card["verdict"] == result.verdict
     assert card["evaluation"]["optimizers"]["sgd"]["learning_rate"] > 0
+    assert card["evaluation"]["task"] == result.curves.summary["task"] == "a task of your own"
     assert l2ljax.load_run(tmp_path / "run").num_meta_updates == 3
     begun = l2ljax.load_optimizer(tmp_path / "run" / "start.safetensors")
     chex.assert_trees_all_equal(begun[1], RULE.init(jax.random.key(0)))

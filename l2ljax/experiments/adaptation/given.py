@@ -71,6 +71,16 @@ def _relabelled(name: str, optimizer: LearnedOptimizer, labels: Any) -> LearnedO
     return build({**specification, "labels": labels_given(labels)})
 
 
+def title_of(place: str) -> str:
+    """What a table or figure calls the task that `find_task` has found.
+
+    Example:
+        >>> title_of("mine.py:task"), title_of("Task(init='init', loss='loss')")
+        ('mine.py:task', 'a task of your own')
+    """
+    return "a task of your own" if place.startswith("Task(") else place
+
+
 def find_task(task: Any) -> tuple[Task, str]:
     """A task, and what names it.
 
@@ -92,7 +102,7 @@ def find_task(task: Any) -> tuple[Task, str]:
     """
     if not isinstance(task, str | Path):
         check_task(task)
-        return task, repr(task)
+        return task, repr(task)  # for the card; see `title_of`
     name = str(task)
     if ":" not in name and not name.endswith(".py"):
         raise ValueError(f"task must be an l2ljax.Task or name one, {EXAMPLE}, got {short(name)}.")

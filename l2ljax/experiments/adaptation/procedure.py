@@ -11,7 +11,7 @@ from l2ljax.base import GradientEstimator, Key, MetaParams, Task
 from l2ljax.evaluation import Comparison, Curve, compare
 from l2ljax.evaluation.tuning import LEARNING_RATES, MakeTransform
 from l2ljax.experiments.adaptation.choosing import Sizes
-from l2ljax.experiments.adaptation.given import Start
+from l2ljax.experiments.adaptation.given import Start, title_of
 from l2ljax.experiments.adaptation.outcome import Adaptation, Folder, summary_of
 from l2ljax.experiments.adaptation.pace import FEWEST_UPDATES, Clock, Pace, measure, plan
 from l2ljax.experiments.adaptation.verdict import Level, sentence
@@ -108,7 +108,7 @@ def carry_out(
         tell("Comparing on fresh optimizees.")
     curves, (level, verdict) = _judged(parts, curves, meta_params, changed, untuned)
     found = {"verdict": verdict, "level": level, "untuned": untuned}
-    summary = summary_of(parts.place, curves, parts.about["key"], found)
+    summary = summary_of(title_of(parts.place), curves, parts.about["key"], found)
     folder.write(summary, curves)
     seconds = {"seconds": round(clock.seconds, 1)}
     folder.save(meta_params, card | seconds | found | {"evaluation": summary})
@@ -118,7 +118,7 @@ def carry_out(
         level,
         verdict,
         changed,
-        Comparison(curves, parts.place),
+        Comparison(curves, title_of(parts.place)),
         validation,
         made,
         ended,
