@@ -20,7 +20,19 @@ SIZES = {
             "nag": (2.15, 4.64, 10.0),
         },
     },
-    "cifar10": {"num_tasks": 32, "num_tuning_tasks": 2, "at_once": 8, "final_batches": 20},
+    "cifar10": {
+        "num_tasks": 24,
+        "num_tuning_tasks": 4,
+        "at_once": 8,
+        "final_batches": 20,
+        # around the best of docs/results.md, out of 19 each; wider where one is best at the edge
+        "learning_rates": {
+            "sgd": (0.215, 0.464, 1.0),
+            "rmsprop": (0.00215, 0.00464, 0.01),
+            "adam": (0.00215, 0.00464, 0.01),
+            "nag": (0.0464, 0.1, 0.215),
+        },
+    },
 }
 """As `compare` takes them; the final loss is that over `final_batches` minibatches, if given."""
 
@@ -92,7 +104,10 @@ RECIPES: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         "Adam with a learned schedule": ("neural_art", ADAM_SCHEDULE),
         "LSTM in windows of 16": ("neural_art", {"num_meta_updates": 1000}),
     },
-    "cifar10": {"two LSTMs in windows of 20": ("cifar10", {})},
+    "cifar10": {
+        "fast": ("cifar10_fast", {}),
+        "two LSTMs in windows of 20": ("cifar10", {}),
+    },
 }
 """Work -> recipe -> (configuration, fields that differ, such as `"task.dim"`); the first is the one
 to use."""

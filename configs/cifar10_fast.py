@@ -1,0 +1,35 @@
+"""An optimizer for the convolutional network of `configs/cifar10.py`, in minutes."""
+
+import copy
+
+import ml_collections
+from ml_collections import config_dict
+
+from l2ljax.command import bundled_config
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = bundled_config("cifar10")
+    config.num_meta_updates = 30
+    config.unroll_length = 100
+    config.weights = "rising"
+    momentum = {
+        "name": "hyperparameters",
+        "make_tx": {"function": "optax:sgd"},
+        "start": {
+            "learning_rate": {"name": "log", "value": 0.1},
+            "momentum": {"name": "logit", "value": 0.9},
+        },
+        "schedule": "piecewise",
+        "num_steps": 100,
+    }
+    with config.ignore_type():
+        config.initial = config_dict.placeholder(str)  # none; --config.initial=FILE is taken
+        config.optimizer.optimizers = {name: copy.deepcopy(momentum) for name in ("conv", "fc")}
+        config.estimator = ml_collections.ConfigDict(
+            {"name": "truncated_bptt", "backward": "scan", "second_derivatives": True}
+        )
+    config.meta_optimizer.learning_rate = 0.15
+    config.validation = {"num_tasks": 4, "every": 10}
+    config.checkpoint_every = 5
+    return config
