@@ -80,6 +80,12 @@ ADAM_SCHEDULE = {
     "meta_optimizer.learning_rate": 0.1,
     "validation": {"num_tasks": 4, "every": 10},
 }
+MINIBATCHES_OF_32 = {
+    "task.batch_size": 32,
+    "num_meta_updates": 30,
+    "meta_optimizer.learning_rate": 0.15,
+    "validation": {"num_tasks": 4, "every": 10},
+}
 RECIPES: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
     "quadratics": {
         "fast": ("quadratic_fast", {}),
@@ -106,6 +112,7 @@ RECIPES: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
     },
     "cifar10": {
         "fast": ("cifar10_fast", {}),
+        "fast but minibatches of 32": ("cifar10_fast", MINIBATCHES_OF_32),
         "two LSTMs in windows of 20": ("cifar10", {}),
     },
 }
