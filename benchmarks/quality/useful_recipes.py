@@ -80,11 +80,20 @@ ADAM_SCHEDULE = {
     "meta_optimizer.learning_rate": 0.1,
     "validation": {"num_tasks": 4, "every": 10},
 }
-MINIBATCHES_OF_32 = {
+FIRST_PART = {
     "task.batch_size": 32,
     "num_meta_updates": 30,
     "meta_optimizer.learning_rate": 0.15,
+    "meta_optimizer.restarts": (),
     "validation": {"num_tasks": 4, "every": 10},
+    "estimator": {"name": "truncated_bptt", "backward": "scan", "second_derivatives": True},
+}
+SECOND_PART = {
+    **FIRST_PART,
+    "task.batch_size": 128,
+    "num_meta_updates": 12,
+    "meta_optimizer.learning_rate": 0.2,
+    "validation": {"num_tasks": 2, "every": 6},
 }
 RECIPES: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
     "quadratics": {
@@ -112,7 +121,8 @@ RECIPES: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
     },
     "cifar10": {
         "fast": ("cifar10_fast", {}),
-        "fast but minibatches of 32": ("cifar10_fast", MINIBATCHES_OF_32),
+        "fast but minibatches of 32": ("cifar10_fast", FIRST_PART),
+        "fast but minibatches of 128": ("cifar10_fast", SECOND_PART),
         "two LSTMs in windows of 20": ("cifar10", {}),
     },
 }
