@@ -3,7 +3,7 @@
 Momentum whose rate and decay are learned as functions of the step, as in `configs/mnist_fast.py`,
 convolutions and fully connected layers apart: 32 numbers. They find their shape in thirty
 meta-updates on minibatches of 32, a quarter of the price, whose rates are too low for the
-evaluation's 128; ten on those set them right. docs/performance.md tells how far that gets.
+evaluation's 128; thirty on those set them right. docs/performance.md tells how far that gets.
 """
 
 import copy
@@ -16,7 +16,7 @@ from l2ljax.command import bundled_config
 
 def get_config() -> ml_collections.ConfigDict:
     config = bundled_config("cifar10")
-    config.num_meta_updates = 40
+    config.num_meta_updates = 60
     config.unroll_length = 100
     config.weights = "rising"
     config.task.batch_size = 128
