@@ -22,6 +22,7 @@ STYLES = (
     {"color": "#01665e", "linestyle": (0, (3, 1)), "linewidth": 2.4},
     {"color": "#d6539a", "linestyle": (0, (1, 1, 4, 1)), "linewidth": 2.0},
     {"color": "#8c510a", "linestyle": (0, (6, 1, 2, 1)), "linewidth": 1.6},
+    {"color": "#6baed6", "linestyle": (0, (2, 1, 2, 3)), "linewidth": 2.0},
 )
 
 

@@ -15,6 +15,9 @@ from l2ljax.tasks.suite import ENTRIES
 REFERENCE = "adam"
 """Tuned Adam, which all others are divided by."""
 
+FIRST = "nominal-suite"
+"""The default of `l2ljax.pretrained`, which has the first style."""
+
 LEVEL = 1.0
 """A task is won where the median ratio is at or below it."""
 
@@ -193,7 +196,11 @@ def _looks(cells: Cells) -> Looks:
         for split in ("held_out", "train"):
             for row in ranked(rows(cells, num_steps, split)):
                 groups[row["optimizer"]] = row["group"]
-    return styles(sorted(groups, key=lambda name: (groups[name] != "learned", name)))
+
+    def place(name: str) -> tuple[bool, bool, str]:
+        return groups[name] != "learned", name != FIRST, name
+
+    return styles(sorted(groups, key=place))
 
 
 def _draw_curves(cells: Cells, num_steps: int, split: str, folder: Path, looks: Looks) -> Path:
