@@ -16,9 +16,9 @@ from run_directories import UPDATES, make_run
 import l2ljax
 from l2ljax.evaluation.page import interactive
 from l2ljax.experiments import run_report
-from l2ljax.experiments.run_report import rule
+from l2ljax.experiments.run_report import evaluation_figures, rule
 from l2ljax.experiments.run_report.assembly import report_page
-from l2ljax.experiments.run_report.runs import read_runs
+from l2ljax.experiments.run_report.runs import Evaluation, read_runs
 
 
 class Page(html.parser.HTMLParser):
@@ -87,6 +87,20 @@ def test_a_page_stands_alone_and_holds_the_run(three):
     assert "workdir=&lt;x&gt;" in text
     assert "jax 0.0.1" in text
     assert "&quot;num_meta_updates&quot;: 100" in text
+
+
+def test_the_sentence_names_every_learned_one():
+    """An adapted optimizer is the point of its run; one that diverged has no end to tell."""
+    ends = {"start": 0.5, "adapted": 0.25, "lost": None, "adam": 0.4, "sgd": 0.7}
+    rates = {"adam": 0.1, "sgd": 1.0}
+    rows = {
+        name: {"learning_rate": rates.get(name), "final_loss": {"mean": end}}
+        for name, end in ends.items()
+    }
+    said = evaluation_figures._verdict(Evaluation({"optimizers": rows}, {}))
+    assert said == (
+        "start ends at 0.5, adapted ends at 0.25; of the baselines Adam ends lowest, at 0.4."
+    )
 
 
 def test_times_are_those_that_a_run_noted(tmp_path):

@@ -75,20 +75,21 @@ def _beside(index: int, groups: Sequence[Group]) -> Beside:
 
 
 def _verdict(evaluation: Evaluation) -> str:
-    """How the first learned one ends beside the best baseline, in words."""
+    """How the learned ones end beside the best baseline, in words."""
     ends = {
         name: row["final_loss"]["mean"]
         for name, row in evaluation.summary["optimizers"].items()
         if row["final_loss"]["mean"] is not None
     }
-    learned = learned_in(evaluation.summary)
-    hand_made = {name: end for name, end in ends.items() if name not in learned}
-    if not learned or learned[0] not in ends or not hand_made:
+    learned = [name for name in learned_in(evaluation.summary) if name in ends]
+    hand_made = {name: ends[name] for name in ends if name not in learned}
+    if not learned or not hand_made:
         return ""
-    first, best = learned[0], min(hand_made, key=lambda name: hand_made[name])
+    best = min(hand_made, key=lambda name: hand_made[name])
+    told = ", ".join(f"{LABELS.get(n, n)} ends at {number(ends[n], 3)}" for n in learned)
     return (
-        f"{LABELS.get(first, first)} ends at {number(ends[first], 3)}; of the baselines "
-        f"{LABELS.get(best, best)} ends lowest, at {number(ends[best], 3)}."
+        f"{told}; of the baselines {LABELS.get(best, best)} ends lowest, at "
+        f"{number(ends[best], 3)}."
     )
 
 
