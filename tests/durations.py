@@ -171,7 +171,7 @@ SLOW = (
     "tests/test_unroll.py::test_by_default_the_meta_gradient_takes_the_optimizees_gradients_as_co",
     "tests/test_unroll.py::test_is_the_python_loop",
     "tests/test_unroll.py::test_with_second_derivatives_it_is_the_central_difference",
-    "tests/training/test_checking.py::test_a_bundled_estimator_on_a_mesh_is_itself",
+    "tests/training/test_check_estimator.py::test_a_bundled_estimator_on_a_mesh_is_itself",
     "tests/training/test_meta_optimizers.py::test_schedules_go_on_after_a_restart",
     "tests/training/test_meta_train.py::test_updates_are_the_meta_optimizers",
     "tests/training/test_same_run.py::test_a_digest_does_not_depend_on_the_process",
