@@ -29,7 +29,7 @@ from mutations import mutate
 from tally import Case, Tally
 
 from l2ljax.bundled import WEIGHTS, load_optimizer
-from l2ljax.experiments import experiment
+from l2ljax.experiments import completed, experiment
 from l2ljax.storage import checkpoint
 from l2ljax.storage.workdir import claim
 from l2ljax.training import init_state
@@ -55,6 +55,9 @@ def small_configs() -> dict[str, dict[str, Any]]:
         if "dataset" in config["task"]:
             config["task"]["dataset"] = {"name": "digits", "split": "train[:40]"}
             config["task"]["batch_size"] = 2
+        for _, stage in config["estimator"].get("stages", ()):
+            if "dataset" in stage.get("task", {}):
+                stage["task"] |= {"dataset": config["task"]["dataset"], "batch_size": 2}
         if "num_perturbations" in config["estimator"]:
             config["estimator"] |= {"num_perturbations": 2}
         if "mixtures:suite" in config["estimator"]["name"]:  # some of whose tasks need images
@@ -91,6 +94,7 @@ def try_config(config: Any, folder: Path) -> str:
 def is_small(config: dict[str, Any]) -> bool:
     """Whether a run of a good configuration takes seconds: the convnet's compilation alone takes
     longer, and so do others at larger sizes."""
+    config = completed(config)  # mutations leave fields out
     sizes = (config["num_meta_updates"], config["num_tasks"], config["validation"]["num_tasks"])
     largest = max(*sizes, config["episode_length"], len(str(config["optimizer"])) // 20)
     return (

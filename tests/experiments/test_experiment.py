@@ -44,6 +44,9 @@ def test_every_config_builds_and_makes_two_updates(path, tmp_path):
     config["validation"] |= {"num_tasks": 2}
     if "dataset" in config["task"]:
         config["task"]["dataset"] = {"name": "digits", "split": "train"}
+    for _, stage in config["estimator"].get("stages", ()):
+        if "dataset" in stage.get("task", {}):
+            stage["task"]["dataset"] = {"name": "digits", "split": "train"}
     if "size" in config["task"]:
         config["task"] |= {"size": 16, "num_crops": 2}
     if "num_perturbations" in config["estimator"]:
