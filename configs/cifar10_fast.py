@@ -20,18 +20,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.unroll_length = 100
     config.weights = "rising"
     config.task.batch_size = 128
-    whole = {"name": "truncated_bptt", "backward": "scan", "second_derivatives": True}
+    fast = bundled_config("mnist_fast")
+    momentum, whole = fast.optimizer.to_dict(), fast.estimator.to_dict()
     cheap = {**whole, "task": {**config.task.to_dict(), "batch_size": 32}}
-    momentum = {
-        "name": "hyperparameters",
-        "make_tx": {"function": "optax:sgd"},
-        "start": {
-            "learning_rate": {"name": "log", "value": 0.1},
-            "momentum": {"name": "logit", "value": 0.9},
-        },
-        "schedule": "piecewise",
-        "num_steps": 100,
-    }
     with config.ignore_type():
         config.initial = config_dict.placeholder(str)  # none; --config.initial=FILE is taken
         config.optimizer.optimizers = {name: copy.deepcopy(momentum) for name in ("conv", "fc")}

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from l2ljax.command.process import set_up
 from l2ljax.command.stages import stage_bar
 from l2ljax.evaluation import report
 from l2ljax.experiments import comparison
+from l2ljax.experiments.kept import forget
 
 HELP = """\
 Evaluates a finished run beside tuned baselines: a table, a figure and the numbers.
@@ -91,7 +91,7 @@ def run(words: Sequence[str], typed: str) -> int:
                 print(stopped(bar.finished, bar.total, unfinished), file=sys.stderr)
             raise
     comparison.write_results(directory, *found)
-    shutil.rmtree(unfinished, ignore_errors=True)
+    forget(unfinished)
     Console(quiet=arguments.quiet).print(report.table(found[0]))
     say = sayer(arguments.quiet)
     numbers = f"Numbers in {directory}/summary.json and curves.csv"

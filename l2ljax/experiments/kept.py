@@ -5,6 +5,7 @@ of what decides them: the task and its data, the random key, how much is run, th
 meta-parameters and what it computes, the versions of the libraries. What does not fit is not used.
 """
 
+import contextlib
 import hashlib
 import json
 import re
@@ -76,6 +77,19 @@ class Kept:
         meta_params = describe(of[1]) if is_pair(of) else None
         parts = {"task": describe(stage.task), "meta_params": meta_params, "work": stage.work}
         return seal_json({**self.more, **parts, **stage.settings, "program": _program(stage)})
+
+
+def forget(folder: str | Path) -> None:
+    """Removes what was kept in a folder, and the folder unless something else is in it.
+
+    Example:
+        >>> forget("evaluation/unfinished")  # where there is none, too
+    """
+    for work in ("tuning", "evaluating"):
+        for path in Path(folder).glob(f"{work}-*-{'[0-9a-f]' * 8}.safetensors"):
+            path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        Path(folder).rmdir()
 
 
 def _versions() -> list[str]:

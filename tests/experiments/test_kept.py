@@ -16,9 +16,9 @@ import optax
 import pytest
 
 from l2ljax import LearnedOptimizer, Task
-from l2ljax.evaluation import Stage, compare
+from l2ljax.evaluation import Curve, Stage, compare
 from l2ljax.experiments.comparison import _around
-from l2ljax.experiments.kept import Kept
+from l2ljax.experiments.kept import Kept, forget
 from l2ljax.optimizers import lstm
 from l2ljax.tasks import quadratic
 
@@ -200,3 +200,17 @@ def test_a_killed_evaluation_goes_on(tmp_path):
     summaries = [json.loads((folder / "summary.json").read_text()) for folder in (alone, cut)]
     assert summaries[0] == summaries[1]
     assert not (cut / "unfinished").exists()
+
+
+def test_only_what_was_kept_is_forgotten(tmp_path):
+    """A file of the user's own stays, in its folder."""
+    stage = Stage("tuning", "my adam", 1, 1, quadratic(2), optax.adam, {"learning_rate": [0.1]})
+    kept = Kept(tmp_path / "unfinished", jax.random.key(0), {})
+    kept.keep(stage, Curve(0.1, np.ones((2, 3))))
+    (tmp_path / "unfinished" / "tuning-notes.safetensors").write_text("mine")
+    assert kept.find(stage) is not None
+    forget(kept.folder)
+    assert [path.name for path in kept.folder.iterdir()] == ["tuning-notes.safetensors"]
+    (kept.folder / "tuning-notes.safetensors").unlink()
+    forget(kept.folder)
+    assert not kept.folder.exists()
