@@ -12,7 +12,7 @@ import optax
 import pytest
 
 import l2ljax
-from l2ljax.command import inspection, listing
+from l2ljax.command import inspection, listing, main
 from l2ljax.command.entry import COMMANDS
 from l2ljax.command.overrides import split_overrides
 
@@ -21,10 +21,18 @@ NAMES = l2ljax.pretrained_names()
 
 
 @pytest.fixture
-def run(run, monkeypatch):
-    """Where the tests' process is set up already."""
-    for module in ("train", "reproducing"):
+def run(capsys, tmp_path, monkeypatch):
+    """Runs a command line in an empty folder; its exit code, and what it says."""
+    monkeypatch.chdir(tmp_path)
+    for module in ("train", "reproducing"):  # the tests' process is set up
         monkeypatch.setattr(f"l2ljax.command.{module}.set_up", lambda: None)
+
+    def run(*words):
+        code = main(words)
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return code, out, err
+
     return run
 
 

@@ -10,9 +10,24 @@ import pytest
 import safetensors.numpy
 
 import l2ljax
+from l2ljax.command import main
 
 ROOT = Path(l2ljax.__file__).parents[1]
 NAMES = l2ljax.pretrained_names()
+
+
+@pytest.fixture
+def run(capsys, tmp_path, monkeypatch):
+    """Runs a command line in an empty folder; its exit code, and what it says."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words):
+        code = main(words)
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return code, out, err
+
+    return run
 
 
 @pytest.mark.parametrize("name", NAMES)
