@@ -4,10 +4,11 @@ r"""Meta-trains `nominal` on the suite for some minutes, each task's program com
 
 The recipe is that of configs/nominal.py: members of `suite_mixture` in turn, Adam behind clipping,
 a cosine, here over the minutes. One program a task instead of one for all spares an accelerator
-minutes of compiling. With --horizons the optimizer is told the number of steps; weights of one that
-is not told may be its start. Writes log.csv and, every eighth of the time,
-`meta_params.safetensors`, `average.safetensors` (a running average of them), and
-`mean.safetensors` (of them and what they started from).
+minutes of compiling. Weights that are trained already are pulled away by the few that compile
+first (docs/experiments.md): --ready=17 waits for all. With --horizons or --tells the optimizer is
+told the number of steps; weights of one that is not told may be its start. Writes log.csv and,
+every eighth of the time, `meta_params.safetensors`, `average.safetensors` (a running average of
+them), and `mean.safetensors` (of them and what they started from).
 """
 
 import json
@@ -27,7 +28,8 @@ from l2ljax.estimators import mixture
 from l2ljax.experiments.mixtures import suite_mixture
 from l2ljax.optimizers import nominal
 
-MINUTES = flags.DEFINE_float("minutes", 8.0, "Of training, once three members are compiled.")
+MINUTES = flags.DEFINE_float("minutes", 8.0, "Of training, once --ready members are compiled.")
+READY = flags.DEFINE_integer("ready", 3, "Members to be compiled before it begins.")
 OUT = flags.DEFINE_string("out", "runs/nominal-suite", "Folder.")
 INITIAL = flags.DEFINE_string("initial", None, "Weights to start from.")
 TASKS = flags.DEFINE_list("tasks", None, "Training tasks of the suite; default: all.")
@@ -40,9 +42,13 @@ LONGEST = flags.DEFINE_integer("longest", 3000, "Longest episode.")
 SCALE = flags.DEFINE_float("scale", 10.0, "Largest unit of the parameters.")
 REST = flags.DEFINE_integer("rest_after", None, "See l2ljax.optimizers.nominal.")
 HORIZONS = flags.DEFINE_list("horizons", None, "Lengths of episodes that the optimizer is told.")
+TELLS = flags.DEFINE_bool("tells", False, "Tell it each episode's length, drawn as ever.")
+LATE = flags.DEFINE_float("late", 0.0, "See l2ljax.experiments.mixtures.suite_mixture.")
+DIRECTIONS = flags.DEFINE_list("directions", [], "See l2ljax.optimizers.nominal.")
+HIDDEN = flags.DEFINE_integer("hidden", 16, "Units of the network's one layer.")
 SEED = flags.DEFINE_integer("seed", 0, "Of everything.")
 
-UNROLL, HIDDEN, WARM_UP, AVERAGED = 50, (16,), 100, 0.002
+UNROLL, WARM_UP, AVERAGED = 50, 100, 0.002
 
 
 class Turns:
@@ -96,18 +102,27 @@ class Turns:
 
 
 def widened(found: Any, like: Any) -> Any:
-    """Weights for more features than they were trained with, which have no effect at first."""
-    return jax.tree.map(
-        lambda x, y: jnp.pad(x, [(0, m - n) for n, m in zip(x.shape, y.shape, strict=True)]),
-        found,
-        like,
-    )
+    """Weights for more features, which have no effect at first, and more units or outputs.
+
+    Example:
+        >>> widened({"kernel": jnp.ones((1, 1))}, {"kernel": jnp.full((2, 2), 5.0)})["kernel"]
+        Array([[1., 5.],
+               [0., 5.]], dtype=float32)
+    """
+
+    def one(x, y):
+        if x.ndim > 1:
+            x = jnp.pad(x, [(0, y.shape[0] - x.shape[0]), (0, 0)])
+        return jnp.concatenate([x, y[..., x.shape[-1] :]], axis=-1)
+
+    return jax.tree.map(one, found, like)
 
 
 def main(argv: list[str]) -> None:
     del argv
     folder, horizons = Path(str(OUT.value)), [int(steps) for steps in HORIZONS.value or ()]
-    optimizer = nominal(HIDDEN, horizons[0] if horizons else None, REST.value)
+    told = horizons[0] if horizons else LONGEST.value if TELLS.value else None
+    optimizer = nominal((HIDDEN.value,), told, REST.value, directions=tuple(DIRECTIONS.value))
     folder.mkdir(parents=True, exist_ok=True)
     mixed = suite_mixture(
         optimizer,
@@ -120,13 +135,15 @@ def main(argv: list[str]) -> None:
         scale=SCALE.value,
         tasks=TASKS.value,
         horizons=horizons,
+        tells=TELLS.value,
+        late=LATE.value,
     )
     meta_params = optimizer.init(jax.random.key(SEED.value))
     if INITIAL.value:
         meta_params = widened(load_optimizer(INITIAL.value)[1], meta_params)
     meta_optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam(b1=0.95))
     turns = Turns(mixed, meta_optimizer, meta_params)
-    while len(turns.ready()) < min(3, len(turns.members)):
+    while len(turns.ready()) < min(READY.value, len(turns.members)):
         time.sleep(0.5)
     opt_state, key = meta_optimizer.init(meta_params), jax.random.key(SEED.value + 2)
     first, average = meta_params, meta_params

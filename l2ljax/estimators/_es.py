@@ -48,8 +48,8 @@ def es(
         sigma: standard deviation of epsilon: a number, or a tree of numbers like the
             meta-parameters or a prefix of it.
         **options: see `l2ljax.estimators.strategies.Options`: `weights`, `reduction`, `objective`,
-            `loss_transform`, `delta_losses`, `sign`, `stagger`, `perturbations_at_once`, `mesh`
-            and `shard_data`.
+            `loss_transform`, `told`, `delta_losses`, `sign`, `stagger`, `perturbations_at_once`,
+            `mesh` and `shard_data`.
 
     Returns:
         a `GradientEstimator`. `meta_loss` is the window's weighted loss, averaged over all

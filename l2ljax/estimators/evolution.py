@@ -20,6 +20,7 @@ from l2ljax.estimators.particles import (
     Objective,
     Pairs,
     Rollout,
+    Told,
     WindowKeys,
     run_window,
     start_pairs,
@@ -58,6 +59,7 @@ class EvolutionStrategy(GradientEstimator):
     weights: tuple[float, ...] = dataclasses.field(metadata={"static": True})
     reduction: Literal["sum", "mean", "last", "min"] = dataclasses.field(metadata={"static": True})
     objective: Objective | None = dataclasses.field(metadata={"static": True})
+    told: Told | None = dataclasses.field(metadata={"static": True})
     loss_transform: Any = dataclasses.field(metadata={"static": True})
     delta_losses: bool = dataclasses.field(metadata={"static": True})
     sign: bool = dataclasses.field(metadata={"static": True})
@@ -234,6 +236,7 @@ class EvolutionStrategy(GradientEstimator):
             self.redraw_every,
             self.episode_lengths,
             self.objective,
+            self.told,
         )
 
     def _transformed(self, values):

@@ -22,6 +22,7 @@ from l2ljax.estimators.episodes import Episodes, first_episodes
 from l2ljax.unrolling import scalar_loss
 
 Objective = Callable[[Params, Any], jax.Array]
+Told = Callable[[jax.Array], jax.Array]
 
 
 class Pairs(NamedTuple):
@@ -81,6 +82,7 @@ class Rollout(NamedTuple):
         lengths: bounds (low, high) between which episode lengths are drawn, log-uniformly.
         objective: (params, batch) -> scalar, what the meta-loss is made of; `None`: the task's
             loss. It need not be differentiable.
+        told: length of an episode -> what the optimizer is told as `num_steps`; `None`: nothing.
     """
 
     optimizer: LearnedOptimizer
@@ -89,6 +91,7 @@ class Rollout(NamedTuple):
     redraw_every: int | None
     lengths: tuple[int, int]
     objective: Objective | None
+    told: Told | None
 
 
 def initial_params(task: Task, episodes: Episodes, keys: Key) -> Params:
@@ -153,7 +156,7 @@ def run_window(
         episodes, pairs, eps, seen, redrawn, restarted = jax.lax.cond(
             (number > 0) & due.any(), anew, lambda: (episodes, pairs, eps, seen, never, never)
         )
-        pairs = _advance(rollout, task, meta_params, pairs, eps, seen)
+        pairs = _advance(rollout, task, meta_params, episodes, pairs, eps, seen)
         episodes = episodes._replace(position=episodes.position + 1)
         where = episodes.position, episodes.length
         return (episodes, pairs, eps), (losses, values, seen[1], *where, redrawn, restarted)
@@ -235,11 +238,12 @@ def _look(rollout, task, episodes, pairs, keys, *, gradients=True):
     return *each_member(one, "tpm", "t")(pairs.params, batch), batch
 
 
-def _advance(rollout, task, meta_params, pairs, eps, seen):
+def _advance(rollout, task, meta_params, episodes, pairs, eps, seen):
     """One update of every optimizee by its own perturbed optimizer."""
     losses, _, gradients, batch = seen
+    told = {} if rollout.told is None else {"num_steps": jax.vmap(rollout.told)(episodes.length)}
 
-    def one(eps, sign, params, opt_state, loss, gradients, batch):
+    def one(eps, sign, params, opt_state, loss, gradients, batch, told):
         tx = rollout.optimizer.transform(perturbed(meta_params, eps, sign))
         updates, opt_state = optax.with_extra_args_support(tx).update(
             gradients,
@@ -248,11 +252,19 @@ def _advance(rollout, task, meta_params, pairs, eps, seen):
             value=loss,
             grad=gradients,
             value_fn=lambda p: task.loss(p, batch),
+            **told,
         )
         return optax.apply_updates(params, updates), opt_state
 
-    params, opt_state = each_member(one, "tp", "m", "tpm", "tpm", "tpm", "tpm", "t")(
-        eps, jnp.asarray(rollout.signs), pairs.params, pairs.opt_state, losses, gradients, batch
+    params, opt_state = each_member(one, "tp", "m", "tpm", "tpm", "tpm", "tpm", "t", "t")(
+        eps,
+        jnp.asarray(rollout.signs),
+        pairs.params,
+        pairs.opt_state,
+        losses,
+        gradients,
+        batch,
+        told,
     )
     return pairs._replace(params=params, opt_state=opt_state)
 

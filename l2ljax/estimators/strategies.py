@@ -19,7 +19,7 @@ from l2ljax.checks import (
 )
 from l2ljax.estimators.episodes import check_lengths
 from l2ljax.estimators.evolution import EvolutionStrategy
-from l2ljax.estimators.particles import Objective
+from l2ljax.estimators.particles import Objective, Told
 from l2ljax.estimators.perturbations import check_sigma
 from l2ljax.estimators.weights import Weights, step_weights
 from l2ljax.parallel import COORDINATES, check_mesh, place_data
@@ -42,6 +42,9 @@ class Options(TypedDict, total=False):
             loss. It is never differentiated: the error rate on a part of the batch will do.
         loss_transform: applied to each loss (or objective), array to array of the same shape;
             "log" is the logarithm. Default: none.
+        told: length of the running episode (int32 scalar) -> what the optimizer is told of it, by
+            the extra argument `num_steps` of its updates, which rules such as `nominal` read.
+            Default: nothing.
         delta_losses: take each loss relative to that of the same optimizee at the start of the
             window, or of its episode where that began later. Where pairs start windows together,
             as in `es`, this changes the meta-loss alone.
@@ -59,6 +62,7 @@ class Options(TypedDict, total=False):
     reduction: Literal["sum", "mean", "last", "min"]
     objective: Objective | None
     loss_transform: LossTransform | None
+    told: Told | None
     delta_losses: bool
     sign: bool
     stagger: bool
@@ -83,6 +87,7 @@ def evolution_strategy(
     reduction: Literal["sum", "mean", "last", "min"] = "sum",
     objective: Objective | None = None,
     loss_transform: LossTransform | None = None,
+    told: Told | None = None,
     delta_losses: bool = False,
     sign: bool = False,
     stagger: bool = True,
@@ -106,7 +111,7 @@ def evolution_strategy(
     _check_reduction(reduction, least=carried == "nothing" and not delta_losses)
     for name, flag in {"delta_losses": delta_losses, "sign": sign, "stagger": stagger}.items():
         check_kind(name, flag, bool)
-    loss_transform = _checked_functions(objective, loss_transform)
+    loss_transform = _checked_functions(objective, loss_transform, told)
     _check_mesh(mesh, num_tasks, task.data if shard_data else ())
     return EvolutionStrategy(
         task=dataclasses.replace(task, data=place_data(task.data, mesh, shard=shard_data)),
@@ -123,6 +128,7 @@ def evolution_strategy(
         reduction=reduction,
         objective=objective,
         loss_transform=loss_transform,
+        told=told,
         delta_losses=delta_losses,
         sign=sign,
         stagger=stagger,
@@ -142,11 +148,15 @@ def _check_reduction(reduction: Any, *, least: bool) -> None:
         )
 
 
-def _checked_functions(objective: Any, loss_transform: Any) -> Callable | None:
+def _checked_functions(objective: Any, loss_transform: Any, told: Any) -> Callable | None:
     """The loss transform as a function, once both are known to be functions or none."""
     if objective is not None and not callable(objective):
         raise TypeError(
             f"objective must be a function (params, batch) -> scalar, got {short(objective)}."
+        )
+    if told is not None and not callable(told):
+        raise TypeError(
+            f"told must be a function of an episode's length or None, got {short(told)}."
         )
     if loss_transform == "log":
         return log

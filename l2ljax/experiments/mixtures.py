@@ -1,9 +1,10 @@
 """What the recommended optimizers are meta-trained with: estimators over the suite's tasks."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from l2ljax.base import GradientEstimator, LearnedOptimizer, Task
 from l2ljax.checks import check_number, check_positive_int, short
@@ -28,6 +29,8 @@ def suite_mixture(
     scale: float = 10.0,
     tasks: Sequence[str] | None = None,
     horizons: Sequence[int] | None = None,
+    tells: bool = False,
+    late: float = 0.0,
 ) -> GradientEstimator:
     """Noise-reuse evolution strategies over training tasks of the suite, each in random units.
 
@@ -47,6 +50,10 @@ def suite_mixture(
         horizons: for an optimizer that is told the number of steps: lengths of episodes, in place
             of drawn ones. The tasks take them in turn, and the optimizer of a task is built anew
             with its `num_steps`; meta-parameters are the same for all.
+        tells: tell the optimizer each episode's length, but for one in four, of which it is told
+            that there is no end; it must be one that takes `num_steps`.
+        late: the share t / T of an episode to this power is the weight of a step's loss: above 0
+            what an episode ends with counts more than how it gets there.
 
     Raises:
         ValueError: for a name that is no training task, and whatever `nres` refuses.
@@ -68,6 +75,8 @@ def suite_mixture(
             sigma=sigma,
             reduction="mean",
             loss_transform=log_of_unsolved,
+            weights=rising_to_the(late),
+            told=length_or_no_end if tells else None,
         )
     return mixture(members)
 
@@ -125,6 +134,27 @@ def _in_random_units(tasks: Sequence[str] | None, scale: float) -> dict[str, Tas
         )
     check_number("scale", scale, above=0)
     return {name: random_scale(train[name], 1 / scale, scale) for name in names}
+
+
+def length_or_no_end(length: jax.Array) -> jax.Array:
+    """The length, float32; infinity for one in four of them, always the same ones."""
+    apart = jax.random.uniform(jax.random.key(length)) < 0.25
+    return jnp.where(apart, jnp.inf, length.astype(jnp.float32))
+
+
+def rising_to_the(power: float) -> Callable[[np.ndarray], Sequence[float]]:
+    """Weights (t / T)^power of steps 1 ... T, scaled to a mean of 1.
+
+    Example:
+        >>> rising_to_the(1.0)(np.arange(1, 4))
+        [0.5, 1.0, 1.5]
+    """
+
+    def weights(steps: np.ndarray) -> list[float]:
+        found = (steps / steps[-1]) ** power
+        return (found / found.mean()).tolist()
+
+    return weights
 
 
 def log_of_unsolved(losses: jax.Array) -> jax.Array:

@@ -9,16 +9,15 @@ normalised momenta are mixed into its direction,
     u = -exp(rate + span * tanh(a + d)) * clip(sum_k softmax(z)_k n_k, -limit, limit)
     (a, z, e) = network(statistics of the tensor),  d <- LEAK d + GAIN tanh(e)
 
-both moments corrected for their start at 0; the drift d, starting at 0, lets a size that proves too
-small or too large be corrected step by step. So no coordinate ever moves further in one step than
-exp(rate + span) * limit, nor does its factor differ from Adam's constant rate exp(rate) by more
-than exp(span): whatever the meta-parameters are. There is no learning rate to tune and, without
-`num_steps`, no horizon to give.
+both moments corrected for their start at 0. Where other `directions` are asked for, the sum is one
+of several that the network mixes in the same way. The drift d, starting at 0, lets a size that
+proves too small or too large be corrected step by step. So no coordinate ever moves further in one
+step than exp(rate + span) * limit, nor does its factor differ from Adam's constant rate exp(rate)
+by more than exp(span): whatever the meta-parameters are. There is no learning rate to tune and,
+without `num_steps`, no horizon to give.
 """
 
 import functools
-import itertools
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -28,12 +27,21 @@ import optax
 
 from l2ljax.base import Key, LearnedOptimizer, MetaParams, PyTree
 from l2ljax.checks import (
+    check_choice,
     check_like,
     check_number,
     check_positive_int,
     check_real_floating,
     check_sizes,
 )
+from l2ljax.optimizers.nominal_directions import (
+    DECAYS,
+    OTHERS,
+    SECOND_DECAY,
+    mixed,
+    normalised_by_element,
+)
+from l2ljax.optimizers.nominal_network import init_layers, network, num_outputs
 from l2ljax.optimizers.nominal_statistics import (
     MEMORY_DECAY,
     agreements,
@@ -46,9 +54,6 @@ from l2ljax.optimizers.sharding import axis_in_front
 from l2ljax.optimizers.signs import negated
 from l2ljax.specification import specified
 
-DECAYS = (0.5, 0.9, 0.99)
-SECOND_DECAY = 0.999
-EPSILON = 1e-8
 LEAK, GAIN = 0.99, 0.03
 """Of the drift, which stays within GAIN / (1 - LEAK) = 3 of 0."""
 
@@ -61,6 +66,7 @@ class Options(NamedTuple):
     rate: float
     span: float
     limit: float
+    directions: tuple[str, ...]
 
 
 class ScaleByNominalState(NamedTuple):
@@ -88,6 +94,7 @@ def scale_by_nominal(
     rate: float = -6.0,
     span: float = 7.0,
     limit: float = 5.0,
+    directions: Sequence[str] = (),
 ) -> optax.GradientTransformationExtraArgs:
     """Replaces gradients by trusted steps of learned size, in Optax's sign.
 
@@ -95,14 +102,17 @@ def scale_by_nominal(
 
     Args:
         meta_params: of `nominal(...).init`.
-        num_steps: length of the training, if the meta-parameters were trained with it.
+        num_steps: length of the training, if the meta-parameters were trained with it. An extra
+            argument `num_steps` of `update` takes its place, which may be an array, or infinity.
         rest_after: see `nominal`.
         rate: natural logarithm of the step size around which the network moves it.
         span: by how much its logarithm can differ.
         limit: largest size of a direction's coordinate.
+        directions: see `nominal`.
 
     Returns:
-        an Optax transformation that needs `params` in `update`; other extra arguments are ignored.
+        an Optax transformation that needs `params` in `update`; extra arguments beside `num_steps`
+        are ignored.
 
     Raises:
         ValueError: if `meta_params` do not fit, or `update` gets no `params`.
@@ -116,14 +126,16 @@ def scale_by_nominal(
         >>> bool((updates["w"] < 0).all())
         True
     """
-    options = _checked(num_steps, rest_after, rate, span, limit)
+    options = _checked(num_steps, rest_after, rate, span, limit, directions)
     features = num_features(len(DECAYS), num_steps is not None)
-    sizes = [layer["bias"].shape[0] for layer in meta_params["layers"]]
+    hidden = [layer["bias"].shape[0] for layer in meta_params["layers"][:-1]]
+    sizes = (features, *hidden, num_outputs(len(options.directions)))
     check_like(
-        jax.eval_shape(functools.partial(_init_layers, (features, *sizes)), jax.random.key(0)),
+        jax.eval_shape(functools.partial(init_layers, sizes), jax.random.key(0)),
         meta_params["layers"],
         "meta_params",
-        "they must come from nominal(...).init with the same num_steps (given or not)",
+        "they must come from nominal(...).init with the same directions and num_steps (given or "
+        "not)",
     )
 
     def init(params: PyTree) -> ScaleByNominalState:
@@ -141,7 +153,9 @@ def scale_by_nominal(
     def update(
         updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, ScaleByNominalState]:
-        del extra_args
+        used = options
+        if options.num_steps is not None:  # as estimators tell the length of an episode
+            used = options._replace(num_steps=extra_args.get("num_steps", options.num_steps))
         if params is None:
             if jax.tree.leaves(updates):
                 raise ValueError(
@@ -157,7 +171,7 @@ def scale_by_nominal(
         )
         second = optax.tree.update_moment(gradients, state.second, SECOND_DECAY, 2)
         step, memory = _step(
-            meta_params, options, count, gradients, params, second, momenta, state.memory
+            meta_params, used, count, gradients, params, second, momenta, state.memory
         )
         step = jax.tree.map(lambda u, g: u.astype(jnp.result_type(g)), step, updates)
         return step, ScaleByNominalState(count, momenta, second, memory)
@@ -175,7 +189,8 @@ def _step(meta_params, options, count, gradients, params, second, momenta, remem
     memory = jnp.stack([jnp.ravel(each) for each in kept])
     params = [jnp.asarray(p, jnp.float32) for p in jax.tree.leaves(params)]
     columns = [leaves, jax.tree.leaves(second), *map(jax.tree.leaves, momenta)]
-    normalised = [_normalised(t, *tensor) for tensor in zip(*columns, strict=True)]
+    tensors = list(zip(*columns, strict=True))
+    normalised = [normalised_by_element(t, *tensor) for tensor in tensors]
     now = jnp.stack([agreements(n) for n in normalised])
     averaged = MEMORY_DECAY * memory[:, :-2] + (1 - MEMORY_DECAY) * now
     seen = jnp.concatenate([averaged, memory[:, -2:]], axis=1)
@@ -188,36 +203,20 @@ def _step(meta_params, options, count, gradients, params, second, momenta, remem
             for i, (p, n) in enumerate(zip(params, normalised, strict=True))
         ]
     )
-    said = _network(meta_params, table)
+    said = network(meta_params, table)
     drift = LEAK * memory[:, -1] + GAIN * jnp.tanh(said[:, 1])
     log_size = jnp.tanh(said[:, 0] + drift)
-    shares = jax.nn.softmax(said[:, 2:])
+    shares = jax.nn.softmax(said[:, 2 : 3 + len(DECAYS)])
+    # Adam's direction has the logit 0
+    weights = jax.nn.softmax(jnp.pad(said[:, 3 + len(DECAYS) :], ((0, 0), (1, 0))))
     step_sizes = jnp.exp(options.rate + options.span * log_size) * (known / t)
-    steps = [
-        step_sizes[i]
-        * jnp.clip(
-            sum(shares[i, k] * n for k, n in enumerate(tensor)), -options.limit, options.limit
-        )
-        for i, tensor in enumerate(normalised)
-    ]
+    steps = []
+    for i, tensor in enumerate(tensors):
+        direction = mixed(options.directions, shares[i], weights[i], t, normalised[i], *tensor)
+        steps.append(step_sizes[i] * jnp.clip(direction, -options.limit, options.limit))
     after = jnp.concatenate([averaged, log_size[:, None], drift[:, None]], axis=1)
     after = [row.reshape(each.shape) for row, each in zip(after, kept, strict=True)]
     return treedef.unflatten(steps), kept_treedef.unflatten(after)
-
-
-def _normalised(t, gradient, second, *momenta):
-    """Momenta over the root of the second moment, corrected for their start; the gradient last."""
-    root = jnp.sqrt(second / (1 - SECOND_DECAY**t)) + EPSILON
-    corrected = [m / (1 - b**t) / root for b, m in zip(DECAYS, momenta, strict=True)]
-    return [*corrected, gradient / root]
-
-
-def _network(meta_params, x):
-    """`[tensors, features]` -> `[tensors, 2 + mixture]`: size, drift and the mixture's logits."""
-    for layer in meta_params["layers"][:-1]:
-        x = jnp.tanh(x @ layer["kernel"] + layer["bias"])
-    last = meta_params["layers"][-1]
-    return x @ last["kernel"] + last["bias"]
 
 
 @specified("nominal")
@@ -228,6 +227,7 @@ def nominal(
     rate: float = -6.0,
     span: float = 7.0,
     limit: float = 5.0,
+    directions: Sequence[str] = (),
 ) -> LearnedOptimizer:
     """Adam's normalised direction, with a step size and a mixture of momenta from a small network.
 
@@ -247,6 +247,11 @@ def nominal(
         rate: natural logarithm of the step size around which the network moves it.
         span: by how much its logarithm can differ from `rate`, above 0.
         limit: largest size of a direction's coordinate.
+        directions: what is mixed in beside Adam's direction, of the same mixture of momenta:
+            "tensor", divided by one root for the whole tensor, as SGD's; "orthogonal", that with
+            all singular values near one value, as Muon's; "orthogonal_adam", Adam's direction
+            likewise. The last two cost a matrix fifteen products of matrices each; of a vector
+            they are Adam's direction.
 
     Returns:
         a `LearnedOptimizer`, close to Adam at exp(rate) when fresh; its meta-parameters are
@@ -261,12 +266,16 @@ def nominal(
         >>> meta_params["layers"][0]["kernel"].shape
         (21, 8)
     """
-    options = _checked(num_steps, rest_after, rate, span, limit)
+    options = _checked(num_steps, rest_after, rate, span, limit, directions)
     features = num_features(len(DECAYS), num_steps is not None)
-    sizes = (features, *check_sizes("hidden_sizes", hidden_sizes), 3 + len(DECAYS))
+    sizes = (
+        features,
+        *check_sizes("hidden_sizes", hidden_sizes),
+        num_outputs(len(options.directions)),
+    )
 
     def init(key: Key) -> MetaParams:
-        return {"layers": _init_layers(sizes, key)}
+        return {"layers": init_layers(sizes, key)}
 
     def transform(meta_params: MetaParams) -> optax.GradientTransformationExtraArgs:
         return negated(scale_by_nominal(meta_params, **options._asdict()))
@@ -274,24 +283,15 @@ def nominal(
     return LearnedOptimizer(init, transform)
 
 
-def _init_layers(sizes: Sequence[int], key: Key) -> list[dict[str, jax.Array]]:
-    """Fan-in scaled kernels; the last layer starts so small that the rule starts close to Adam."""
-    keys = jax.random.split(key, len(sizes) - 1)
-    layers = [
-        {"kernel": jax.random.normal(k, (m, n)) / math.sqrt(m), "bias": jnp.zeros(n)}
-        for k, (m, n) in zip(keys, itertools.pairwise(sizes), strict=True)
-    ]
-    layers[-1]["kernel"] *= 0.01
-    # softmax([0, 4, 0, 0]) has 0.95 on the momentum of decay 0.9
-    layers[-1]["bias"] = layers[-1]["bias"].at[2 + DECAYS.index(0.9)].set(4.0)
-    return layers
-
-
-def _checked(num_steps: Any, rest_after: Any, rate: Any, span: Any, limit: Any) -> Options:
+def _checked(
+    num_steps: Any, rest_after: Any, rate: Any, span: Any, limit: Any, directions: Any
+) -> Options:
     for name, steps in {"num_steps": num_steps, "rest_after": rest_after}.items():
         if steps is not None:
             check_positive_int(name, steps)
     check_number("rate", rate)
     check_number("span", span, above=0)
     check_number("limit", limit, above=0)
-    return Options(num_steps, rest_after, rate, span, limit)
+    for name in directions:
+        check_choice("directions", name, OTHERS)
+    return Options(num_steps, rest_after, rate, span, limit, tuple(directions))

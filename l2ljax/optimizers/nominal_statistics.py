@@ -55,7 +55,7 @@ def tensor_row(
     now: jax.Array,
     t: jax.Array,
     whole: jax.Array,
-    num_steps: int | None,
+    num_steps: int | jax.Array | None,
 ) -> jax.Array:
     """One tensor's row of the table, `[num_features]`.
 
