@@ -21,7 +21,7 @@ SIZES = {
         },
     },
     "cifar10": {
-        "num_tasks": 24,
+        "num_tasks": 16,
         "num_tuning_tasks": 4,
         "at_once": 8,
         "final_batches": 20,
@@ -132,6 +132,18 @@ RECIPES: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         "fast": ("cifar10_fast", {}),
         "fast but minibatches of 32": ("cifar10_fast", FIRST_PART),
         "fast but minibatches of 128": ("cifar10_fast", SECOND_PART),
+        "from the bundled LSTMs": (
+            "cifar10",
+            {
+                "initial": {"conv": "lstm-cifar10", "fc": "lstm-cifar10"},
+                "task.batch_size": 128,
+                "weights": "rising",
+                "num_meta_updates": 10,
+                "meta_optimizer.learning_rate": 1e-5,
+                "meta_optimizer.restarts": (),
+                "validation": {"num_tasks": 2, "every": 5},
+            },
+        ),
         "two LSTMs in windows of 20": ("cifar10", {}),
     },
 }

@@ -31,6 +31,7 @@ ALLOWED = {
     "celo2": {"all-reduce", "all-gather", "collective-permute"},
     "celo2-network": {"all-reduce"},
     "nominal": {"all-reduce"},
+    "nominal-directions": {"all-reduce", "all-gather", "collective-permute"},
     "celo": {"all-reduce"},
 }
 COLLECTIVE = r"all-gather|all-reduce|all-to-all|collective-\w+|reduce-scatter"
