@@ -153,9 +153,6 @@ def scale_by_nominal(
     def update(
         updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, ScaleByNominalState]:
-        used = options
-        if options.num_steps is not None:  # as estimators tell the length of an episode
-            used = options._replace(num_steps=extra_args.get("num_steps", options.num_steps))
         if params is None:
             if jax.tree.leaves(updates):
                 raise ValueError(
@@ -170,13 +167,20 @@ def scale_by_nominal(
             for decay, tree in zip(DECAYS, state.momenta, strict=True)
         )
         second = optax.tree.update_moment(gradients, state.second, SECOND_DECAY, 2)
+        told = _told(options, extra_args)  # what an estimator tells of the episode's length
         step, memory = _step(
-            meta_params, used, count, gradients, params, second, momenta, state.memory
+            meta_params, told, count, gradients, params, second, momenta, state.memory
         )
         step = jax.tree.map(lambda u, g: u.astype(jnp.result_type(g)), step, updates)
         return step, ScaleByNominalState(count, momenta, second, memory)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _told(options, extra_args):
+    if options.num_steps is None:
+        return options
+    return options._replace(num_steps=extra_args.get("num_steps", options.num_steps))
 
 
 def _step(meta_params, options, count, gradients, params, second, momenta, remembered):
@@ -233,9 +237,9 @@ def nominal(
 
     State: 16 bytes a parameter (four float32 numbers). The network runs once for all tensors, not
     once a parameter; an update of a matrix of a million takes five times Adam's time on two CPU
-    cores. It reads `params` (their root
-    mean square, of each tensor and of all), so gradient estimators differentiate it by the scan;
-    with stopped gradients that derivative goes through the sizes of the parameters too.
+    cores. It reads `params` (their root mean square, of each tensor and of all), so gradient
+    estimators differentiate it by the scan; with stopped gradients that derivative goes through
+    the sizes of the parameters too.
 
     Args:
         hidden_sizes: units of the network's layers.
@@ -249,9 +253,8 @@ def nominal(
         limit: largest size of a direction's coordinate.
         directions: what is mixed in beside Adam's direction, of the same mixture of momenta:
             "tensor", divided by one root for the whole tensor, as SGD's; "orthogonal", that with
-            all singular values near one value, as Muon's; "orthogonal_adam", Adam's direction
-            likewise. The last two cost a matrix fifteen products of matrices each; of a vector
-            they are Adam's direction.
+            all singular values near one, as Muon's; "orthogonal_adam", Adam's likewise. These two
+            cost a matrix fifteen products of matrices each, and are Adam's direction of a vector.
 
     Returns:
         a `LearnedOptimizer`, close to Adam at exp(rate) when fresh; its meta-parameters are
