@@ -1,13 +1,14 @@
 """What the recommended optimizers are meta-trained with: estimators over the suite's tasks."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from l2ljax.base import GradientEstimator, LearnedOptimizer, Task
-from l2ljax.checks import check_number, check_positive_int, short
+from l2ljax.checks import check_kind, check_number, check_positive_int, is_number, short
 from l2ljax.estimators import mixture, nres, truncated_bptt
 from l2ljax.optimizers import build
 from l2ljax.specification.plain import specification_of
@@ -56,8 +57,12 @@ def suite_mixture(
             what an episode ends with counts more than how it gets there.
 
     Raises:
-        ValueError: for a name that is no training task, and whatever `nres` refuses.
+        ValueError: for a name that is no training task, `tells` with `horizons` or an optimizer
+            that has no `num_steps`, `late` below 0, and whatever `nres` refuses.
     """
+    _check_told(optimizer, horizons, tells)
+    if not (is_number(late) and late >= 0):
+        raise ValueError(f"late must be a number of at least 0, got {short(late)}.")
     members = {}
     for i, (name, task) in enumerate(_in_random_units(tasks, scale).items()):
         told, length = optimizer, (shortest, longest)
@@ -134,6 +139,21 @@ def _in_random_units(tasks: Sequence[str] | None, scale: float) -> dict[str, Tas
         )
     check_number("scale", scale, above=0)
     return {name: random_scale(train[name], 1 / scale, scale) for name in names}
+
+
+def _check_told(optimizer: LearnedOptimizer, horizons: Any, tells: Any) -> None:
+    check_kind("tells", tells, bool)
+    if tells and horizons:
+        raise ValueError(
+            "horizons are lengths that the optimizer is built with, tells=True tells it drawn "
+            "ones: leave one of them out."
+        )
+    specification = specification_of(optimizer)
+    if tells and specification is not None and specification.get("num_steps") is None:
+        raise ValueError(
+            "tells=True needs an optimizer that takes the number of steps: build it with "
+            "num_steps=1000, say, whatever the lengths of episodes."
+        )
 
 
 def length_or_no_end(length: jax.Array) -> jax.Array:

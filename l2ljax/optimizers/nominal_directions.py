@@ -51,7 +51,10 @@ def mixed(
         weights: `[1 + len(names)]`, of Adam's direction and the others.
         t: updates made, this one included; float32.
         normalised: what `normalised_by_element` returns for the same tensor.
-        gradient, second, momenta: of the tensor.
+        gradient, second, momenta: of the tensor, `[*shape]` float32.
+
+    Returns:
+        `[*shape]`.
     """
     adam = jnp.asarray(sum(shares[k] * n for k, n in enumerate(normalised)))
     if not names:
