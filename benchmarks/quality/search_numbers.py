@@ -94,7 +94,7 @@ def told_from(untold: Sequence[float] | np.ndarray) -> np.ndarray:
 
     It has all of the other's numbers, and steps that die down with the root of what is left.
     """
-    known = {("size", "log left"): LEFT}
+    known: dict[tuple[str, str | None], float] = {("size", "log left"): LEFT}
     for number, moved in zip(numbers(False), untold, strict=True):
         known[number.output, number.statistic] = number.start + number.unit * moved
     return np.array(
@@ -120,3 +120,19 @@ def weights_at(x: Sequence[float] | np.ndarray, told: bool) -> MetaParams:
             bias[output] -= value * statistic.usual
     layer = {"kernel": jnp.asarray(kernel, jnp.float32), "bias": jnp.asarray(bias, jnp.float32)}
     return {"layers": [layer]}
+
+
+def told(meta_params: MetaParams, left: float) -> MetaParams:
+    """Meta-parameters with the columns of a known horizon, of which one is used."""
+    (layer,) = meta_params["layers"]
+    more = NUM_COLUMNS[True] - NUM_COLUMNS[False]
+    kernel = jnp.pad(layer["kernel"], ((0, more), (0, 0)))
+    statistic, size = STATISTICS["log left"], OUTPUTS.index("size")
+    return {
+        "layers": [
+            {
+                "kernel": kernel.at[statistic.column, size].set(left),
+                "bias": layer["bias"].at[size].add(-left * statistic.usual),
+            }
+        ]
+    }

@@ -44,6 +44,8 @@ def pretrained(
         name: one of `pretrained_names()`, or a `.safetensors` file of `l2ljax.save_optimizer`.
             Default: "nominal-suite", which knows no task and no number of steps; it reads `params`
             in `update`. "nominal-suite-steps" is told `num_steps`, 1,000 unless given.
+            "orthogonal-suite" and "orthogonal-suite-steps" are like them, ahead on networks, and
+            orthogonalise matrices in each step, as Muon does.
         learning_rate: a factor on all updates, or a schedule of it. It and `weight_decay` may be
             scalar arrays, also traced: `optax.inject_hyperparams(pretrained)(learning_rate=1.0)`.
         weight_decay: share of each parameter that is taken off in each step, times the learning
@@ -144,6 +146,8 @@ WHERE_THEY_FAIL = {
     "lstm-quadratic": "anything but quadratics",
     "lstm-quadratic-all": "anything but quadratics",
     "lstm-quadratic-last": "behind Adam already on quadratics: a lesson, not a tool",
+    "orthogonal-suite": "implicit fields; PINNs beyond 1,000 steps; slow on large matrices on CPUs",
+    "orthogonal-suite-steps": "a wrong num_steps; implicit fields, PINNs; large matrices on CPUs",
     "nominal-suite-steps": "a num_steps that is not the training's (1,000 unless given)",
     "nominal-suite": "parameters in units below 0.1; slow for 30 steps; see docs/board.md",
     "rnnprop-suite": "parameters in units below 0.1; not tried beyond 1,000 steps",

@@ -205,12 +205,17 @@ def _looks(cells: Cells) -> Looks:
 
 def _draw_curves(cells: Cells, num_steps: int, split: str, folder: Path, looks: Looks) -> Path:
     """Two panels a row, so that a phone shows them at a size that can be read."""
-    names = [n for n in _with_cells(cells, num_steps) if ENTRIES[n].split == split]
+    best = ranked(rows(cells, num_steps, split))[:8]
+    optimizers = [row["optimizer"] for row in best]
+    names = [
+        name
+        for name in _with_cells(cells, num_steps)
+        if ENTRIES[name].split == split
+        and any((num_steps, name, optimizer) in cells for optimizer in optimizers)
+    ]
     columns = 2
     height = -(-len(names) // columns)
     figure, grid = new_figure(height, columns, size=(3.6 * columns, 2.5 * height + 0.8))
-    best = ranked(rows(cells, num_steps, split))[:8]
-    optimizers = [row["optimizer"] for row in best]
     for axes in grid.flat[len(names) :]:
         axes.set_axis_off()
     for name, axes in zip(names, grid.flat, strict=False):

@@ -6,8 +6,9 @@ import numpy as np
 import optax
 import pytest
 import search_numbers
-import search_rule
+import search_scores
 
+from l2ljax.bundled import load_pretrained
 from l2ljax.evaluation import evaluate
 from l2ljax.experiments import board
 from l2ljax.optimizers.nominal_directions import DECAYS
@@ -19,7 +20,7 @@ TOLD = pytest.mark.parametrize("told", [True, False])
 
 
 def test_only_training_tasks_are_searched_on():
-    names = {search_rule.UNITS_OF, *search_rule.TASKS} - {"small-units"}
+    names = {search_scores.UNITS_OF, *search_scores.TASKS} - {"small-units"}
     assert {ENTRIES[name].split for name in names} == {"train"}
 
 
@@ -93,29 +94,44 @@ def test_a_told_rule_begins_as_the_untold_one_with_steps_that_die_down():
     np.testing.assert_allclose(after[0], expected, rtol=1e-4, atol=1e-5)
 
 
+def test_a_rule_that_is_told_afterwards_takes_its_steps_so_many_times_as_long():
+    """By the formula of the script, to which what a tanh takes off is added; at 57 % as before."""
+    _, untold = load_pretrained("orthogonal-suite")
+    weights = search_numbers.told(untold, 0.4)
+    for done in (0.01, 0.57, 0.98):
+        table = np.random.default_rng(1).normal(size=(1, search_numbers.NUM_COLUMNS[True]))
+        left = np.log(1.02 - done) / 4
+        table[0, search_numbers.STATISTICS["log left"].column] = left
+        before = network(untold, jnp.asarray(table[:, :21]))[0]
+        after = network(weights, jnp.asarray(table))[0]
+        factor = ((1.02 - done) / np.exp(-0.8)) ** (7 / 4 * 0.4)
+        np.testing.assert_allclose(np.exp(7 * (after[0] - before[0])), factor, rtol=1e-4)
+        np.testing.assert_allclose(after[1:], before[1:], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.slow
 def test_a_shortened_search_is_useful_on_a_training_task():
     """Six generations on two tasks: below its start on other optimizees, and below Adam at 1e-3."""
     names, told = ("breast-cancer-linear", "digits-autoencoder"), False
-    programs = {name: search_rule.program(name, told) for name in names}
+    programs = {name: search_scores.program(name, told) for name in names}
     start = search_numbers.weights_at(np.zeros(len(search_numbers.numbers(told))), told)
 
     def ends(weights, purpose):
         alone = jax.tree.map(lambda leaf: leaf[None], weights)
         return {
-            name: np.asarray(run(alone, search_rule.optimizees(name, told, purpose))[1][0])
+            name: np.asarray(run(alone, search_scores.optimizees(name, told, purpose))[1][0])
             for name, run in programs.items()
         }
 
-    search = search_rule.new_search(told, seed=0)
+    search = search_scores.new_search(told, seed=0)
     reached = ends(start, board.REPORTED)
     for _ in range(6):
-        search_rule.generation(search, told, programs, reached)
+        search_scores.generation(search, told, programs, reached)
     found = search_numbers.weights_at(search.mean, told)
     before, after = ends(start, board.TUNING), ends(found, board.TUNING)
     assert np.mean([np.log(after[name] / before[name]).mean() for name in names]) < 0
     adam = evaluate(
-        search_rule.build(names[0]),
+        search_scores.build(names[0]),
         optax.adam(1e-3),
         jax.random.key(1),
         num_tasks=4,
