@@ -111,8 +111,8 @@ def test_a_rule_that_is_told_afterwards_takes_its_steps_so_many_times_as_long():
 
 @pytest.mark.slow
 def test_a_shortened_search_is_useful_on_a_training_task():
-    """Six generations on two tasks: below its start on other optimizees, and below Adam at 1e-3."""
-    names, told = ("breast-cancer-linear", "digits-autoencoder"), False
+    """Five generations on two tasks: below its start on other optimizees, and below Adam at 1e-3."""
+    names, told = ("breast-cancer-linear", "valley-20"), False
     programs = {name: search_scores.program(name, told) for name in names}
     start = search_numbers.weights_at(np.zeros(len(search_numbers.numbers(told))), told)
 
@@ -125,7 +125,7 @@ def test_a_shortened_search_is_useful_on_a_training_task():
 
     search = search_scores.new_search(told, seed=0)
     reached = ends(start, board.REPORTED)
-    for _ in range(6):
+    for _ in range(5):
         search_scores.generation(search, told, programs, reached)
     found = search_numbers.weights_at(search.mean, told)
     before, after = ends(start, board.TUNING), ends(found, board.TUNING)
