@@ -111,7 +111,7 @@ def test_a_rule_that_is_told_afterwards_takes_its_steps_so_many_times_as_long():
 
 @pytest.mark.slow
 def test_a_shortened_search_is_useful_on_a_training_task():
-    """Five generations on two tasks: below its start on other optimizees, and below Adam at 1e-3."""
+    """Five generations on two tasks: below its start on other optimizees, Adam at 1e-3 above."""
     names, told = ("breast-cancer-linear", "valley-20"), False
     programs = {name: search_scores.program(name, told) for name in names}
     start = search_numbers.weights_at(np.zeros(len(search_numbers.numbers(told))), told)
