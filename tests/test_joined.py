@@ -49,7 +49,8 @@ def test_updates_are_those_of_each_parameter_alone(name):
         expected, states[0] = plain.update(gradients, states[0], PARAMS)
         found, states[1] = fast.update(gradients, states[1], PARAMS)
         chex.assert_trees_all_equal_shapes_and_dtypes(found, expected)
-        chex.assert_trees_all_close(found, expected, rtol=1e-5)
+        # an update near zero is a difference of larger numbers: as exact as those are
+        chex.assert_trees_all_close(found, expected, rtol=1e-5, atol=1e-9)
 
 
 @pytest.mark.parametrize(
