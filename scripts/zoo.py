@@ -35,7 +35,7 @@ This page is written by `python scripts/zoo.py` from the files themselves.
 END = """
 `max_update` bounds a coordinate's update by the largest that was seen in training; with
 `nonfinite="skip"` it is what [robustness.md](robustness.md#long-runs-of-a-learned-optimizer)
-recommends for long runs. An update of a million parameters takes 3 ms with `nominal-suite`, 240 ms
+recommends for long runs. An update of a million parameters takes 3 ms with `nominal-suite`, 150 ms
 with `orthogonal-suite` and 240 ms with an LSTM on two CPU cores (Adam: 0.5 ms).
 
 ## Cards
