@@ -119,7 +119,7 @@ def _write(cells: Path, out: Path) -> str:
         raise ValueError(f"There are no cells in {cells}; leave --draw_only out to run them.")
     make_directory(out)
     page = board_page.page(found)
-    write_atomically(out / "board.json", json.dumps(list(found.values())) + "\n")
+    write_atomically(out / "board.json", board_page.one_file(found))
     write_atomically(out / "tables.md", page)
     try:
         pictures = board_page.draw(found, out)

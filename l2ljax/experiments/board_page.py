@@ -44,6 +44,24 @@ def read_cells(folder: Path) -> dict[tuple[int, str, str], dict[str, Any]]:
     return found
 
 
+def one_file(cells: Cells) -> str:
+    """All cells as one JSON list, their curves to four digits: what a picture shows of them.
+
+    Example:
+        >>> one_file({(9, "t", "o"): {"task": "t", "curve": {"median": [0.123456, None]}}})
+        '[{"task":"t","curve":{"median":[0.1235,null]}}]\\n'
+    """
+
+    def short(values: Sequence[float | None]) -> list[float | None]:
+        return [None if x is None else float(f"{x:.4g}") for x in values]
+
+    brief = [
+        {**cell, "curve": {name: short(values) for name, values in cell["curve"].items()}}
+        for cell in cells.values()
+    ]
+    return json.dumps(brief, separators=(",", ":")) + "\n"
+
+
 def task_ratios(cells: Cells, num_steps: int, optimizer: str, split: str) -> dict[str, np.ndarray]:
     """Task -> final losses relative to tuned Adam's, where both cells are there."""
     found = {}
