@@ -23,7 +23,7 @@ from l2ljax.experiments import board, contestants
 from l2ljax.tasks.suite import Entry
 
 BASELINES = ("nag", "adam", "rmsprop", "sgd")
-LEARNED = ("nominal-suite", "nominal-suite-steps", "orthogonal-suite", "orthogonal-suite-steps")
+LEARNED = ("nominal-suite", "nominal-suite-steps", "averaged-suite")
 
 
 def _images(labels: int) -> Any:

@@ -19,6 +19,7 @@ SEEDS = flags.DEFINE_integer("seeds", 3, "Of initial parameters and minibatches.
 FILE = Path(__file__).parents[2] / "docs" / "examples" / "use_with_nnx.py"
 OPTIMIZERS = {
     "pretrained()": l2ljax.pretrained,
+    "nominal-suite": lambda: l2ljax.pretrained("nominal-suite"),
     "pretrained(guard=True)": lambda: l2ljax.pretrained(guard=True),
     "adam(1e-3)": lambda: optax.adam(1e-3),
     "adam(3e-3)": lambda: optax.adam(3e-3),

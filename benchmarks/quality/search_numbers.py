@@ -1,9 +1,9 @@
 """The numbers that `search_rule.py` searches, and the rule that they make.
 
-The rule is `nominal((), directions=("orthogonal",))`: its outputs are linear in a tensor's
-statistics (`l2ljax.optimizers.nominal_statistics`). Each number has a start and a unit in which the
-search takes its steps; statistics are taken from their usual value on, so that a coefficient can
-change without all steps becoming longer or shorter.
+The rule is `nominal` without a hidden layer: its outputs are linear in a tensor's statistics
+(`l2ljax.optimizers.nominal_statistics`). Each number has a start and a unit in which the search
+takes its steps; statistics are taken from their usual value on, so that a coefficient can change
+without all steps becoming longer or shorter.
 """
 
 from collections.abc import Sequence
@@ -15,48 +15,49 @@ import numpy as np
 from l2ljax.base import LearnedOptimizer, MetaParams
 from l2ljax.optimizers import nominal
 
-DIRECTIONS = ("orthogonal",)
-OUTPUTS = ("size", "drift", "m 0.5", "m 0.9", "m 0.99", "gradient", "orthogonal")
+DIRECTIONS = ("orthogonal", "orthogonal_adam")
+OUTPUTS = (
+    *("size", "drift", "m 0.5", "m 0.9", "m 0.99", "gradient"),
+    *DIRECTIONS,
+    *("put off", "window"),
+)
 """Of the network, in its order."""
 
 
 class Statistic(NamedTuple):
-    """A column of the table, its usual value and how far it strays, by hand."""
+    """Columns of the table and their factors, the usual value and how far it strays, by hand."""
 
-    column: int
+    columns: dict[int, float]
     usual: float
     spread: float
 
 
 STATISTICS = {
-    "power of m 0.9": Statistic(1, -0.4, 0.25),
-    "power of m 0.99": Statistic(2, -0.6, 0.35),
-    "agreement with m 0.9": Statistic(5, 0.4, 0.2),
-    "agreement with m 0.99": Statistic(6, 0.2, 0.2),
-    "rms of the tensor": Statistic(10, -0.5, 0.4),
-    "rms of all": Statistic(11, -0.5, 0.4),
-    "fan-in": Statistic(12, 0.7, 0.6),
-    "matrix": Statistic(14, 0.5, 0.5),
-    "log t": Statistic(18, 0.78, 0.2),
-    "after 100": Statistic(20, 0.8, 0.5),
-    "done": Statistic(21, 0.5, 0.3),
-    "last fifth": Statistic(22, -0.5, 0.8),
-    "log left": Statistic(23, -0.2, 0.2),
+    "power of m 0.9": Statistic({1: 1}, -0.4, 0.25),
+    "power of m 0.99": Statistic({2: 1}, -0.6, 0.35),
+    "agreement with m 0.9": Statistic({5: 1}, 0.4, 0.2),
+    "agreement with m 0.99": Statistic({6: 1}, 0.2, 0.2),
+    "fan-in": Statistic({12: 1}, 0.7, 0.6),
+    "matrix": Statistic({14: 1}, 0.5, 0.5),
+    "after 100": Statistic({20: 1}, 0.8, 0.5),
+    "log t": Statistic({18: 1}, 0.78, 0.2),
+    "start of the tensor": Statistic({-2: 1}, -0.5, 0.4),
+    "start of all": Statistic({-1: 1}, -0.6, 0.4),
+    "growth of the tensor": Statistic({10: 1, -2: -1}, 0.2, 0.2),
+    "growth of all": Statistic({11: 1, -1: -1}, 0.2, 0.2),
 }
-NUM_COLUMNS = {False: 21, True: 24}
-"""Of the table, by whether the number of steps is told."""
+NUM_COLUMNS = 23
+"""Of the table; the last two are of the first update."""
 
 STEP = 0.043
 """Of a size before the tanh: a factor of 1.35 on the step, as the span is 7."""
 
-FIRST = {"log left": 0.45, "log t": -0.4, "rms of all": 0.2}
-"""What coefficients of the size are not 0 at the start: steps die down, by about the third root of
-the time (the sixth, and towards the end, where that is told), and grow with the root of the
-parameters' size."""
+FIRST = {"log t": -0.2, "start of all": 0.25}
+"""What coefficients of the size are not 0 at the start: steps die down, by about the sixth root of
+the time, and are larger where parameters were at the start, by about the root."""
 
-
-LEFT = 0.25
-"""Coefficient of "log left" in `told_from`: (1.02 - t / T) ** 0.44."""
+LEFT_COLUMN, LEFT_USUAL = 23, -0.2
+"""Of the logarithm of what is left, where the number of steps is told."""
 
 
 class Number(NamedTuple):
@@ -68,55 +69,52 @@ class Number(NamedTuple):
     unit: float
 
 
-def numbers(told: bool) -> list[Number]:
-    """What is searched, in order."""
-    of_size = ["power of m 0.9", "power of m 0.99", "agreement with m 0.9"]
-    of_size += ["agreement with m 0.99", "rms of the tensor", "fan-in", "matrix", "after 100"]
-    of_size += ["done", "last fifth", "log left"] * told + ["log t", "rms of all"]
-    first = FIRST | ({"log t": -0.2} if told else {})
-    found = [Number("size", None, 0.26 if told else 0.2, 2 * STEP)]
-    found += [Number("size", s, first.get(s, 0.0), STEP / STATISTICS[s].spread) for s in of_size]
-    found += [
-        Number("drift", None, 0.0, 0.03),
-        Number("drift", "agreement with m 0.9", 0.0, 0.5),
-        Number("drift", "agreement with m 0.99", 0.0, 0.5),
-        Number("m 0.9", None, 3.0, 0.7),
-        Number("m 0.99", None, 0.0, 0.7),
-        Number("gradient", None, 0.0, 0.7),
-        Number("m 0.99", "after 100", 0.0, 0.7),
-        Number("orthogonal", None, 2.5, 0.6),
-    ]
-    return found + [Number("m 0.99", "done", 0.0, 1.0)] * told
+NUMBERS = [
+    Number("size", None, 0.38, 2 * STEP),
+    *(
+        Number("size", name, FIRST.get(name, 0.0), STEP / statistic.spread)
+        for name, statistic in STATISTICS.items()
+    ),
+    Number("drift", None, 0.0, 0.03),
+    Number("drift", "agreement with m 0.9", 0.0, 0.5),
+    Number("drift", "agreement with m 0.99", 0.0, 0.5),
+    Number("m 0.9", None, 3.0, 0.7),
+    Number("m 0.99", None, 0.0, 0.7),
+    Number("gradient", None, 0.0, 0.7),
+    Number("m 0.99", "after 100", 0.0, 0.7),
+    Number("orthogonal", None, 2.0, 0.6),
+    Number("orthogonal_adam", None, 2.0, 0.6),
+    Number("orthogonal_adam", "power of m 0.99", 0.0, 2.0),
+    Number("orthogonal_adam", "after 100", 0.0, 0.8),
+    Number("put off", None, 0.0, 1.0),
+    Number("put off", "power of m 0.99", 0.0, 2.0),
+    Number("put off", "after 100", 0.0, 0.8),
+    Number("window", None, 1.5, 0.7),
+]
+"""What is searched, in order."""
 
 
-def told_from(untold: Sequence[float] | np.ndarray) -> np.ndarray:
-    """A rule that is told the number of steps, in its own units, made of one that is not.
-
-    It has all of the other's numbers, and steps that die down with the root of what is left.
-    """
-    known: dict[tuple[str, str | None], float] = {("size", "log left"): LEFT}
-    for number, moved in zip(numbers(False), untold, strict=True):
-        known[number.output, number.statistic] = number.start + number.unit * moved
-    return np.array(
-        [(known.get((n.output, n.statistic), 0.0) - n.start) / n.unit for n in numbers(True)]
-    )
+REST_AFTER = 4000
+"""The longest run of the search, which says nothing of what is right beyond."""
 
 
-def optimizer_for(told: bool, num_steps: int) -> LearnedOptimizer:
-    """The rule, for so many steps."""
-    return nominal((), num_steps=num_steps if told else None, directions=DIRECTIONS)
+def rule(num_steps: int | None = None) -> LearnedOptimizer:
+    """The rule; told the number of steps where one is given."""
+    rest_after = None if num_steps else REST_AFTER
+    return nominal((), num_steps, rest_after, directions=DIRECTIONS, averaged=True, from_start=True)
 
 
-def weights_at(x: Sequence[float] | np.ndarray, told: bool) -> MetaParams:
+def weights_at(x: Sequence[float] | np.ndarray) -> MetaParams:
     """Meta-parameters for the numbers `x`, in units from their start on."""
-    kernel, bias = np.zeros((NUM_COLUMNS[told], len(OUTPUTS))), np.zeros(len(OUTPUTS))
-    for number, moved in zip(numbers(told), x, strict=True):
+    kernel, bias = np.zeros((NUM_COLUMNS, len(OUTPUTS))), np.zeros(len(OUTPUTS))
+    for number, moved in zip(NUMBERS, x, strict=True):
         output, value = OUTPUTS.index(number.output), number.start + number.unit * moved
         if number.statistic is None:
             bias[output] += value
         else:
             statistic = STATISTICS[number.statistic]
-            kernel[statistic.column, output] += value
+            for column, factor in statistic.columns.items():
+                kernel[column, output] += factor * value
             bias[output] -= value * statistic.usual
     layer = {"kernel": jnp.asarray(kernel, jnp.float32), "bias": jnp.asarray(bias, jnp.float32)}
     return {"layers": [layer]}
@@ -125,14 +123,9 @@ def weights_at(x: Sequence[float] | np.ndarray, told: bool) -> MetaParams:
 def told(meta_params: MetaParams, left: float) -> MetaParams:
     """Meta-parameters with the columns of a known horizon, of which one is used."""
     (layer,) = meta_params["layers"]
-    more = NUM_COLUMNS[True] - NUM_COLUMNS[False]
-    kernel = jnp.pad(layer["kernel"], ((0, more), (0, 0)))
-    statistic, size = STATISTICS["log left"], OUTPUTS.index("size")
-    return {
-        "layers": [
-            {
-                "kernel": kernel.at[statistic.column, size].set(left),
-                "bias": layer["bias"].at[size].add(-left * statistic.usual),
-            }
-        ]
-    }
+    size = OUTPUTS.index("size")
+    begun = NUM_COLUMNS - 2
+    horizon = jnp.zeros((3, len(OUTPUTS))).at[LEFT_COLUMN - begun, size].set(left)
+    kernel = jnp.concatenate([layer["kernel"][:begun], horizon, layer["kernel"][begun:]])
+    bias = layer["bias"].at[size].add(-left * LEFT_USUAL)
+    return {"layers": [{"kernel": kernel, "bias": bias}]}

@@ -1,56 +1,118 @@
-r"""Two dozen numbers of `nominal` from scratch on two cores, by CMA-ES on training tasks.
+r"""Two dozen numbers of `nominal` from scratch by CMA-ES on training tasks, no gradient taken.
 
-    python benchmarks/quality/search_rule.py --notold --minutes=60 --out=runs/orthogonal-suite
-    python benchmarks/quality/search_rule.py --told --minutes=60 --out=runs/orthogonal-suite-steps \
-        --initial=runs/orthogonal-suite/search.pickle
+    python benchmarks/quality/search_rule.py --generations=53 --out=runs/averaged-suite
 
-The rule is `nominal` without a hidden layer and with an orthogonal direction beside Adam's: its
-sizes, drifts and mixtures are linear in the statistics of a tensor. Of its 154 numbers (told: 175)
-those that can matter (`search_numbers`) are searched with `cma` (Hansen 2016, arXiv:1604.00772),
-which needs final losses alone (`search_scores`); one core is enough. Adam is tuned and run as on
-the board, before the search. A search goes on where it was cut.
+The rule has no hidden layer: sizes, drifts, mixtures and what is put off of a step are linear in
+the statistics of a tensor. Of its numbers those that can matter (`search_numbers`) are searched
+with `cma` (Hansen 2016, arXiv:1604.00772), which needs final losses alone (`search_scores`). Adam
+is tuned and run as on the board, before the search. Trials are shared out among `--processes`, on
+two cores two, on a GPU four. A search goes on where it was cut.
 """
 
+import multiprocessing
 import pickle
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 
+import cma
+import numpy as np
 from absl import app, flags
-from search_numbers import optimizer_for, weights_at
-from search_scores import TASKS, generation, new_search, program, reached_by_adam
 
 from l2ljax import save_optimizer
 from l2ljax.storage.workdir import write_atomically
 
-TOLD = flags.DEFINE_bool("told", True, "Tell it the number of steps.")
-MINUTES = flags.DEFINE_float("minutes", 60.0, "In all, after which no generation begins.")
-OUT = flags.DEFINE_string("out", "runs/search", "Folder of the search, its best and its mean.")
+GENERATIONS = flags.DEFINE_integer("generations", 53, "In all.")
+POPULATION = flags.DEFINE_integer("population", 96, "Candidates of a generation.")
+PROCESSES = flags.DEFINE_integer("processes", 2, "That run candidates.")
+OUT = flags.DEFINE_string("out", "runs/search", "Folder of the search and its mean.")
 ADAM = flags.DEFINE_string("adam", "runs/search-adam", "Folder of tuned Adam's cells.")
 SEED = flags.DEFINE_integer("seed", 7, "Of the search.")
-INITIAL = flags.DEFINE_string("initial", None, "Kept search without --told to go on from, told.")
-CHOSEN = flags.DEFINE_list("tasks", None, "Of TASKS; default: all.")
+CHOSEN = flags.DEFINE_list("trials", None, "Of TRIALS; default: all.")
+
+SPREAD = 0.8
+"""Of the first generation, in units of the numbers."""
+
+
+def shared_out(names: list[str], minutes: dict[str, float], processes: int) -> list[list[str]]:
+    """The longest first, each to the process that has the least to do."""
+    shares: list[list[str]] = [[] for _ in range(processes)]
+    for name in sorted(names, key=lambda name: -minutes[name]):
+        min(shares, key=lambda share: sum(minutes[each] for each in share)).append(name)
+    return [share for share in shares if share]
+
+
+def serve(connection: Connection, names: list[str], reached: dict[str, np.ndarray]) -> None:
+    """Answers lists of candidates with their log ratios on some trials, until it is told None."""
+    import jax  # in the process of its own, whose share of a GPU's memory grows as it is needed
+    from search_numbers import weights_at
+    from search_scores import TRIALS, log_ratios, program
+
+    jax.config.update("jax_default_matmul_precision", "highest")  # as on CPUs
+    programs = {name: program(TRIALS[name]) for name in names}
+    while (tried := connection.recv()) is not None:
+        candidates = [weights_at(x) for x in tried]
+        answer = {
+            name: log_ratios(TRIALS[name], run, candidates, reached[name])
+            for name, run in programs.items()
+        }
+        connection.send(answer)
+
+
+def start(names: list[str]) -> list[Connection]:
+    """Processes, each with its share of the trials."""
+    from search_scores import TRIALS, reached_by_adam
+
+    reached = {name: reached_by_adam(TRIALS[name], Path(str(ADAM.value))) for name in names}
+    minutes = {name: TRIALS[name].minutes for name in names}
+    context = multiprocessing.get_context("spawn")
+    ends = []
+    for share in shared_out(names, minutes, PROCESSES.value):
+        ours, theirs = context.Pipe()
+        of_share = {name: reached[name] for name in share}
+        context.Process(target=serve, args=(theirs, share, of_share), daemon=True).start()
+        ends.append(ours)
+    return ends
+
+
+def generation(search: cma.CMAEvolutionStrategy, processes: list[Connection]) -> np.ndarray:
+    """One generation; returns the mean before it, whose ratios are shown, not told.
+
+    (Where the mean is among the candidates the search's steps become shorter before their time.)
+    """
+    from search_scores import counted
+
+    began, mean, asked = time.time(), search.mean.copy(), search.ask()
+    for process in processes:
+        process.send([*asked, mean])
+    found = {name: logs for process in processes for name, logs in process.recv().items()}
+    scores = np.mean([counted(logs).mean(axis=1) for logs in found.values()], axis=0)
+    search.tell(asked, scores[:-1].tolist())
+    told = ", ".join(f"{name} {np.exp(logs[-1].mean()):.3f}" for name, logs in found.items())
+    spent = time.time() - began
+    print(f"{search.countiter} ({spent:.0f} s): {scores[-1]:.4f}; {told}", flush=True)
+    return mean
 
 
 def main(argv: list[str]) -> None:
     del argv
-    if INITIAL.value and not TOLD.value:
-        raise app.UsageError("--initial is for --told: an untold search begins from nothing.")
-    told, folder, before = TOLD.value, Path(str(OUT.value)), 0.0
+    from search_numbers import NUMBERS, rule, weights_at
+    from search_scores import TRIALS
+
+    folder = Path(str(OUT.value))
     folder.mkdir(parents=True, exist_ok=True)
     state = folder / "search.pickle"
-    search = new_search(told, SEED.value, INITIAL.value)
+    options = {"popsize": POPULATION.value, "seed": SEED.value, "verbose": -9}
+    search = cma.CMAEvolutionStrategy(np.zeros(len(NUMBERS)), SPREAD, options)
     if state.exists():
-        before, search = pickle.loads(state.read_bytes())
-    began = time.time()
-    names = CHOSEN.value or list(TASKS)
-    reached = {name: reached_by_adam(name, told, Path(str(ADAM.value))) for name in names}
-    programs = {name: program(name, told) for name in names}
-    while (minutes := before + (time.time() - began) / 60) < MINUTES.value:
-        mean, _ = generation(search, told, programs, reached)
-        for name, x in {"best": search.result.xbest, "mean": mean}.items():
-            path = folder / f"{name}.safetensors"
-            save_optimizer(path, optimizer_for(told, 1000), weights_at(x, told))
-        write_atomically(state, pickle.dumps((minutes, search)))
+        search = pickle.loads(state.read_bytes())
+    processes = start(CHOSEN.value or list(TRIALS))
+    while search.countiter < GENERATIONS.value:
+        mean = generation(search, processes)
+        save_optimizer(folder / "mean.safetensors", rule(), weights_at(mean))
+        write_atomically(state, pickle.dumps(search))
+    for process in processes:
+        process.send(None)
 
 
 if __name__ == "__main__":

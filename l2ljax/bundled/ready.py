@@ -21,7 +21,7 @@ from l2ljax.optimizers import guard as guard_
 from l2ljax.optimizers.plain_labels import labels_given
 from l2ljax.specification import find_builder
 
-DEFAULT = "nominal-suite"
+DEFAULT = "averaged-suite"
 """The one that needs no tuning; docs/board.md has how it fares."""
 
 
@@ -42,10 +42,10 @@ def pretrained(
 
     Args:
         name: one of `pretrained_names()`, or a `.safetensors` file of `l2ljax.save_optimizer`.
-            Default: "nominal-suite", which knows no task and no number of steps; it reads `params`
-            in `update`. "nominal-suite-steps" is told `num_steps`, 1,000 unless given.
-            "orthogonal-suite" and "orthogonal-suite-steps" are like them, ahead on networks, and
-            orthogonalise matrices in each step, as Muon does.
+            Default: "averaged-suite", which knows no task and no number of steps; it reads `params`
+            in `update` and orthogonalises matrices in each step, as Muon does. "nominal-suite" does
+            not, for large matrices on a CPU; "nominal-suite-steps", like it, is told `num_steps`,
+            1,000 unless given.
         learning_rate: a factor on all updates, or a schedule of it. It and `weight_decay` may be
             scalar arrays, also traced: `optax.inject_hyperparams(pretrained)(learning_rate=1.0)`.
         weight_decay: share of each parameter that is taken off in each step, times the learning
@@ -146,8 +146,7 @@ WHERE_THEY_FAIL = {
     "lstm-quadratic": "anything but quadratics",
     "lstm-quadratic-all": "anything but quadratics",
     "lstm-quadratic-last": "behind Adam already on quadratics: a lesson, not a tool",
-    "orthogonal-suite": "implicit fields; PINNs beyond 1,000 steps; slow on large matrices on CPUs",
-    "orthogonal-suite-steps": "a wrong num_steps; implicit fields, PINNs; large matrices on CPUs",
+    "averaged-suite": "slow on large matrices on CPUs; see docs/board.md",
     "nominal-suite-steps": "a num_steps that is not the training's (1,000 unless given)",
     "nominal-suite": "parameters in units below 0.1; slow for 30 steps; see docs/board.md",
     "rnnprop-suite": "parameters in units below 0.1; not tried beyond 1,000 steps",

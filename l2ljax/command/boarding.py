@@ -33,7 +33,15 @@ examples:
 """
 
 QUICK_TASKS = ("quadratic", "digits-relu-32", "rosenbrock", "wine-softmax", "teacher-8")
-QUICK_OPTIMIZERS = ("adam", "nag", "adam-1e-3", "optlist-0", "lstm-mnist", "nominal-suite")
+QUICK_OPTIMIZERS = (
+    "adam",
+    "nag",
+    "adam-1e-3",
+    "optlist-0",
+    "lstm-mnist",
+    "nominal-suite",
+    "averaged-suite",
+)
 QUICK_STEPS, STEPS, LONG = [100], [100, 1000], 10_000
 
 

@@ -26,30 +26,16 @@ import jax.numpy as jnp
 import optax
 
 from l2ljax.base import Key, LearnedOptimizer, MetaParams, PyTree
-from l2ljax.checks import (
-    check_choice,
-    check_like,
-    check_number,
-    check_positive_int,
-    check_real_floating,
-    check_sizes,
-)
+from l2ljax.checks import check_like, check_real_floating, check_sizes
 from l2ljax.optimizers.nominal_directions import (
     DECAYS,
-    OTHERS,
     SECOND_DECAY,
     mixed,
     normalised_by_element,
 )
-from l2ljax.optimizers.nominal_network import init_layers, network, num_outputs
-from l2ljax.optimizers.nominal_statistics import (
-    MEMORY_DECAY,
-    agreements,
-    num_features,
-    num_remembered,
-    power,
-    tensor_row,
-)
+from l2ljax.optimizers.nominal_network import init_layers, network, outputs, part_now
+from l2ljax.optimizers.nominal_options import checked, layer_sizes
+from l2ljax.optimizers.nominal_statistics import num_remembered, tensor_table
 from l2ljax.optimizers.sharding import axis_in_front
 from l2ljax.optimizers.signs import negated
 from l2ljax.specification import specified
@@ -58,32 +44,24 @@ LEAK, GAIN = 0.99, 0.03
 """Of the drift, which stays within GAIN / (1 - LEAK) = 3 of 0."""
 
 
-class Options(NamedTuple):
-    """What bounds the step, see `nominal`."""
-
-    num_steps: int | None
-    rest_after: int | None
-    rate: float
-    span: float
-    limit: float
-    directions: tuple[str, ...]
-
-
 class ScaleByNominalState(NamedTuple):
-    """State of `scale_by_nominal`: four float32 numbers a parameter, and five a tensor.
+    """State of `scale_by_nominal`: 4 or 5 float32 numbers a parameter, and 5 or 7 a tensor.
 
     Attributes:
         count: int32 scalar, updates made so far (it stops at the largest int32).
         momenta: one tree like the parameters for each of `DECAYS`, float32.
         second: tree like the parameters, float32.
-        memory: for each parameter `[5, 1, ..., 1]` float32, what is remembered of a tensor as a
-            whole: see `nominal_statistics.num_remembered`.
+        memory: for each parameter `[5 or 7, 1, ..., 1]` float32, what is remembered of the tensor:
+            see `nominal_statistics.num_remembered`.
+        pending: tree like the parameters, float32, of what is still to be taken of past steps;
+            an empty one where steps are not averaged.
     """
 
     count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
     momenta: tuple[PyTree, ...]
     second: PyTree
     memory: PyTree
+    pending: PyTree
 
 
 def scale_by_nominal(
@@ -95,6 +73,8 @@ def scale_by_nominal(
     span: float = 7.0,
     limit: float = 5.0,
     directions: Sequence[str] = (),
+    averaged: bool = False,
+    from_start: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     """Replaces gradients by trusted steps of learned size, in Optax's sign.
 
@@ -108,7 +88,7 @@ def scale_by_nominal(
         rate: natural logarithm of the step size around which the network moves it.
         span: by how much its logarithm can differ.
         limit: largest size of a direction's coordinate.
-        directions: see `nominal`.
+        directions, averaged, from_start: see `nominal`.
 
     Returns:
         an Optax transformation that needs `params` in `update`; extra arguments beside `num_steps`
@@ -126,16 +106,24 @@ def scale_by_nominal(
         >>> bool((updates["w"] < 0).all())
         True
     """
-    options = _checked(num_steps, rest_after, rate, span, limit, directions)
-    features = num_features(len(DECAYS), num_steps is not None)
+    options = checked(
+        num_steps=num_steps,
+        rest_after=rest_after,
+        rate=rate,
+        span=span,
+        limit=limit,
+        directions=directions,
+        averaged=averaged,
+        from_start=from_start,
+    )
     hidden = [layer["bias"].shape[0] for layer in meta_params["layers"][:-1]]
-    sizes = (features, *hidden, num_outputs(len(options.directions)))
+    sizes = layer_sizes(options, hidden)
     check_like(
-        jax.eval_shape(functools.partial(init_layers, sizes), jax.random.key(0)),
+        jax.eval_shape(functools.partial(init_layers, sizes, options.averaged), jax.random.key(0)),
         meta_params["layers"],
         "meta_params",
-        "they must come from nominal(...).init with the same directions and num_steps (given or "
-        "not)",
+        "they must come from nominal(...).init with the same directions, averaged, from_start and "
+        "num_steps (given or not)",
     )
 
     def init(params: PyTree) -> ScaleByNominalState:
@@ -144,11 +132,13 @@ def scale_by_nominal(
         *momenta, second = [
             optax.tree.zeros_like(params, dtype=jnp.float32) for _ in range(len(DECAYS) + 1)
         ]
-        columns = num_remembered(len(DECAYS))
+        columns = num_remembered(len(DECAYS), options.from_start)
         memory = axis_in_front(
             jax.tree.map(lambda p: jnp.zeros((columns, *[1] * jnp.ndim(p)), jnp.float32), params)
         )
-        return ScaleByNominalState(jnp.zeros([], jnp.int32), tuple(momenta), second, memory)
+        pending = optax.tree.zeros_like(params, dtype=jnp.float32) if options.averaged else ()
+        count = jnp.zeros([], jnp.int32)
+        return ScaleByNominalState(count, tuple(momenta), second, memory, pending)
 
     def update(
         updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any
@@ -168,11 +158,11 @@ def scale_by_nominal(
         )
         second = optax.tree.update_moment(gradients, state.second, SECOND_DECAY, 2)
         told = _told(options, extra_args)  # what an estimator tells of the episode's length
-        step, memory = _step(
-            meta_params, told, count, gradients, params, second, momenta, state.memory
+        step, memory, pending = _step(
+            meta_params, told, count, gradients, params, second, momenta, state
         )
         step = jax.tree.map(lambda u, g: u.astype(jnp.result_type(g)), step, updates)
-        return step, ScaleByNominalState(count, momenta, second, memory)
+        return step, ScaleByNominalState(count, momenta, second, memory, pending)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -183,44 +173,40 @@ def _told(options, extra_args):
     return options._replace(num_steps=extra_args.get("num_steps", options.num_steps))
 
 
-def _step(meta_params, options, count, gradients, params, second, momenta, remembered):
-    """Steps of all tensors, float32 in Optax's sign, and what is remembered after them."""
+def _step(meta_params, options, count, gradients, params, second, momenta, state):
+    """Steps of all tensors, float32 in Optax's sign, what is remembered and what is pending."""
     t = count.astype(jnp.float32)
     leaves, treedef = jax.tree.flatten(gradients)
     if not leaves:
-        return gradients, remembered
-    kept, kept_treedef = jax.tree.flatten(remembered)  # boxes around them name more axes
-    memory = jnp.stack([jnp.ravel(each) for each in kept])
+        return gradients, state.memory, state.pending
+    kept, kept_treedef = jax.tree.flatten(state.memory)  # boxes around them name more axes
     params = [jnp.asarray(p, jnp.float32) for p in jax.tree.leaves(params)]
     columns = [leaves, jax.tree.leaves(second), *map(jax.tree.leaves, momenta)]
     tensors = list(zip(*columns, strict=True))
     normalised = [normalised_by_element(t, *tensor) for tensor in tensors]
-    now = jnp.stack([agreements(n) for n in normalised])
-    averaged = MEMORY_DECAY * memory[:, :-2] + (1 - MEMORY_DECAY) * now
-    seen = jnp.concatenate([averaged, memory[:, -2:]], axis=1)
-    size = sum(p.size for p in params)
-    whole = jnp.stack([power(p) * (p.size / max(size, 1)) for p in params]).sum()
     known = t if options.rest_after is None else jnp.minimum(t, options.rest_after)
-    table = jnp.stack(
-        [
-            tensor_row(p, n, seen[i], now[i], known, whole, options.num_steps)
-            for i, (p, n) in enumerate(zip(params, normalised, strict=True))
-        ]
-    )
+    memory = jnp.stack([jnp.ravel(each) for each in kept])
+    seen, table = tensor_table(params, normalised, memory, t, known, options.num_steps)
     said = network(meta_params, table)
-    drift = LEAK * memory[:, -1] + GAIN * jnp.tanh(said[:, 1])
-    log_size = jnp.tanh(said[:, 0] + drift)
-    shares = jax.nn.softmax(said[:, 2 : 3 + len(DECAYS)])
-    # Adam's direction has the logit 0
-    weights = jax.nn.softmax(jnp.pad(said[:, 3 + len(DECAYS) :], ((0, 0), (1, 0))))
+    size, drift, mixture, weights, delay = outputs(said, len(options.directions), options.averaged)
+    drift = LEAK * seen[:, len(DECAYS) + 1] + GAIN * jnp.tanh(drift)
+    log_size = jnp.tanh(size + drift)
     step_sizes = jnp.exp(options.rate + options.span * log_size) * (known / t)
     steps = []
     for i, tensor in enumerate(tensors):
-        direction = mixed(options.directions, shares[i], weights[i], t, normalised[i], *tensor)
+        direction = mixed(options.directions, mixture[i], weights[i], t, normalised[i], *tensor)
         steps.append(step_sizes[i] * jnp.clip(direction, -options.limit, options.limit))
-    after = jnp.concatenate([averaged, log_size[:, None], drift[:, None]], axis=1)
+    pending = state.pending
+    if options.averaged:
+        pairs = [
+            part_now(step, old, t, each)
+            for step, old, each in zip(steps, jax.tree.leaves(pending), delay, strict=True)
+        ]
+        steps, left = zip(*pairs, strict=True)
+        pending = jax.tree.unflatten(jax.tree.structure(pending), left)
+    after = seen.at[:, len(DECAYS)].set(log_size).at[:, len(DECAYS) + 1].set(drift)
     after = [row.reshape(each.shape) for row, each in zip(after, kept, strict=True)]
-    return treedef.unflatten(steps), kept_treedef.unflatten(after)
+    return treedef.unflatten(steps), kept_treedef.unflatten(after), pending
 
 
 @specified("nominal")
@@ -232,10 +218,12 @@ def nominal(
     span: float = 7.0,
     limit: float = 5.0,
     directions: Sequence[str] = (),
+    averaged: bool = False,
+    from_start: bool = False,
 ) -> LearnedOptimizer:
     """Adam's normalised direction, with a step size and a mixture of momenta from a small network.
 
-    State: 16 bytes a parameter (four float32 numbers). The network runs once for all tensors, not
+    State: 16 bytes a parameter, 20 with `averaged`. The network runs once for all tensors, not
     once a parameter; an update of a matrix of a million takes five times Adam's time on two CPU
     cores. It reads `params` (their root mean square, of each tensor and of all), so gradient
     estimators differentiate it by the scan; with stopped gradients that derivative goes through
@@ -255,6 +243,11 @@ def nominal(
             "tensor", divided by one root for the whole tensor, as SGD's; "orthogonal", that with
             all singular values near one, as Muon's; "orthogonal_adam", Adam's likewise. These two
             cost a matrix fifteen products of matrices each, and are Adam's direction of a vector.
+        averaged: the network also says what share of a step is put off, and over what share of the
+            time spent so far it is then taken: schedule-free averaging (Defazio et al. 2024,
+            arXiv:2405.15682), for 4 bytes a parameter more.
+        from_start: the network is told the size of parameters at the first update too, from which
+            steps can grow with their units and yet not with themselves.
 
     Returns:
         a `LearnedOptimizer`, close to Adam at exp(rate) when fresh; its meta-parameters are
@@ -269,32 +262,22 @@ def nominal(
         >>> meta_params["layers"][0]["kernel"].shape
         (21, 8)
     """
-    options = _checked(num_steps, rest_after, rate, span, limit, directions)
-    features = num_features(len(DECAYS), num_steps is not None)
-    sizes = (
-        features,
-        *check_sizes("hidden_sizes", hidden_sizes),
-        num_outputs(len(options.directions)),
+    options = checked(
+        num_steps=num_steps,
+        rest_after=rest_after,
+        rate=rate,
+        span=span,
+        limit=limit,
+        directions=directions,
+        averaged=averaged,
+        from_start=from_start,
     )
+    sizes = layer_sizes(options, check_sizes("hidden_sizes", hidden_sizes))
 
     def init(key: Key) -> MetaParams:
-        return {"layers": init_layers(sizes, key)}
+        return {"layers": init_layers(sizes, options.averaged, key)}
 
     def transform(meta_params: MetaParams) -> optax.GradientTransformationExtraArgs:
         return negated(scale_by_nominal(meta_params, **options._asdict()))
 
     return LearnedOptimizer(init, transform)
-
-
-def _checked(
-    num_steps: Any, rest_after: Any, rate: Any, span: Any, limit: Any, directions: Any
-) -> Options:
-    for name, steps in {"num_steps": num_steps, "rest_after": rest_after}.items():
-        if steps is not None:
-            check_positive_int(name, steps)
-    check_number("rate", rate)
-    check_number("span", span, above=0)
-    check_number("limit", limit, above=0)
-    for name in directions:
-        check_choice("directions", name, OTHERS)
-    return Options(num_steps, rest_after, rate, span, limit, tuple(directions))

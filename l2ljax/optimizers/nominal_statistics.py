@@ -20,14 +20,18 @@ HORIZON_FEATURES = 3
 """So many more where `num_steps` is given."""
 
 
-def num_features(num_momenta: int, horizon: bool) -> int:
+def num_features(num_momenta: int, horizon: bool, from_start: bool = False) -> int:
     """Columns of the table."""
-    return 3 * num_momenta + 1 + 6 + 2 + 1 + len(TIMES) + HORIZON_FEATURES * horizon
+    always = 3 * num_momenta + 1 + 6 + 2 + 1 + len(TIMES)
+    return always + HORIZON_FEATURES * horizon + 2 * from_start
 
 
-def num_remembered(num_momenta: int) -> int:
-    """Columns of the memory: an agreement for each momentum, the last size and the drift."""
-    return num_momenta + 2
+def num_remembered(num_momenta: int, from_start: bool = False) -> int:
+    """Columns of the memory: an agreement for each momentum, the last size and the drift.
+
+    And, with `from_start`, the sizes of the tensor and of all parameters at the first update.
+    """
+    return num_momenta + 2 + 2 * from_start
 
 
 def power(x: jax.Array) -> jax.Array:
@@ -48,6 +52,47 @@ def agreements(normalised: Sequence[jax.Array]) -> jax.Array:
     )
 
 
+def magnitude(mean_square: jax.Array) -> jax.Array:
+    """A third of the logarithm of a root mean square, which may be 0."""
+    return jnp.log(jnp.sqrt(mean_square) + 1e-4) / 3
+
+
+def tensor_table(
+    params: Sequence[jax.Array],
+    normalised: Sequence[Sequence[jax.Array]],
+    memory: jax.Array,
+    t: jax.Array,
+    known: jax.Array,
+    num_steps: int | jax.Array | None,
+) -> tuple[jax.Array, jax.Array]:
+    """What is remembered with this step's agreements, and the table `[tensors, num_features]`.
+
+    Args:
+        params: tensors, float32.
+        normalised: of each, momenta over the root of the second moment, and the gradient likewise.
+        memory: `[tensors, num_remembered]`, from before this step.
+        t: updates made, this one included; float32.
+        known: the time that the network is told.
+        num_steps: of the training, if it is known.
+    """
+    now = jnp.stack([agreements(n) for n in normalised])
+    momenta = now.shape[1]
+    averaged = MEMORY_DECAY * memory[:, :momenta] + (1 - MEMORY_DECAY) * now
+    seen = memory.at[:, :momenta].set(averaged)
+    size = sum(p.size for p in params)
+    whole = jnp.stack([power(p) * (p.size / max(size, 1)) for p in params]).sum()
+    if memory.shape[1] > num_remembered(momenta):
+        of_each = jnp.stack([magnitude(power(p)) for p in params])
+        begun = jnp.stack([of_each, jnp.full_like(of_each, magnitude(whole))], axis=1)
+        first = num_remembered(momenta)
+        seen = seen.at[:, first:].set(jnp.where(t == 1, begun, memory[:, first:]))
+    rows = [
+        tensor_row(p, n, seen[i], now[i], known, whole, num_steps)
+        for i, (p, n) in enumerate(zip(params, normalised, strict=True))
+    ]
+    return seen, jnp.stack(rows)
+
+
 def tensor_row(
     param: jax.Array,
     normalised: Sequence[jax.Array],
@@ -62,19 +107,20 @@ def tensor_row(
     Args:
         param: the parameter, float32.
         normalised: momenta over the root of the second moment, and the gradient likewise.
-        memory: `[num_remembered]`, agreements averaged up to this step, last size, drift.
+        memory: `[num_remembered]`, agreements averaged up to this step, last size, drift, and the
+            sizes at the start where they are remembered.
         now: the agreements of this step.
         t: updates made, this one included; float32.
         whole: mean square of all parameters.
         num_steps: of the training, if it is known.
     """
-    averaged = memory[:-2] / (1 - MEMORY_DECAY**t)
-    size, drift = memory[-2], memory[-1]
+    averaged, rest = jnp.split(memory, [len(now)])
+    averaged, (size, drift), begun = averaged / (1 - MEMORY_DECAY**t), rest[:2], rest[2:]
     powers = jnp.stack([jnp.log(power(n) + 1e-8) / 4 for n in normalised])
     fan_in = param.size // param.shape[-1] if param.ndim > 1 and param.size else 1
     shape = [
-        jnp.log(jnp.sqrt(power(param)) + 1e-4) / 3,
-        jnp.log(jnp.sqrt(whole) + 1e-4) / 3,
+        magnitude(power(param)),
+        magnitude(whole),
         jnp.float32(math.log(fan_in) / 4),
         jnp.float32(math.log(max(param.size, 1)) / 8),
         jnp.float32(param.ndim > 1),
@@ -84,4 +130,4 @@ def tensor_row(
     if num_steps is not None:
         done = t / num_steps
         times += [done, jnp.tanh(10 * (done - 0.8)), jnp.log(1.02 - jnp.minimum(done, 1.0)) / 4]
-    return jnp.concatenate([powers, averaged, now, jnp.stack([*shape, size, drift, *times])])
+    return jnp.concatenate([powers, averaged, now, jnp.stack([*shape, size, drift, *times]), begun])

@@ -1,0 +1,47 @@
+"""What bounds a step of `nominal` and what its network sees and says, checked."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from l2ljax.checks import check_choice, check_kind, check_number, check_positive_int
+from l2ljax.optimizers.nominal_directions import DECAYS, OTHERS
+from l2ljax.optimizers.nominal_network import num_outputs
+from l2ljax.optimizers.nominal_statistics import num_features
+
+
+class Options(NamedTuple):
+    """The arguments of `nominal`, but for the network's size."""
+
+    num_steps: int | None
+    rest_after: int | None
+    rate: float
+    span: float
+    limit: float
+    directions: tuple[str, ...]
+    averaged: bool
+    from_start: bool
+
+
+def checked(**given: Any) -> Options:
+    """Options of these kinds.
+
+    Raises:
+        ValueError, TypeError: with the name of the one that is of another.
+    """
+    for name in ("num_steps", "rest_after"):
+        if given[name] is not None:
+            check_positive_int(name, given[name])
+    check_number("rate", given["rate"])
+    for name in ("span", "limit"):
+        check_number(name, given[name], above=0)
+    for name in given["directions"]:
+        check_choice("directions", name, OTHERS)
+    for name in ("averaged", "from_start"):
+        check_kind(name, given[name], bool)
+    return Options(**given | {"directions": tuple(given["directions"])})
+
+
+def layer_sizes(options: Options, hidden: Sequence[int]) -> tuple[int, ...]:
+    """Of the network, from the table's columns to its outputs."""
+    columns = num_features(len(DECAYS), options.num_steps is not None, options.from_start)
+    return (columns, *hidden, num_outputs(len(options.directions), options.averaged))
