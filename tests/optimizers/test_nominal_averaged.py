@@ -62,6 +62,21 @@ def test_where_nothing_is_put_off_steps_are_whole():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), found, adam)
 
 
+@pytest.mark.parametrize("delay", [(-1.0, 0.0), (3.0, 1.5), (9.0, -2.0)])
+def test_parts_of_steps_together_stay_within_the_bound_of_one(delay):
+    """exp(rate + span) limit, at the largest size and with all gradients of one sign."""
+    optimizer, weights = adam_with({"averaged": True}, delay)
+    (layer,) = weights["layers"]
+    weights = {"layers": [layer | {"bias": layer["bias"].at[0].set(99.0)}]}
+    tx = optimizer.transform(weights)
+    state, largest = tx.init(PARAMS), 0.0
+    for t in range(STEPS):  # growing, so that the newest is far above the root of their power
+        gradient = jax.tree.map(lambda p, t=t: jnp.full_like(p, 2.0**t), PARAMS)
+        updates, state = tx.update(gradient, state, PARAMS)
+        largest = max(largest, *(float(jnp.abs(u).max()) for u in jax.tree.leaves(updates)))
+    assert 0 < largest <= np.exp(1.0) * 5.0 * (1 + 1e-5)
+
+
 @pytest.mark.parametrize(("column", "of"), [(-2, "w"), (-1, "all")])
 def test_sizes_are_told_as_they_were_at_the_first_update(column, of):
     """A coefficient on such a column makes Adam's steps longer by a factor of the start alone."""
