@@ -38,7 +38,7 @@ def checked(**given: Any) -> Options:
         check_choice("directions", name, OTHERS)
     for name in ("averaged", "from_start"):
         check_kind(name, given[name], bool)
-    return Options(**given | {"directions": tuple(given["directions"])})
+    return Options(**given)._replace(directions=tuple(given["directions"]))
 
 
 def layer_sizes(options: Options, hidden: Sequence[int]) -> tuple[int, ...]:
