@@ -128,17 +128,7 @@ def scale_by_nominal(
 
     def init(params: PyTree) -> ScaleByNominalState:
         check_real_floating(params, "parameter")
-        # each with buffers of its own, so that the state can be donated
-        *momenta, second = [
-            optax.tree.zeros_like(params, dtype=jnp.float32) for _ in range(len(DECAYS) + 1)
-        ]
-        columns = num_remembered(len(DECAYS), options.from_start)
-        memory = axis_in_front(
-            jax.tree.map(lambda p: jnp.zeros((columns, *[1] * jnp.ndim(p)), jnp.float32), params)
-        )
-        pending = optax.tree.zeros_like(params, dtype=jnp.float32) if options.averaged else ()
-        count = jnp.zeros([], jnp.int32)
-        return ScaleByNominalState(count, tuple(momenta), second, memory, pending)
+        return _fresh(options, params)
 
     def update(
         updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any
@@ -157,9 +147,15 @@ def scale_by_nominal(
             for decay, tree in zip(DECAYS, state.momenta, strict=True)
         )
         second = optax.tree.update_moment(gradients, state.second, SECOND_DECAY, 2)
-        told = _told(options, extra_args)  # what an estimator tells of the episode's length
         step, memory, pending = _step(
-            meta_params, told, count, gradients, params, second, momenta, state
+            meta_params,
+            _told(options, extra_args),
+            count,
+            gradients,
+            params,
+            second,
+            momenta,
+            state,
         )
         step = jax.tree.map(lambda u, g: u.astype(jnp.result_type(g)), step, updates)
         return step, ScaleByNominalState(count, momenta, second, memory, pending)
@@ -167,7 +163,23 @@ def scale_by_nominal(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+def _fresh(options, params):
+    """A state of zeros, each of its trees with buffers of its own, so that it can be donated."""
+    trees = [
+        optax.tree.zeros_like(params, dtype=jnp.float32)
+        for _ in range(len(DECAYS) + 1 + options.averaged)
+    ]
+    momenta, (second, *pending) = trees[: len(DECAYS)], trees[len(DECAYS) :]
+    columns = num_remembered(len(DECAYS), options.from_start)
+    memory = axis_in_front(
+        jax.tree.map(lambda p: jnp.zeros((columns, *[1] * jnp.ndim(p)), jnp.float32), params)
+    )
+    count = jnp.zeros([], jnp.int32)
+    return ScaleByNominalState(count, tuple(momenta), second, memory, pending[0] if pending else ())
+
+
 def _told(options, extra_args):
+    """With what an estimator tells of the episode's length."""
     if options.num_steps is None:
         return options
     return options._replace(num_steps=extra_args.get("num_steps", options.num_steps))
