@@ -106,16 +106,7 @@ def scale_by_nominal(
         >>> bool((updates["w"] < 0).all())
         True
     """
-    options = checked(
-        num_steps=num_steps,
-        rest_after=rest_after,
-        rate=rate,
-        span=span,
-        limit=limit,
-        directions=directions,
-        averaged=averaged,
-        from_start=from_start,
-    )
+    options = checked(num_steps, rest_after, rate, span, limit, directions, averaged, from_start)
     hidden = [layer["bias"].shape[0] for layer in meta_params["layers"][:-1]]
     sizes = layer_sizes(options, hidden)
     check_like(
@@ -147,15 +138,9 @@ def scale_by_nominal(
             for decay, tree in zip(DECAYS, state.momenta, strict=True)
         )
         second = optax.tree.update_moment(gradients, state.second, SECOND_DECAY, 2)
+        told = _told(options, extra_args)
         step, memory, pending = _step(
-            meta_params,
-            _told(options, extra_args),
-            count,
-            gradients,
-            params,
-            second,
-            momenta,
-            state,
+            meta_params, told, count, gradients, params, second, momenta, state
         )
         step = jax.tree.map(lambda u, g: u.astype(jnp.result_type(g)), step, updates)
         return step, ScaleByNominalState(count, momenta, second, memory, pending)
@@ -275,16 +260,7 @@ def nominal(
         >>> meta_params["layers"][0]["kernel"].shape
         (21, 8)
     """
-    options = checked(
-        num_steps=num_steps,
-        rest_after=rest_after,
-        rate=rate,
-        span=span,
-        limit=limit,
-        directions=directions,
-        averaged=averaged,
-        from_start=from_start,
-    )
+    options = checked(num_steps, rest_after, rate, span, limit, directions, averaged, from_start)
     sizes = layer_sizes(options, check_sizes("hidden_sizes", hidden_sizes))
 
     def init(key: Key) -> MetaParams:

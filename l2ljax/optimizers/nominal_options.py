@@ -22,23 +22,24 @@ class Options(NamedTuple):
     from_start: bool
 
 
-def checked(**given: Any) -> Options:
-    """Options of these kinds.
+def checked(*given: Any) -> Options:
+    """Options of these kinds, in their order.
 
     Raises:
         ValueError, TypeError: with the name of the one that is of another.
     """
+    options = Options(*given)
     for name in ("num_steps", "rest_after"):
-        if given[name] is not None:
-            check_positive_int(name, given[name])
-    check_number("rate", given["rate"])
+        if getattr(options, name) is not None:
+            check_positive_int(name, getattr(options, name))
+    check_number("rate", options.rate)
     for name in ("span", "limit"):
-        check_number(name, given[name], above=0)
-    for name in given["directions"]:
+        check_number(name, getattr(options, name), above=0)
+    for name in options.directions:
         check_choice("directions", name, OTHERS)
     for name in ("averaged", "from_start"):
-        check_kind(name, given[name], bool)
-    return Options(**given)._replace(directions=tuple(given["directions"]))
+        check_kind(name, getattr(options, name), bool)
+    return options._replace(directions=tuple(options.directions))
 
 
 def layer_sizes(options: Options, hidden: Sequence[int]) -> tuple[int, ...]:
