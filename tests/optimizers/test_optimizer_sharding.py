@@ -31,6 +31,7 @@ ALLOWED = {
     "celo2": {"all-reduce", "all-gather", "collective-permute"},
     "celo2-network": {"all-reduce"},
     "nominal": {"all-reduce"},
+    "nominal-averaged": {"all-reduce"},
     "nominal-directions": {"all-reduce", "all-gather", "collective-permute"},
     "celo": {"all-reduce"},
 }
