@@ -104,7 +104,8 @@ def test_unknown_names_and_arguments_are_refused():
         build({"name": "lstm", "units": 3})
     with pytest.raises(ValueError, match="Unknown preprocess 'log'"):
         build({"name": "lstm", "preprocess": {"name": "log"}})
-    with pytest.raises(ValueError, match="optimizer 'lstm-imagenet'; there are averaged-"):
+    told = "no bundled optimizer 'lstm-imagenet'; there are averaged-suite, lstm-"
+    with pytest.raises(ValueError, match=told):
         load_pretrained("lstm-imagenet")
 
 

@@ -10,14 +10,18 @@ two cores two, on a GPU four. A search goes on where it was cut.
 """
 
 import multiprocessing
+import os
 import pickle
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import cma
+import jax
 import numpy as np
 from absl import app, flags
+from search_numbers import NUMBERS, rule, weights_at
+from search_scores import TRIALS, counted, log_ratios, program, reached_by_adam
 
 from l2ljax import save_optimizer
 from l2ljax.storage.workdir import write_atomically
@@ -44,10 +48,6 @@ def shared_out(names: list[str], minutes: dict[str, float], processes: int) -> l
 
 def serve(connection: Connection, names: list[str], reached: dict[str, np.ndarray]) -> None:
     """Answers lists of candidates with their log ratios on some trials, until it is told None."""
-    import jax  # in the process of its own, whose share of a GPU's memory grows as it is needed
-    from search_numbers import weights_at
-    from search_scores import TRIALS, log_ratios, program
-
     jax.config.update("jax_default_matmul_precision", "highest")  # as on CPUs
     programs = {name: program(TRIALS[name]) for name in names}
     while (tried := connection.recv()) is not None:
@@ -61,8 +61,6 @@ def serve(connection: Connection, names: list[str], reached: dict[str, np.ndarra
 
 def start(names: list[str]) -> list[Connection]:
     """Processes, each with its share of the trials."""
-    from search_scores import TRIALS, reached_by_adam
-
     reached = {name: reached_by_adam(TRIALS[name], Path(str(ADAM.value))) for name in names}
     minutes = {name: TRIALS[name].minutes for name in names}
     context = multiprocessing.get_context("spawn")
@@ -80,8 +78,6 @@ def generation(search: cma.CMAEvolutionStrategy, processes: list[Connection]) ->
 
     (Where the mean is among the candidates the search's steps become shorter before their time.)
     """
-    from search_scores import counted
-
     began, mean, asked = time.time(), search.mean.copy(), search.ask()
     for process in processes:
         process.send([*asked, mean])
@@ -96,9 +92,8 @@ def generation(search: cma.CMAEvolutionStrategy, processes: list[Connection]) ->
 
 def main(argv: list[str]) -> None:
     del argv
-    from search_numbers import NUMBERS, rule, weights_at
-    from search_scores import TRIALS
-
+    # processes share a GPU, so that none may take most of its memory beforehand
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     folder = Path(str(OUT.value))
     folder.mkdir(parents=True, exist_ok=True)
     state = folder / "search.pickle"

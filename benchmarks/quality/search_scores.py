@@ -107,7 +107,10 @@ def program(trial: Trial) -> Callable[..., Any]:
 def log_ratios(
     trial: Trial, run: Callable[..., Any], candidates: Sequence[MetaParams], reached: np.ndarray
 ) -> np.ndarray:
-    """Of final losses to what is `reached` otherwise, above the task's floor: `[n, num_tasks]`."""
+    """Of final losses to what is `reached` otherwise, above the task's floor: `[n, num_tasks]`.
+
+    (The board's `ratios` end at 100, below where `counted` does.)
+    """
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *candidates)
     start, end = (np.asarray(x, np.float64) for x in run(stacked, optimizees(trial)))
     floor = ENTRIES[trial.task].floor * start

@@ -96,7 +96,7 @@ def test_a_rule_that_is_told_afterwards_takes_its_steps_so_many_times_as_long():
 
 
 def test_what_counts_of_a_ratio_is_itself_until_it_is_large():
-    """By hand: half, a tenth, 1, e ** 2 and beyond all bounds."""
+    """By hand: 0.8 and 1 as they are, e ** 2 and a tenth in part, others at the bounds."""
     logs = np.log([0.8, 1e-9, 1.0, np.exp(2.0), np.inf])
     expected = [np.log(0.8), -1.2, 0.0, 1 + 0.4, 2.5]
     np.testing.assert_allclose(search_scores.counted(logs), expected, rtol=1e-6)
