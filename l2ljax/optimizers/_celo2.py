@@ -23,7 +23,8 @@ from l2ljax.checks import (
 )
 from l2ljax.optimizers.alone import tensors_alone
 from l2ljax.optimizers.block_size import BlockSize, checked_block_size
-from l2ljax.optimizers.features import newton_schulz, rms_normalized
+from l2ljax.optimizers.features import rms_normalized
+from l2ljax.optimizers.newton_schulz import newton_schulz
 from l2ljax.optimizers.signs import negated
 from l2ljax.optimizers.tensor_network import (
     Network,

@@ -1,8 +1,7 @@
 """What learned optimizers compute from a gradient before their network: pure functions, no state.
 
 Moments at several decays, Adafactor's factored second moments (Shazeer & Stern 2018,
-arXiv:1804.04235), normalisation over a tensor, features of time, Newton-Schulz. The rules of Metz
-et al. (2022, arXiv:2203.11860), VeLO (2022, arXiv:2211.09760) and Celo (2025) are made of these.
+arXiv:1804.04235), normalisation over a tensor, features of time. The rules of Metz et al. (2022, arXiv:2203.11860), VeLO (2022, arXiv:2211.09760) and Celo (2025) are made of these.
 
 Several decays stack on a new first axis, and a factored moment keeps the axis it was averaged over
 with length 1. So whatever belongs to a parameter `[*shape]` has `ndim` axes like it last, is
@@ -15,7 +14,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import PartitionSpec as P
 
 
 class FactoredMoments(NamedTuple):
@@ -213,49 +211,6 @@ def time_features(count: jax.Array, scales: Sequence[float] = TIME_SCALES) -> ja
         True
     """
     return jnp.tanh(jnp.asarray(count, jnp.float32) / jnp.asarray(scales, jnp.float32) - 1)
-
-
-NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
-"""Coefficients of the quintic iteration of Jordan et al. (2024), Muon."""
-
-
-def newton_schulz(
-    x: jax.Array, num_iterations: int = 5, coefficients: Sequence[float] = NEWTON_SCHULZ
-) -> jax.Array:
-    """Singular values near 1, singular vectors as they are: x -> about U V^T.
-
-    x / ||x||_F, then `num_iterations` times a x + (b A + c A^2) x with A = x x^T. The last two axes
-    are the matrix; others are a batch. A matrix with more rows than columns is transposed for it,
-    and one that is sharded explicitly is gathered for it and split again.
-
-    Args:
-        x: `[..., rows, columns]` float32.
-        num_iterations: of the polynomial.
-        coefficients: (a, b, c).
-
-    Example:
-        >>> x = newton_schulz(jnp.diag(jnp.array([3.0, 0.5])))
-        >>> bool(((x.diagonal() > 0.6) & (x.diagonal() < 1.3)).all())
-        True
-    """
-    a, b, c = coefficients
-    sharding = jax.typeof(x).sharding
-    spec = [*sharding.spec, *[None] * x.ndim][: x.ndim]
-    is_split = spec[-2:] != [None, None]  # explicitly; else the compiler decides
-    if is_split:
-        x = jax.sharding.reshard(x, P(*spec[:-2], None, None))
-    is_tall = x.shape[-2] > x.shape[-1]
-    x = jnp.swapaxes(x, -1, -2) if is_tall else x
-    x = x / (jnp.sqrt(jnp.sum(x * x, axis=(-2, -1), keepdims=True)) + 1e-8)
-
-    def iterate(_: Any, x: jax.Array) -> jax.Array:
-        gram = x @ jnp.swapaxes(x, -1, -2)
-        return a * x + (b * gram + c * (gram @ gram)) @ x
-
-    # A loop, not unrolled: the program stays small for trees of many matrices.
-    x = jax.lax.fori_loop(0, num_iterations, iterate, x)
-    x = jnp.swapaxes(x, -1, -2) if is_tall else x
-    return jax.sharding.reshard(x, P(*spec)) if is_split else x
 
 
 def _reduce_axes(zeros: jax.Array, axes: tuple[int, ...]) -> jax.Array:

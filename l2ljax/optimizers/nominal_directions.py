@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from l2ljax.optimizers.features import newton_schulz
+from l2ljax.optimizers.newton_schulz import newton_schulz
 
 DECAYS = (0.5, 0.9, 0.99)
 SECOND_DECAY = 0.999
