@@ -35,10 +35,12 @@ class Statistic(NamedTuple):
 STATISTICS = {
     "power of m 0.9": Statistic({1: 1}, -0.4, 0.25),
     "power of m 0.99": Statistic({2: 1}, -0.6, 0.35),
+    "power of the gradient": Statistic({3: 1}, 0.0, 0.2),
     "agreement with m 0.9": Statistic({5: 1}, 0.4, 0.2),
     "agreement with m 0.99": Statistic({6: 1}, 0.2, 0.2),
     "fan-in": Statistic({12: 1}, 0.7, 0.6),
     "matrix": Statistic({14: 1}, 0.5, 0.5),
+    "after 10": Statistic({19: 1}, 0.95, 0.3),
     "after 100": Statistic({20: 1}, 0.8, 0.5),
     "log t": Statistic({18: 1}, 0.78, 0.2),
     "start of the tensor": Statistic({-2: 1}, -0.5, 0.4),
@@ -94,7 +96,7 @@ NUMBERS = [
 """What is searched, in order."""
 
 
-REST_AFTER = 4000
+REST_AFTER = 10_000
 """The longest run of the search, which says nothing of what is right beyond."""
 
 
@@ -118,6 +120,18 @@ def weights_at(x: Sequence[float] | np.ndarray) -> MetaParams:
             bias[output] -= value * statistic.usual
     layer = {"kernel": jnp.asarray(kernel, jnp.float32), "bias": jnp.asarray(bias, jnp.float32)}
     return {"layers": [layer]}
+
+
+def numbers_at(meta_params: MetaParams) -> np.ndarray:
+    """The numbers whose weights are nearest to these: `weights_at` is linear in them."""
+
+    def flat(meta_params: MetaParams) -> np.ndarray:
+        (layer,) = meta_params["layers"]
+        return np.concatenate([np.ravel(layer[name]) for name in ("kernel", "bias")])
+
+    zero = flat(weights_at(np.zeros(len(NUMBERS))))
+    columns = [flat(weights_at(row)) - zero for row in np.eye(len(NUMBERS))]
+    return np.linalg.lstsq(np.stack(columns, axis=1), flat(meta_params) - zero)[0]
 
 
 def told(meta_params: MetaParams, left: float) -> MetaParams:

@@ -20,10 +20,11 @@ import cma
 import jax
 import numpy as np
 from absl import app, flags
-from search_numbers import NUMBERS, rule, weights_at
+from search_numbers import NUMBERS, numbers_at, rule, weights_at
 from search_scores import TRIALS, counted, log_ratios, program, reached_by_adam
 
-from l2ljax import save_optimizer
+from l2ljax import load_optimizer, save_optimizer
+from l2ljax.bundled import weights_path
 from l2ljax.storage.workdir import write_atomically
 
 GENERATIONS = flags.DEFINE_integer("generations", 53, "In all.")
@@ -32,22 +33,26 @@ PROCESSES = flags.DEFINE_integer("processes", 2, "That run candidates.")
 OUT = flags.DEFINE_string("out", "runs/search", "Folder of the search and its mean.")
 ADAM = flags.DEFINE_string("adam", "runs/search-adam", "Folder of tuned Adam's cells.")
 SEED = flags.DEFINE_integer("seed", 7, "Of the search.")
+INITIAL = flags.DEFINE_string("initial", None, "A bundled name or a file to start from.")
+SPREAD = flags.DEFINE_float("spread", 0.8, "Of the first generation, in units of the numbers.")
 CHOSEN = flags.DEFINE_list("trials", None, "Of TRIALS; default: all.")
 
-SPREAD = 0.8
-"""Of the first generation, in units of the numbers."""
 
-
-def shared_out(names: list[str], minutes: dict[str, float], processes: int) -> list[list[str]]:
+def shared_out(names: list[str], seconds: dict[str, float], processes: int) -> list[list[str]]:
     """The longest first, each to the process that has the least to do."""
     shares: list[list[str]] = [[] for _ in range(processes)]
-    for name in sorted(names, key=lambda name: -minutes[name]):
-        min(shares, key=lambda share: sum(minutes[each] for each in share)).append(name)
+    for name in sorted(names, key=lambda name: -seconds[name]):
+        min(shares, key=lambda share: sum(seconds[each] for each in share)).append(name)
     return [share for share in shares if share]
 
 
-def serve(connection: Connection, names: list[str], reached: dict[str, np.ndarray]) -> None:
+def serve(
+    connection: Connection, names: list[str], reached: dict[str, np.ndarray], number: int
+) -> None:
     """Answers lists of candidates with their log ratios on some trials, until it is told None."""
+    if hasattr(os, "sched_setaffinity"):  # a core each: they would wait for each other's threads
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[number % len(cores)]})
     jax.config.update("jax_default_matmul_precision", "highest")  # as on CPUs
     programs = {name: program(TRIALS[name]) for name in names}
     while (tried := connection.recv()) is not None:
@@ -62,13 +67,14 @@ def serve(connection: Connection, names: list[str], reached: dict[str, np.ndarra
 def start(names: list[str]) -> list[Connection]:
     """Processes, each with its share of the trials."""
     reached = {name: reached_by_adam(TRIALS[name], Path(str(ADAM.value))) for name in names}
-    minutes = {name: TRIALS[name].minutes for name in names}
+    seconds = {name: TRIALS[name].seconds for name in names}
     context = multiprocessing.get_context("spawn")
     ends = []
-    for share in shared_out(names, minutes, PROCESSES.value):
+    for share in shared_out(names, seconds, PROCESSES.value):
         ours, theirs = context.Pipe()
         of_share = {name: reached[name] for name in share}
-        context.Process(target=serve, args=(theirs, share, of_share), daemon=True).start()
+        told = (theirs, share, of_share, len(ends))
+        context.Process(target=serve, args=told, daemon=True).start()
         ends.append(ours)
     return ends
 
@@ -97,8 +103,11 @@ def main(argv: list[str]) -> None:
     folder = Path(str(OUT.value))
     folder.mkdir(parents=True, exist_ok=True)
     state = folder / "search.pickle"
-    options = {"popsize": POPULATION.value, "seed": SEED.value, "verbose": -9}
-    search = cma.CMAEvolutionStrategy(np.zeros(len(NUMBERS)), SPREAD, options)
+    options = {"popsize": POPULATION.value, "seed": SEED.value, "verbose": -9, "CMA_diagonal": True}
+    begun = np.zeros(len(NUMBERS))
+    if INITIAL.value:
+        begun = numbers_at(load_optimizer(weights_path(INITIAL.value))[1])
+    search = cma.CMAEvolutionStrategy(begun, SPREAD.value, options)
     if state.exists():
         search = pickle.loads(state.read_bytes())
     processes = start(CHOSEN.value or list(TRIALS))

@@ -41,6 +41,8 @@ def test_statistics_are_the_columns_of_the_table():
         "fan-in": np.log(5) / 4,
         "matrix": 1,
         "log t": np.log(500) / 8,
+        "power of the gradient": np.log(0.25) / 4,
+        "after 10": np.tanh(np.log(50)),
         "after 100": np.tanh(np.log(5)),
     }
     for name, value in expected.items():
@@ -78,6 +80,13 @@ def test_a_coefficient_moves_nothing_where_its_statistic_is_usual():
         if number.statistic is None:
             expected[names.index(number.output)] = number.unit
         np.testing.assert_allclose(change[0], expected, atol=1e-5)
+
+
+def test_weights_say_which_numbers_they_are_of():
+    """Also those that share a column, as growth and start do."""
+    x = np.random.default_rng(0).normal(size=len(search_numbers.NUMBERS))
+    found = search_numbers.numbers_at(search_numbers.weights_at(x))
+    np.testing.assert_allclose(found, x, atol=1e-4)
 
 
 def test_a_rule_that_is_told_afterwards_takes_its_steps_so_many_times_as_long():
