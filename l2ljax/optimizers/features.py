@@ -1,7 +1,8 @@
 """What learned optimizers compute from a gradient before their network: pure functions, no state.
 
 Moments at several decays, Adafactor's factored second moments (Shazeer & Stern 2018,
-arXiv:1804.04235), normalisation over a tensor, features of time. The rules of Metz et al. (2022, arXiv:2203.11860), VeLO (2022, arXiv:2211.09760) and Celo (2025) are made of these.
+arXiv:1804.04235), normalisation over a tensor, features of time. The rules of Metz et al. (2022,
+arXiv:2203.11860), VeLO (2022, arXiv:2211.09760) and Celo (2025) are made of these.
 
 Several decays stack on a new first axis, and a factored moment keeps the axis it was averaged over
 with length 1. So whatever belongs to a parameter `[*shape]` has `ndim` axes like it last, is
@@ -9,7 +10,7 @@ broadcast against it without a reshape, and is sharded like it.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
