@@ -6,8 +6,8 @@ The rule has no hidden layer: sizes, drifts, mixtures and what is put off of a s
 the statistics of a tensor. Of its numbers those that can matter (`search_numbers`) are searched
 with `cma` (Hansen 2016, arXiv:1604.00772), which needs final losses alone (`search_scores`). Adam
 is tuned and run as on the board, before the search. Trials are shared out among `--processes`, on
-two cores two, on a GPU four: a candidate takes 7 s of a CPU core. A search goes on where it was cut,
-and starts from other weights with `--initial=NAME --spread=0.25`.
+two cores two, on a GPU four; a candidate takes 7 seconds of a CPU core. A search goes on where it
+was cut, and begins at other weights with `--initial=NAME --spread=0.25`.
 """
 
 import multiprocessing
