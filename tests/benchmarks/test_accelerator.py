@@ -1,5 +1,6 @@
 """The bench of an accelerator outlives what fails, and names every variant once."""
 
+import threading
 import time
 
 import jax
@@ -31,6 +32,16 @@ def breaks():
     return step, jnp.zeros(()), {}
 
 
+@pytest.fixture
+def _ends_alone():
+    """What is made too late says so in this test, not in the output of another."""
+    before = set(threading.enumerate())
+    yield
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10 * LATE)
+
+
+@pytest.mark.usefixtures("_ends_alone")
 def test_failures_are_rows():
     """One that cannot be made, one that takes too long, one that cannot run."""
     makers = {"good": good, "bad": bad, "breaks": breaks, "slow": slow}
