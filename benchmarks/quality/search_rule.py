@@ -48,12 +48,11 @@ def shared_out(names: list[str], seconds: dict[str, float], processes: int) -> l
 
 
 def serve(
-    connection: Connection, names: list[str], reached: dict[str, np.ndarray], number: int
+    connection: Connection, names: list[str], reached: dict[str, np.ndarray], cores: set[int]
 ) -> None:
     """Answers lists of candidates with their log ratios on some trials, until it is told None."""
-    if hasattr(os, "sched_setaffinity"):  # a core each: they would wait for each other's threads
-        cores = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, {cores[number % len(cores)]})
+    if cores:
+        os.sched_setaffinity(0, cores)
     jax.config.update("jax_default_matmul_precision", "highest")  # as on CPUs
     programs = {name: program(TRIALS[name]) for name in names}
     while (tried := connection.recv()) is not None:
@@ -65,6 +64,13 @@ def serve(
         connection.send(answer)
 
 
+def cores_of(number: int) -> set[int]:
+    """One, if the processes need all there are: else they wait for each other's threads."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else []
+    few = 0 < len(cores) <= PROCESSES.value
+    return {cores[number % len(cores)]} if few else set()
+
+
 def start(names: list[str]) -> list[Connection]:
     """Processes, each with its share of the trials."""
     reached = {name: reached_by_adam(TRIALS[name], Path(str(ADAM.value))) for name in names}
@@ -74,8 +80,8 @@ def start(names: list[str]) -> list[Connection]:
     for share in shared_out(names, seconds, PROCESSES.value):
         ours, theirs = context.Pipe()
         of_share = {name: reached[name] for name in share}
-        told = (theirs, share, of_share, len(ends))
-        context.Process(target=serve, args=told, daemon=True).start()
+        arguments = (theirs, share, of_share, cores_of(len(ends)))
+        context.Process(target=serve, args=arguments, daemon=True).start()
         ends.append(ours)
     return ends
 

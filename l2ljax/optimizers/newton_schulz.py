@@ -3,6 +3,7 @@
 The step of Muon (Jordan et al. 2024), which Celo2 and `nominal` can take too.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,8 +30,9 @@ def newton_schulz(
     x / ||x||_F, then `num_iterations` times a x + (b A + c A^2) x with A = x x^T. The last two axes
     are the matrix; others are a batch. A matrix with more rows than columns is transposed for it,
     and one that is sharded explicitly is gathered for it and split again. All factors are
-    polynomials of the first A, so of a matrix twice as long as wide or longer only they are
-    iterated, and multiplied with it once.
+    polynomials of the first A, so on a CPU, of a matrix twice as long as wide or longer, only they
+    are iterated, and multiplied with it once. (That takes full precision, which other platforms
+    have at a price.)
 
     Args:
         x: `[..., rows, columns]` float32.
@@ -50,11 +52,12 @@ def newton_schulz(
     is_tall = x.shape[-2] > x.shape[-1]
     x = jnp.swapaxes(x, -1, -2) if is_tall else x
     x = x / (jnp.sqrt(jnp.sum(x * x, axis=(-2, -1), keepdims=True)) + 1e-8)
+    said = {"num_iterations": num_iterations, "coefficients": coefficients}
+    iterated, by_factor = (functools.partial(way, **said) for way in (_iterated, _by_factor))
     if x.shape[-1] < OBLONG * x.shape[-2]:
-        x = _iterated(x, num_iterations, coefficients)
+        x = iterated(x)
     else:
-        for begun in range(0, num_iterations, ROUND):
-            x = _factor(x, min(ROUND, num_iterations - begun), coefficients) @ x
+        x = jax.lax.platform_dependent(x, cpu=by_factor, default=iterated)
     x = jnp.swapaxes(x, -1, -2) if is_tall else x
     return jax.sharding.reshard(x, P(*spec)) if is_split else x
 
@@ -68,6 +71,12 @@ def _iterated(x: jax.Array, num_iterations: int, coefficients: Sequence[float]) 
 
     # A loop, not unrolled: the program stays small for trees of many matrices.
     return jax.lax.fori_loop(0, num_iterations, iterate, x)
+
+
+def _by_factor(x: jax.Array, num_iterations: int, coefficients: Sequence[float]) -> jax.Array:
+    for begun in range(0, num_iterations, ROUND):
+        x = _factor(x, min(ROUND, num_iterations - begun), coefficients) @ x
+    return x
 
 
 def _factor(x: jax.Array, num_iterations: int, coefficients: Sequence[float]) -> jax.Array:

@@ -45,7 +45,7 @@ def test_every_shape_has_the_polynomial_of_its_values(shape, spread, num_iterati
     values = np.geomspace(1, spread, len(values)) if spread else np.eye(len(values))[0]
     matrix = jnp.asarray((u * values) @ v, jnp.float32)
     found = jax.jit(newton_schulz, static_argnums=1)(matrix, num_iterations)
-    if spread:
+    if spread or num_iterations <= 6:  # then rounding has not grown to anything
         np.testing.assert_allclose(found, by_values(matrix, num_iterations), atol=2e-3)
     assert np.isfinite(found).all()
 
@@ -54,3 +54,12 @@ def test_a_batch_is_its_matrices():
     """Tall ones, whose Gram matrix is iterated, beside each by itself."""
     x = jax.random.normal(jax.random.key(0), (3, 9, 2))
     np.testing.assert_allclose(newton_schulz(x), jax.lax.map(newton_schulz, x), atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (3, 7), (7, 3)])
+def test_its_derivative_is_its_slope(shape):
+    """Against central differences, along one direction."""
+    x, along, weights = jax.random.normal(jax.random.key(0), (3, *shape))
+    _, slope = jax.jvp(lambda x: (newton_schulz(x) * weights).sum(), (x,), (along,))
+    ends = [float((newton_schulz(x + h * along) * weights).sum()) for h in (1e-2, -1e-2)]
+    np.testing.assert_allclose(slope, (ends[0] - ends[1]) / 2e-2, rtol=2e-2)
