@@ -4,10 +4,11 @@ r"""Two dozen numbers of `nominal` from scratch by CMA-ES on training tasks, no 
 
 The rule has no hidden layer: sizes, drifts, mixtures and what is put off of a step are linear in
 the statistics of a tensor. Of its numbers those that can matter (`search_numbers`) are searched
-with `cma` (Hansen 2016, arXiv:1604.00772), which needs final losses alone (`search_scores`). Adam
-is tuned and run as on the board, before the search. Trials are shared out among `--processes`, on
-two cores two, on a GPU four; a candidate takes 7 seconds of a CPU core. A search goes on where it
-was cut, and begins at other weights with `--initial=NAME --spread=0.25`.
+with `cma` (Hansen 2016, arXiv:1604.00772), which needs final losses alone (`search_scores`), on one
+of two sets of trials (`search_trials`), the first `--short` generations with runs of 200 steps.
+Adam is tuned and run as on the board, before the search. Trials are shared out among `--processes`,
+on two cores two, on a GPU four; a candidate takes 7 to 10 seconds of a CPU core. A search goes on
+where it was cut, and begins at other weights with `--initial=NAME --spread=0.25`.
 """
 
 import multiprocessing
@@ -22,13 +23,16 @@ import jax
 import numpy as np
 from absl import app, flags
 from search_numbers import NUMBERS, numbers_at, rule, weights_at
-from search_scores import TRIALS, counted, log_ratios, program, reached_by_adam
+from search_scores import counted, log_ratios, program, reached_by_adam
+from search_trials import SETS, Trial, shortened
 
 from l2ljax import load_optimizer, save_optimizer
 from l2ljax.bundled import weights_path
 from l2ljax.storage.workdir import write_atomically
 
 GENERATIONS = flags.DEFINE_integer("generations", 53, "In all.")
+SHORT = flags.DEFINE_integer("short", 0, "Generations with short runs, at the start.")
+CHOSEN = flags.DEFINE_enum("trials", "first", list(SETS), "Of `search_trials`.")
 POPULATION = flags.DEFINE_integer("population", 96, "Candidates of a generation.")
 PROCESSES = flags.DEFINE_integer("processes", 2, "That run candidates.")
 OUT = flags.DEFINE_string("out", "runs/search", "Folder of the search and its mean.")
@@ -36,29 +40,34 @@ ADAM = flags.DEFINE_string("adam", "runs/search-adam", "Folder of tuned Adam's c
 SEED = flags.DEFINE_integer("seed", 7, "Of the search.")
 INITIAL = flags.DEFINE_string("initial", None, "A bundled name or a file to start from.")
 SPREAD = flags.DEFINE_float("spread", 0.8, "Of the first generation, in units of the numbers.")
-CHOSEN = flags.DEFINE_list("trials", None, "Of TRIALS; default: all.")
+
+SHORT_STEPS = 200
 
 
-def shared_out(names: list[str], seconds: dict[str, float], processes: int) -> list[list[str]]:
+def shared_out(trials: dict[str, Trial], processes: int) -> list[dict[str, Trial]]:
     """The longest first, each to the process that has the least to do."""
-    shares: list[list[str]] = [[] for _ in range(processes)]
-    for name in sorted(names, key=lambda name: -seconds[name]):
-        min(shares, key=lambda share: sum(seconds[each] for each in share)).append(name)
+    shares: list[dict[str, Trial]] = [{} for _ in range(processes)]
+    for name, trial in sorted(trials.items(), key=lambda item: -item[1].seconds):
+        least = min(shares, key=lambda share: sum(each.seconds for each in share.values()))
+        least[name] = trial
     return [share for share in shares if share]
 
 
 def serve(
-    connection: Connection, names: list[str], reached: dict[str, np.ndarray], cores: set[int]
+    connection: Connection,
+    trials: dict[str, Trial],
+    reached: dict[str, np.ndarray],
+    cores: set[int],
 ) -> None:
     """Answers lists of candidates with their log ratios on some trials, until it is told None."""
     if cores:
         os.sched_setaffinity(0, cores)
     jax.config.update("jax_default_matmul_precision", "highest")  # as on CPUs
-    programs = {name: program(TRIALS[name]) for name in names}
+    programs = {name: program(trial) for name, trial in trials.items()}
     while (tried := connection.recv()) is not None:
         candidates = [weights_at(x) for x in tried]
         answer = {
-            name: log_ratios(TRIALS[name], run, candidates, reached[name])
+            name: log_ratios(trials[name], run, candidates, reached[name])
             for name, run in programs.items()
         }
         connection.send(answer)
@@ -71,13 +80,13 @@ def cores_of(number: int) -> set[int]:
     return {cores[number % len(cores)]} if few else set()
 
 
-def start(names: list[str]) -> list[Connection]:
+def start(trials: dict[str, Trial]) -> list[Connection]:
     """Processes, each with its share of the trials."""
-    reached = {name: reached_by_adam(TRIALS[name], Path(str(ADAM.value))) for name in names}
-    seconds = {name: TRIALS[name].seconds for name in names}
+    folder = Path(str(ADAM.value))
+    reached = {name: reached_by_adam(trial, folder) for name, trial in trials.items()}
     context = multiprocessing.get_context("spawn")
     ends = []
-    for share in shared_out(names, seconds, PROCESSES.value):
+    for share in shared_out(trials, PROCESSES.value):
         ours, theirs = context.Pipe()
         of_share = {name: reached[name] for name in share}
         arguments = (theirs, share, of_share, cores_of(len(ends)))
@@ -117,13 +126,18 @@ def main(argv: list[str]) -> None:
     search = cma.CMAEvolutionStrategy(begun, SPREAD.value, options)
     if state.exists():
         search = pickle.loads(state.read_bytes())
-    processes = start(CHOSEN.value or list(TRIALS))
-    while search.countiter < GENERATIONS.value:
-        mean = generation(search, processes)
-        save_optimizer(folder / "mean.safetensors", rule(), weights_at(mean))
-        write_atomically(state, pickle.dumps(search))
-    for process in processes:
-        process.send(None)
+    trials = SETS[CHOSEN.value]
+    short = min(SHORT.value, GENERATIONS.value), shortened(trials, SHORT_STEPS)
+    for last, of_part in (short, (GENERATIONS.value, trials)):
+        if search.countiter >= last:
+            continue
+        processes = start(of_part)
+        while search.countiter < last:
+            mean = generation(search, processes)
+            save_optimizer(folder / "mean.safetensors", rule(), weights_at(mean))
+            write_atomically(state, pickle.dumps(search))
+        for process in processes:
+            process.send(None)
 
 
 if __name__ == "__main__":

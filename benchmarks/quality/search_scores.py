@@ -1,4 +1,4 @@
-"""What a candidate of `search_rule.py` is worth: on which tasks, and beside what.
+"""What a candidate of `search_rule.py` is worth on its trials, and beside what.
 
 A candidate's score is its mean log final loss over that of tuned Adam, great gains and losses
 compressed, so that no one task decides; all candidates run on the same optimizees and minibatches.
@@ -7,58 +7,19 @@ compressed, so that no one task decides; all candidates run on the same optimize
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from search_numbers import rule
+from search_trials import NOISES, Trial
 
 from l2ljax.base import MetaParams, Task
 from l2ljax.experiments import board, contestants
 from l2ljax.tasks import transforms
 from l2ljax.tasks.suite import ENTRIES
 from l2ljax.unrolling import init_optimizee, unroll
-
-
-class Trial(NamedTuple):
-    """A training task of the suite, as the search runs it.
-
-    Attributes:
-        task: its name in the suite.
-        num_steps: of each run.
-        num_tasks: optimizees.
-        seconds: of one core for a candidate, by which work is shared out.
-        units: where all parameters are multiplied, from what to what.
-        asked: times what Adam reaches in its own units.
-    """
-
-    task: str
-    num_steps: int
-    num_tasks: int
-    seconds: float
-    units: tuple[float, float] | None = None
-    asked: float = 1.0
-
-
-TRIALS = {
-    "mnist14-sigmoid-20": Trial("mnist14-sigmoid-20", 1000, 4, 0.62),
-    "mnist8-relu-32": Trial("mnist8-relu-32", 3000, 4, 1.07),
-    "cifar8-grey-relu-32": Trial("cifar8-grey-relu-32", 1000, 4, 0.36),
-    "digits-autoencoder": Trial("digits-autoencoder", 1000, 4, 0.62),
-    "breast-cancer-linear": Trial("breast-cancer-linear", 1000, 4, 0.02),
-    "breast-cancer-linear, long": Trial("breast-cancer-linear", 4000, 2, 0.03),
-    "bytes-transformer-16": Trial("bytes-transformer-16", 1000, 2, 1.5),
-    "valley-noisy": Trial("valley-noisy", 1000, 6, 0.02),
-    "valley-20": Trial("valley-20", 1000, 4, 0.02),
-    "factorisation-30": Trial("factorisation-30", 1000, 4, 0.03),
-    "teacher-8": Trial("teacher-8", 4000, 4, 0.96),
-    "digits-relu-32": Trial("digits-relu-32", 1000, 4, 0.35),
-    "digits-relu-32, small units": Trial("digits-relu-32", 1000, 4, 0.33, (0.01, 0.1), 100.0),
-    "digits-relu-32, large units": Trial("digits-relu-32", 1000, 2, 0.17, (10.0, 30.0), 10.0),
-    "digits-layernorm-128": Trial("digits-layernorm-128", 1000, 2, 0.9),
-    "digits-tanh-64x32": Trial("digits-tanh-64x32", 1000, 2, 0.4),
-}
 
 GAIN, LOSS = -0.5, 1.0
 """Log ratios beyond which only a part counts: a quarter, and four tenths."""
@@ -72,15 +33,19 @@ def reached_by_adam(trial: Trial, folder: Path) -> np.ndarray:
 
     Cells of the board in `folder`, run where they are missing.
     """
-    cell = board.Cell(trial.task, "adam", trial.num_steps)
-    board.run_board([cell], ENTRIES, contestants.HAND_MADE, folder)
+    name = trial.task if trial.noise is None else f"{trial.task}-{trial.noise}"
+    cell = board.Cell(name, "adam", trial.num_steps)
+    entry = ENTRIES[trial.task]._replace(build=lambda: built(trial._replace(units=None)))
+    board.run_board([cell], {name: entry}, contestants.HAND_MADE, folder)
     ends = json.loads(cell.path(folder).read_text())["final_loss"]
     return np.array(ends, float)[: trial.num_tasks] * trial.asked
 
 
 def built(trial: Trial) -> Task:
-    """Its task, in its units."""
+    """Its task, with its noise, in its units."""
     task = ENTRIES[trial.task].build()
+    if trial.noise is not None:
+        task = NOISES[trial.noise](task)
     return task if trial.units is None else transforms.random_scale(task, *trial.units)
 
 

@@ -56,6 +56,9 @@ def parser() -> Parser:
     made.add_argument("--optimizers", type=_listed(str), help="names; default: all")
     made.add_argument("--envelopes", metavar="FILE", help="JSON of the published curves")
     made.add_argument("--published", metavar="DIR", help="other people's weights")
+    made.add_argument(
+        "--num_tasks", type=integer(1), default=board.NUM_TASKS, help="optimizees a cell; 8"
+    )
     made.add_argument("--seed", type=integer(0), default=0, help="of optimizees and minibatches")
     made.add_argument("--draw_only", action="store_true", help="from the cells that are there")
     made.add_argument("--data_dir", help="where TFDS finds its data sets")
@@ -103,7 +106,7 @@ def _cells(given: argparse.Namespace, everyone: Any) -> list[board.Cell]:
                     f"{', '.join(there)}."
                 )
     return [
-        board.Cell(task, name, num_steps, seed=given.seed)
+        board.Cell(task, name, num_steps, given.num_tasks, given.seed)
         for num_steps in given.steps or (QUICK_STEPS if given.quick else STEPS)
         for task in tasks
         if ENTRIES[task].small or num_steps < LONG

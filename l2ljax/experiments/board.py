@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from l2ljax.base import Task
+from l2ljax.checks import shorten
 from l2ljax.evaluation.aggregate import final_losses, speed_up
 from l2ljax.experiments.contestants import Contestant
 from l2ljax.storage.workdir import write_atomically
@@ -117,8 +118,12 @@ def run_board(
     envelopes: Mapping[str, Any] | None = None,
     say: Any = print,
 ) -> None:
-    """Runs the cells that `folder` lacks, in order, and keeps each as soon as it is done."""
-    todo = [cell for cell in cells if not cell.path(folder).exists()]
+    """Runs the cells that `folder` lacks, in order, and keeps each as soon as it is done.
+
+    Raises:
+        ValueError: before any is run, for a cell that is there but damaged, or of other optimizees.
+    """
+    todo = [cell for cell in cells if not _is_there(cell, folder)]
     for number, cell in enumerate(todo):
         entry, began = entries[cell.task], time.perf_counter()
         curve = (envelopes or {}).get(entry.envelope) if entry.envelope else None
@@ -142,6 +147,37 @@ def run_board(
         )
         if number % 20 == 19:
             jax.clear_caches()  # hundreds of programs are more than a process may map
+
+
+def read_cell(path: Path) -> dict[str, Any]:
+    """What a cell's file holds.
+
+    Raises:
+        ValueError: where it is damaged, naming the file.
+    """
+    try:
+        found = json.loads(path.read_text())
+        return {**found, **{field.name: found[field.name] for field in dataclasses.fields(Cell)}}
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(
+            f"The cell {path} is damaged ({shorten(repr(error), 80)}); remove it, and it will "
+            "be run again."
+        ) from error
+
+
+def _is_there(cell: Cell, folder: Path) -> bool:
+    """Whether it has been run, with the seed and on as many optimizees as are asked for."""
+    path = cell.path(folder)
+    if not path.exists():
+        return False
+    found = read_cell(path)
+    if (found["num_tasks"], found["seed"]) != (cell.num_tasks, cell.seed):
+        raise ValueError(
+            f"The cell {path} is of {found['num_tasks']} optimizees with seed {found['seed']}, and "
+            f"{cell.num_tasks} with seed {cell.seed} are asked for; give these a folder of their "
+            "own."
+        )
+    return True
 
 
 @functools.lru_cache(maxsize=2)

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from l2ljax.checks import shorten
 from l2ljax.evaluation.aggregate import interquartile_mean, profile, ratios
 from l2ljax.evaluation.report import log_labels, new_figure, save_figure, styles
+from l2ljax.experiments.board import read_cell
 from l2ljax.tasks.suite import ENTRIES
 
 REFERENCE = "adam"
@@ -29,18 +29,19 @@ def read_cells(folder: Path) -> dict[tuple[int, str, str], dict[str, Any]]:
     """(steps, task, optimizer) -> what the cell's file holds.
 
     Raises:
-        ValueError: for a damaged cell, naming its file.
+        ValueError: for a damaged cell, naming its file, and for cells of different optimizees.
     """
     found = {}
     for path in sorted(folder.glob("T*/*/*.json")):
-        try:
-            cell = json.loads(path.read_text())
-            found[cell["num_steps"], cell["task"], cell["optimizer"]] = cell
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise ValueError(
-                f"The cell {path} is damaged ({shorten(repr(error), 80)}); remove it, and it will "
-                "be run again."
-            ) from error
+        cell = read_cell(path)
+        found[cell["num_steps"], cell["task"], cell["optimizer"]] = cell
+    kinds = sorted({(cell["num_tasks"], cell["seed"]) for cell in found.values()})
+    if len(kinds) > 1:
+        told = ", ".join(f"{number} optimizees with seed {seed}" for number, seed in kinds)
+        raise ValueError(
+            f"The cells in {folder} are of {told}: they can't be compared; give each kind a folder "
+            "of its own."
+        )
     return found
 
 

@@ -8,6 +8,7 @@ import optax
 import pytest
 import search_numbers
 import search_scores
+import search_trials
 
 from l2ljax.bundled import load_pretrained
 from l2ljax.evaluation import evaluate
@@ -19,8 +20,27 @@ from l2ljax.tasks.suite import ENTRIES
 
 
 def test_only_training_tasks_are_searched_on():
-    names = {trial.task for trial in search_scores.TRIALS.values()}
-    assert {ENTRIES[name].split for name in names} == {"train"}
+    trials = [trial for some in search_trials.SETS.values() for trial in some.values()]
+    assert {ENTRIES[trial.task].split for trial in trials} == {"train"}
+
+
+def test_a_trial_has_its_noise_and_adam_has_it_too(tmp_path):
+    """A pair estimates a quadratic's gradient g as e (e . g): within 90 degrees of g, off it."""
+    trial = search_trials.Trial("quadratic", 20, 2, 0.0, "es")
+    task = search_scores.built(trial)
+    instance_key, params_key, batch_key = jax.random.split(jax.random.key(0), 3)
+    instance = task.sample(task.data, instance_key)
+    params = task.init(instance, params_key)
+    batch = task.batch(task.data, instance, batch_key)
+    gradient = jax.grad(task.loss)(params, batch)
+    plain = ENTRIES["quadratic"].build()
+    exact = jax.grad(plain.loss)(params, plain.batch(plain.data, instance, batch_key))
+    cosine = jnp.vdot(gradient, exact) / jnp.linalg.norm(gradient) / jnp.linalg.norm(exact)
+    assert 0 < cosine < 0.9
+    with_noise = search_scores.reached_by_adam(trial, tmp_path)
+    without = search_scores.reached_by_adam(trial._replace(noise=None), tmp_path)
+    assert with_noise.shape == without.shape == (2,)
+    assert (with_noise > without).all()
 
 
 def test_statistics_are_the_columns_of_the_table():
@@ -115,7 +135,7 @@ def test_what_counts_of_a_ratio_is_itself_until_it_is_large():
 @pytest.mark.slow
 def test_a_shortened_search_is_useful_on_a_training_task():
     """Five generations on two tasks: below its start on other optimizees, Adam at 1e-3 above."""
-    trials = [search_scores.TRIALS[name] for name in ("breast-cancer-linear", "valley-20")]
+    trials = [search_trials.FIRST[name] for name in ("breast-cancer-linear", "valley-20")]
     programs = [search_scores.program(trial) for trial in trials]
     start = np.zeros(len(search_numbers.NUMBERS))
 

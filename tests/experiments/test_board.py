@@ -66,6 +66,29 @@ def test_a_board_goes_on_where_it_was_cut(tmp_path):
             board_page.read_cells(tmp_path)
 
 
+def test_cells_of_other_optimizees_are_not_taken_for_these(tmp_path):
+    """They are refused before anything is run, and never compared; a folder of their own helps."""
+    run = lambda cells, folder: board.run_board(  # noqa: E731
+        cells, {"parabola": ENTRY}, {"sgd": SGD}, folder, say=said.append
+    )
+    said = []
+    run([CELL], tmp_path / "three")
+    for other in (dataclasses.replace(CELL, num_tasks=4), dataclasses.replace(CELL, seed=1)):
+        fresh = dataclasses.replace(other, num_steps=5)
+        with pytest.raises(
+            ValueError, match=r"3 optimizees with seed 0, and .* folder of their own"
+        ):
+            run([fresh, other], tmp_path / "three")
+        assert not fresh.path(tmp_path / "three").exists()
+        run([other], tmp_path / f"{other.num_tasks}-{other.seed}")
+    run([dataclasses.replace(CELL, num_steps=20)], tmp_path / "three")
+    assert len(said) == 4
+    of_four = CELL.path(tmp_path / "4-0").read_text().replace('"sgd"', '"adam"')
+    CELL.path(tmp_path / "three").with_name("adam.json").write_text(of_four)
+    with pytest.raises(ValueError, match="3 optimizees with seed 0, 4 optimizees with seed 0"):
+        board_page.read_cells(tmp_path / "three")
+
+
 def cell(task, optimizer, group, final):
     return {
         "task": task,

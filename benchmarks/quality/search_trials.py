@@ -1,0 +1,114 @@
+"""On which training tasks `search_rule.py` searches, and how long their runs are."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from l2ljax.base import Task
+from l2ljax.tasks import transforms
+
+
+class Trial(NamedTuple):
+    """A training task of the suite, as the search runs it.
+
+    Attributes:
+        task: its name in the suite.
+        num_steps: of each run.
+        num_tasks: optimizees.
+        seconds: of one core for a candidate, by which work is shared out.
+        noise: of `NOISES`, for Adam too.
+        units: where all parameters are multiplied, from what to what.
+        asked: times what Adam reaches in its own units.
+    """
+
+    task: str
+    num_steps: int
+    num_tasks: int
+    seconds: float
+    noise: str | None = None
+    units: tuple[float, float] | None = None
+    asked: float = 1.0
+
+
+NOISES: dict[str, Callable[[Task], Task]] = {
+    "es": lambda task: transforms.es_gradients(task, 1),
+    "labels": lambda task: transforms.noisy_labels(task, 0.3, 10),
+}
+
+FIRST = {
+    "mnist14-sigmoid-20": Trial("mnist14-sigmoid-20", 1000, 4, 0.62),
+    "mnist8-relu-32": Trial("mnist8-relu-32", 3000, 4, 1.07),
+    "cifar8-grey-relu-32": Trial("cifar8-grey-relu-32", 1000, 4, 0.36),
+    "digits-autoencoder": Trial("digits-autoencoder", 1000, 4, 0.62),
+    "breast-cancer-linear": Trial("breast-cancer-linear", 1000, 4, 0.02),
+    "breast-cancer-linear, long": Trial("breast-cancer-linear", 4000, 2, 0.03),
+    "bytes-transformer-16": Trial("bytes-transformer-16", 1000, 2, 1.5),
+    "valley-noisy": Trial("valley-noisy", 1000, 6, 0.02),
+    "valley-20": Trial("valley-20", 1000, 4, 0.02),
+    "factorisation-30": Trial("factorisation-30", 1000, 4, 0.03),
+    "teacher-8": Trial("teacher-8", 4000, 4, 0.96),
+    "digits-relu-32": Trial("digits-relu-32", 1000, 4, 0.35),
+    "digits-relu-32, small units": Trial("digits-relu-32", 1000, 4, 0.33, None, (0.01, 0.1), 100.0),
+    "digits-relu-32, large units": Trial("digits-relu-32", 1000, 2, 0.17, None, (10.0, 30.0), 10.0),
+    "digits-layernorm-128": Trial("digits-layernorm-128", 1000, 2, 0.9),
+    "digits-tanh-64x32": Trial("digits-tanh-64x32", 1000, 2, 0.4),
+}
+"""Those that the bundled `averaged-suite` was searched on."""
+
+WIDE = {
+    "mnist14-sigmoid-20": Trial("mnist14-sigmoid-20", 1000, 3, 0.46),
+    "mnist8-relu-32": Trial("mnist8-relu-32", 1000, 3, 0.27),
+    "mnist8-relu-32, labels": Trial("mnist8-relu-32", 1000, 2, 0.18, "labels"),
+    "mnist8-relu-32, es": Trial("mnist8-relu-32", 1000, 2, 0.25, "es"),
+    "cifar8-grey-relu-32": Trial("cifar8-grey-relu-32", 1000, 3, 0.27),
+    "cifar8-tanh-128, es": Trial("cifar8-tanh-128", 1000, 1, 2.0, "es"),
+    "digits-autoencoder": Trial("digits-autoencoder", 1000, 2, 0.31),
+    "breast-cancer-linear": FIRST["breast-cancer-linear"],
+    "bytes-transformer-16": Trial("bytes-transformer-16", 1000, 1, 0.75),
+    "valley-noisy": FIRST["valley-noisy"],
+    "valley-20": FIRST["valley-20"],
+    "factorisation-30": FIRST["factorisation-30"],
+    "teacher-8": Trial("teacher-8", 1000, 3, 0.18),
+    "digits-relu-32": Trial("digits-relu-32", 1000, 2, 0.18),
+    "digits-relu-32, small units": FIRST["digits-relu-32, small units"]._replace(
+        num_tasks=2, seconds=0.19
+    ),
+    "digits-relu-32, large units": FIRST["digits-relu-32, large units"],
+    "digits-layernorm-128": Trial("digits-layernorm-128", 1000, 1, 0.25),
+    "digits-layernorm-128, es": Trial("digits-layernorm-128", 1000, 1, 0.45, "es"),
+    "digits-tanh-64x32": FIRST["digits-tanh-64x32"],
+    "digits-tanh-64x32, es": Trial("digits-tanh-64x32", 1000, 1, 0.34, "es"),
+    "digits-convnet": Trial("digits-convnet", 1000, 2, 0.37),
+    "mnist8-relu-32, long": Trial("mnist8-relu-32", 10_000, 1, 0.9),
+    "breast-cancer-linear, long": Trial("breast-cancer-linear", 10_000, 2, 0.06),
+    "valley-noisy, long": Trial("valley-noisy", 10_000, 4, 0.1),
+    "factorisation-30, long": Trial("factorisation-30", 10_000, 4, 0.25),
+    "teacher-8, long": Trial("teacher-8", 10_000, 1, 0.6),
+    "mnist14-sigmoid-20, short": Trial("mnist14-sigmoid-20", 100, 6, 0.1),
+    "mnist8-relu-32, short": Trial("mnist8-relu-32", 100, 6, 0.06),
+    "cifar8-grey-relu-32, short": Trial("cifar8-grey-relu-32", 100, 4, 0.04),
+    "digits-autoencoder, short": Trial("digits-autoencoder", 100, 4, 0.07),
+    "digits-convnet, short": Trial("digits-convnet", 100, 4, 0.08),
+    "bytes-transformer-16, short": Trial("bytes-transformer-16", 100, 2, 0.15),
+    "teacher-8, short": Trial("teacher-8", 100, 4, 0.03),
+}
+"""Depth, noise, and from 100 steps to 10,000; fewer optimizees of each."""
+
+SETS = {"first": FIRST, "wide": WIDE}
+
+
+def shortened(trials: dict[str, Trial], num_steps: int) -> dict[str, Trial]:
+    """None longer than `num_steps`, and none that says again what another does.
+
+    Example:
+        >>> sorted(shortened({"a": Trial("a", 1000, 1, 1.0), "b": Trial("a", 4000, 2, 4.0)}, 200))
+        ['a']
+    """
+    short: dict[str, Trial] = {}
+    for name, trial in trials.items():
+        if trial.num_steps > num_steps:
+            seconds = trial.seconds * num_steps / trial.num_steps
+            trial = trial._replace(num_steps=num_steps, seconds=seconds)
+        known = [(t.task, t.num_steps, t.noise, t.units) for t in short.values()]
+        if (trial.task, trial.num_steps, trial.noise, trial.units) not in known:
+            short[name] = trial
+    return short
