@@ -52,9 +52,12 @@ check: lint types test test-slow docs
 docs: $(VENV)/dev.stamp
 	$(RUN) -m sphinx -q -W --keep-going -b html docs docs/_build/html
 
-# Every optimizer on every task of the suite: hours, cell by cell. BOARD="--quick" for minutes.
+# Every optimizer on every task of the suite: hours, cell by cell; then the pictures of docs/board.md.
+# BOARD="--quick" for minutes: its results go to runs/board/results.
+BOARD ?= --out=docs/results/board
+
 board: $(VENV)/dev.stamp
-	$(RUN) scripts/board.py --out=docs/results/board $(BOARD)
+	$(RUN) scripts/board.py $(BOARD)
 
 # One work: make bench BENCH="--works=mnist". Other implementations beside it: BENCH="--peers=FOLDER".
 # Seconds until a meta-trained optimizer beats tuned baselines: BENCH="--works=useful --rounds=3".

@@ -7,7 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from l2ljax.evaluation.aggregate import interquartile_mean, profile, ratios
+from l2ljax.evaluation.aggregate import (
+    interquartile_difference,
+    interquartile_mean,
+    profile,
+    ratios,
+)
 from l2ljax.evaluation.report import log_labels, new_figure, save_figure, styles
 from l2ljax.experiments.board import read_cell
 from l2ljax.tasks.suite import ENTRIES
@@ -83,10 +88,12 @@ def rows(cells: Cells, num_steps: int, split: str) -> list[dict[str, Any]]:
     """One row an optimizer, best first: aggregates over the tasks that it has cells of.
 
     Each has `optimizer`, `group`, `tasks`, `iqm` and its interval `ci95`, `median`, `won` (tasks
-    whose median ratio is at or below 1), `diverged` (optimizees), and `speed_up` (interquartile
-    mean, over tasks with an envelope).
+    whose median ratio is at or below 1), `diverged` (optimizees), `speed_up` (interquartile mean,
+    over tasks with an envelope), and `above` (how far `iqm` is above that of the default, on whose
+    tasks and optimizees it was, with its interval).
     """
     names = sorted({name for steps, _, name in cells if steps == num_steps})
+    first = task_ratios(cells, num_steps, FIRST, split)
     table = []
     for name in names:
         found = task_ratios(cells, num_steps, name, split)
@@ -106,6 +113,9 @@ def rows(cells: Cells, num_steps: int, split: str) -> list[dict[str, Any]]:
                 "won": sum(float(np.median(x)) <= LEVEL for x in found.values()),
                 "diverged": sum(c["diverged"] for c in mine),
                 "speed_up": interquartile_mean(fast).iqm if fast else None,
+                "above": interquartile_difference(found, first)
+                if name != FIRST and found.keys() == first.keys()
+                else None,
             }
         )
     return sorted(table, key=lambda row: row["iqm"])
@@ -114,14 +124,15 @@ def rows(cells: Cells, num_steps: int, split: str) -> list[dict[str, Any]]:
 def markdown(table: list[dict[str, Any]]) -> str:
     """The rows as a table."""
     heads = ("optimizer", "tasks", "loss / Adam's (IQM)", "95 %", "median", "won", "diverged")
-    heads = (*heads, "speed-up")
+    heads = (*heads, "speed-up", f"above {FIRST}, paired")
     lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
     for row in table:
         fast = "-" if row["speed_up"] is None else f"{row['speed_up']:.2f}"
         low, high = row["ci95"]
+        above = "-" if row["above"] is None else "{:.3f} ({:.3f} ... {:.3f})".format(*row["above"])
         lines.append(
             f"| {row['optimizer']} | {row['tasks']} | {row['iqm']:.3f} | {low:.3f} ... {high:.3f} "
-            f"| {row['median']:.3f} | {row['won']} | {row['diverged']} | {fast} |"
+            f"| {row['median']:.3f} | {row['won']} | {row['diverged']} | {fast} | {above} |"
         )
     return "\n".join(lines) + "\n"
 

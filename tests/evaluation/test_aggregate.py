@@ -6,6 +6,7 @@ from scipy import stats
 
 from l2ljax.evaluation.aggregate import (
     final_losses,
+    interquartile_difference,
     interquartile_mean,
     profile,
     ratios,
@@ -43,6 +44,22 @@ def test_its_interval_covers():
         )
         hits += found.low <= truth <= found.high
     assert hits / 200 > 0.95 - 4 * np.sqrt(0.95 * 0.05 / 200)
+
+
+def test_a_paired_difference_covers_and_leaves_out_what_both_share():
+    """Runs that differ by 0.3 and a little noise, on optimizees far more unlike than that."""
+    rng, hits, widths = np.random.default_rng(0), 0, []
+    for seed in range(200):
+        ours = rng.normal(size=(10, 8))
+        theirs = ours + 0.3 + 0.1 * rng.normal(size=(10, 8))
+        found = interquartile_difference(list(theirs), list(ours), num_resamples=400, seed=seed)
+        hits += found.low <= 0.3 <= found.high
+        alone = interquartile_mean(list(ours), num_resamples=400, seed=seed)
+        widths.append((found.high - found.low) / (alone.high - alone.low))
+    assert hits / 200 > 0.95 - 4 * np.sqrt(0.95 * 0.05 / 200)
+    assert np.mean(widths) < 0.5
+    with pytest.raises(ValueError, match=r"got \(10, 8\) and \(9, 8\)"):
+        interquartile_difference(list(theirs), list(ours[:9]))
 
 
 def test_a_profile_counts_runs():

@@ -127,6 +127,27 @@ def test_rows_are_ratios_to_tuned_adam():
     assert (adam["iqm"], adam["won"]) == (1.0, 2)
 
 
+def test_a_table_says_how_far_others_are_above_the_default():
+    """Twice its ratios of 1: by 1, whichever runs are drawn; not where a task is missing."""
+    some = [
+        cell(task, name, group, [x] * 4)
+        for task in ("rosenbrock", "poisson")
+        for name, group, x in (
+            ("adam", "tuned", 0.1),
+            ("averaged-suite", "learned", 0.1),
+            ("other", "learned", 0.2),
+        )
+    ]
+    cells = {(100, c["task"], c["optimizer"]): c for c in some}
+    table = {row["optimizer"]: row for row in board_page.rows(cells, 100, "held_out")}
+    np.testing.assert_allclose(table["other"]["above"], [1.0, 1.0, 1.0])
+    assert table["averaged-suite"]["above"] is None
+    assert "| 1.000 (1.000 ... 1.000) |" in board_page.markdown([table["other"]])
+    del cells[100, "poisson", "other"]
+    table = {row["optimizer"]: row for row in board_page.rows(cells, 100, "held_out")}
+    assert table["other"]["above"] is None
+
+
 def test_tables_and_pictures(tmp_path):
     page = board_page.page(CELLS)
     assert "held-out tasks, untuned" in page
