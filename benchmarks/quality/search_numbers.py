@@ -6,7 +6,7 @@ takes its steps; statistics are taken from their usual value on, so that a coeff
 without all steps becoming longer or shorter.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -93,6 +93,14 @@ NUMBERS = [
 ]
 """What is searched, in order."""
 
+TOLD = [
+    Number("size", "left", 0.4, 0.17),
+    Number("drift", "left", 0.0, 0.12),
+    Number("m 0.99", "left", 0.0, 2.8),
+    Number("put off", "left", 0.0, 4.0),
+]
+"""Behind these, where the number of steps is told: of the logarithm of what is left."""
+
 
 REST_AFTER = 4000
 """The longest run of the search, which says nothing of what is right beyond."""
@@ -105,7 +113,11 @@ def rule(num_steps: int | None = None) -> LearnedOptimizer:
 
 
 def weights_at(x: Sequence[float] | np.ndarray) -> MetaParams:
-    """Meta-parameters for the numbers `x`, in units from their start on."""
+    """Meta-parameters for the numbers `x`, with those of `TOLD` or without, in units."""
+    x, last = np.split(np.asarray(x), [len(NUMBERS)])
+    if last.size:
+        moved = zip(TOLD, last, strict=True)
+        return told(weights_at(x), {n.output: n.start + n.unit * float(by) for n, by in moved})
     kernel, bias = np.zeros((NUM_COLUMNS, len(OUTPUTS))), np.zeros(len(OUTPUTS))
     for number, moved in zip(NUMBERS, x, strict=True):
         output, value = OUTPUTS.index(number.output), number.start + number.unit * moved
@@ -127,17 +139,25 @@ def numbers_at(meta_params: MetaParams) -> np.ndarray:
         (layer,) = meta_params["layers"]
         return np.concatenate([np.ravel(layer[name]) for name in ("kernel", "bias")])
 
-    zero = flat(weights_at(np.zeros(len(NUMBERS))))
-    columns = [flat(weights_at(row)) - zero for row in np.eye(len(NUMBERS))]
+    has_horizon = len(meta_params["layers"][0]["kernel"]) > NUM_COLUMNS
+    size = len(NUMBERS) + len(TOLD) * has_horizon
+    zero = flat(weights_at(np.zeros(size)))
+    columns = [flat(weights_at(row)) - zero for row in np.eye(size)]
     return np.linalg.lstsq(np.stack(columns, axis=1), flat(meta_params) - zero)[0]
 
 
-def told(meta_params: MetaParams, left: float) -> MetaParams:
-    """Meta-parameters with the columns of a known horizon, of which one is used."""
+def told(meta_params: MetaParams, left: Mapping[str, float]) -> MetaParams:
+    """Meta-parameters with the columns of a known horizon, of which one is used.
+
+    Args:
+        meta_params: of a rule that is told nothing.
+        left: output -> coefficient of the logarithm of what is left.
+    """
     (layer,) = meta_params["layers"]
-    size = OUTPUTS.index("size")
     begun = NUM_COLUMNS - 2
-    horizon = jnp.zeros((3, len(OUTPUTS))).at[LEFT_COLUMN - begun, size].set(left)
+    coefficients = jnp.zeros(len(OUTPUTS))
+    for output, value in left.items():
+        coefficients = coefficients.at[OUTPUTS.index(output)].set(value)
+    horizon = jnp.zeros((3, len(OUTPUTS))).at[LEFT_COLUMN - begun].set(coefficients)
     kernel = jnp.concatenate([layer["kernel"][:begun], horizon, layer["kernel"][begun:]])
-    bias = layer["bias"].at[size].add(-left * LEFT_USUAL)
-    return {"layers": [{"kernel": kernel, "bias": bias}]}
+    return {"layers": [{"kernel": kernel, "bias": layer["bias"] - LEFT_USUAL * coefficients}]}

@@ -8,7 +8,8 @@ with `cma` (Hansen 2016, arXiv:1604.00772), which needs final losses alone (`sea
 of two sets of trials (`search_trials`), the first `--short` generations with runs of 200 steps.
 Adam is tuned and run as on the board, before the search. Trials are shared out among `--processes`,
 on two cores two, on a GPU four; a candidate takes 7 to 10 seconds of a CPU core. A search goes on
-where it was cut, and begins at other weights with `--initial=NAME --spread=0.25`.
+where it was cut, and begins at other weights with `--initial=NAME --spread=0.25`; `--told` searches
+a rule that is told its number of steps.
 """
 
 import multiprocessing
@@ -22,7 +23,7 @@ import cma
 import jax
 import numpy as np
 from absl import app, flags
-from search_numbers import NUMBERS, numbers_at, rule, weights_at
+from search_numbers import NUMBERS, TOLD, numbers_at, rule, weights_at
 from search_scores import counted, log_ratios, program, reached_by_adam
 from search_trials import SETS, Trial, shortened
 
@@ -39,6 +40,7 @@ OUT = flags.DEFINE_string("out", "runs/search", "Folder of the search and its me
 ADAM = flags.DEFINE_string("adam", "runs/search-adam", "Folder of tuned Adam's cells.")
 SEED = flags.DEFINE_integer("seed", 7, "Of the search.")
 INITIAL = flags.DEFINE_string("initial", None, "A bundled name or a file to start from.")
+HORIZON = flags.DEFINE_bool("told", False, "Candidates are told the number of steps.")
 SPREAD = flags.DEFINE_float("spread", 0.8, "Of the first generation, in units of the numbers.")
 
 SHORT_STEPS = 200
@@ -58,12 +60,13 @@ def serve(
     trials: dict[str, Trial],
     reached: dict[str, np.ndarray],
     cores: set[int],
+    told: bool,
 ) -> None:
     """Answers lists of candidates with their log ratios on some trials, until it is told None."""
     if cores:
         os.sched_setaffinity(0, cores)
     jax.config.update("jax_default_matmul_precision", "highest")  # as on CPUs
-    programs = {name: program(trial) for name, trial in trials.items()}
+    programs = {name: program(trial, told) for name, trial in trials.items()}
     while (tried := connection.recv()) is not None:
         candidates = [weights_at(x) for x in tried]
         answer = {
@@ -89,7 +92,7 @@ def start(trials: dict[str, Trial]) -> list[Connection]:
     for share in shared_out(trials, PROCESSES.value):
         ours, theirs = context.Pipe()
         of_share = {name: reached[name] for name in share}
-        arguments = (theirs, share, of_share, cores_of(len(ends)))
+        arguments = (theirs, share, of_share, cores_of(len(ends)), HORIZON.value)
         context.Process(target=serve, args=arguments, daemon=True).start()
         ends.append(ours)
     return ends
@@ -120,13 +123,14 @@ def main(argv: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     state = folder / "search.pickle"
     options = {"popsize": POPULATION.value, "seed": SEED.value, "verbose": -9}
-    begun = np.zeros(len(NUMBERS))
+    begun = np.zeros(len(NUMBERS) + len(TOLD) * HORIZON.value)
     if INITIAL.value:
-        begun = numbers_at(load_optimizer(weights_path(INITIAL.value))[1])
+        known = numbers_at(load_optimizer(weights_path(INITIAL.value))[1])[: begun.size]
+        begun[: known.size] = known
     search = cma.CMAEvolutionStrategy(begun, SPREAD.value, options)
     if state.exists():
         search = pickle.loads(state.read_bytes())
-    trials = SETS[CHOSEN.value]
+    trials, made = SETS[CHOSEN.value], rule(1000 if HORIZON.value else None)
     short = min(SHORT.value, GENERATIONS.value), shortened(trials, SHORT_STEPS)
     for last, of_part in (short, (GENERATIONS.value, trials)):
         if search.countiter >= last:
@@ -134,7 +138,7 @@ def main(argv: list[str]) -> None:
         processes = start(of_part)
         while search.countiter < last:
             mean = generation(search, processes)
-            save_optimizer(folder / "mean.safetensors", rule(), weights_at(mean))
+            save_optimizer(folder / "mean.safetensors", made, weights_at(mean))
             write_atomically(state, pickle.dumps(search))
         for process in processes:
             process.send(None)

@@ -55,9 +55,12 @@ def optimizees(trial: Trial, purpose: int = board.REPORTED) -> jax.Array:
     return keys[: trial.num_tasks]
 
 
-def program(trial: Trial) -> Callable[..., Any]:
-    """Compiled: candidates `[n]`, keys `[k]` -> losses at the start, means of the last 5 %."""
-    task, optimizer = built(trial), rule()
+def program(trial: Trial, told: bool = False) -> Callable[..., Any]:
+    """Compiled: candidates `[n]`, keys `[k]` -> losses at the start, means of the last 5 %.
+
+    Candidates are told the trial's number of steps, or not.
+    """
+    task, optimizer = built(trial), rule(trial.num_steps if told else None)
 
     def one(meta_params, key):
         tx = optimizer.transform(meta_params)

@@ -23,7 +23,7 @@ def main(argv: list[str]) -> None:
     del argv
     _, meta_params, _ = load_optimizer(weights_path(str(WEIGHTS.value)))
     Path(str(OUT.value)).parent.mkdir(parents=True, exist_ok=True)
-    save_optimizer(str(OUT.value), rule(1000), told(meta_params, LEFT.value))
+    save_optimizer(str(OUT.value), rule(1000), told(meta_params, {"size": LEFT.value}))
 
 
 if __name__ == "__main__":

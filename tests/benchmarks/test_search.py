@@ -76,7 +76,7 @@ def test_the_table_and_the_outputs_have_the_sizes_of_the_rule():
     weights = search_numbers.weights_at(np.zeros(len(search_numbers.NUMBERS)))
     for weights_, rule in (
         (weights, search_numbers.rule()),
-        (search_numbers.told(weights, 0.4), search_numbers.rule(100)),
+        (search_numbers.told(weights, {"size": 0.4}), search_numbers.rule(100)),
     ):
         fresh = rule.init(jax.random.key(0))
         assert jax.tree.map(jnp.shape, weights_) == jax.tree.map(jnp.shape, fresh)
@@ -101,16 +101,18 @@ def test_a_coefficient_moves_nothing_where_its_statistic_is_usual():
 
 
 def test_weights_say_which_numbers_they_are_of():
-    """Also those that share a column, as growth and start do."""
-    x = np.random.default_rng(0).normal(size=len(search_numbers.NUMBERS))
-    found = search_numbers.numbers_at(search_numbers.weights_at(x))
-    np.testing.assert_allclose(found, x, atol=1e-4)
+    """Also those that share a column, as growth and start do, and where the horizon is told."""
+    untold = len(search_numbers.NUMBERS)
+    for size in (untold, untold + len(search_numbers.TOLD)):
+        x = np.random.default_rng(0).normal(size=size)
+        found = search_numbers.numbers_at(search_numbers.weights_at(x))
+        np.testing.assert_allclose(found, x, atol=1e-4)
 
 
 def test_a_rule_that_is_told_afterwards_takes_its_steps_so_many_times_as_long():
     """By the formula of the script, to which what a tanh takes off is added; at 57 % as before."""
     _, untold = load_pretrained("averaged-suite")
-    weights = search_numbers.told(untold, 0.4)
+    weights = search_numbers.told(untold, {"size": 0.4})
     for done in (0.01, 0.57, 0.98):
         table = np.random.default_rng(1).normal(size=(1, search_numbers.NUM_COLUMNS))
         horizon = [0.3, 0.7, np.log(1.02 - done) / 4]
