@@ -99,11 +99,10 @@ TOLD = [
     Number("m 0.99", "left", 0.0, 2.8),
     Number("put off", "left", 0.0, 4.0),
 ]
-"""Behind these, where the number of steps is told: of the logarithm of what is left."""
-
+"""Behind them, where the number of steps is told: coefficients of what is left (`LEFT_COLUMN`)."""
 
 REST_AFTER = 4000
-"""The longest run of the search, which says nothing of what is right beyond."""
+"""The longest run of the first set of trials, which says nothing of what is right beyond."""
 
 
 def rule(num_steps: int | None = None) -> LearnedOptimizer:
@@ -113,7 +112,7 @@ def rule(num_steps: int | None = None) -> LearnedOptimizer:
 
 
 def weights_at(x: Sequence[float] | np.ndarray) -> MetaParams:
-    """Meta-parameters for the numbers `x`, with those of `TOLD` or without, in units."""
+    """Meta-parameters for the numbers `x`, in units from their start on, of `TOLD` or without."""
     x, last = np.split(np.asarray(x), [len(NUMBERS)])
     if last.size:
         moved = zip(TOLD, last, strict=True)

@@ -130,6 +130,11 @@ def main(argv: list[str]) -> None:
     search = cma.CMAEvolutionStrategy(begun, SPREAD.value, options)
     if state.exists():
         search = pickle.loads(state.read_bytes())
+        if begun.size != search.N:
+            raise ValueError(
+                f"The search in {folder} is of {search.N} numbers, and {begun.size} are asked for; "
+                "leave --told as it was there, or give another --out."
+            )
     trials, made = SETS[CHOSEN.value], rule(1000 if HORIZON.value else None)
     short = min(SHORT.value, GENERATIONS.value), shortened(trials, SHORT_STEPS)
     for last, of_part in (short, (GENERATIONS.value, trials)):

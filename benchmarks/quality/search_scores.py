@@ -4,7 +4,6 @@ A candidate's score is its mean log final loss over that of tuned Adam, great ga
 compressed, so that no one task decides; all candidates run on the same optimizees and minibatches.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,7 +36,7 @@ def reached_by_adam(trial: Trial, folder: Path) -> np.ndarray:
     cell = board.Cell(name, "adam", trial.num_steps)
     entry = ENTRIES[trial.task]._replace(build=lambda: built(trial._replace(units=None)))
     board.run_board([cell], {name: entry}, contestants.HAND_MADE, folder)
-    ends = json.loads(cell.path(folder).read_text())["final_loss"]
+    ends = board.read_cell(cell.path(folder))["final_loss"]
     return np.array(ends, float)[: trial.num_tasks] * trial.asked
 
 

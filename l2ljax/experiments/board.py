@@ -157,7 +157,8 @@ def read_cell(path: Path) -> dict[str, Any]:
     """
     try:
         found = json.loads(path.read_text())
-        return {**found, **{field.name: found[field.name] for field in dataclasses.fields(Cell)}}
+        Cell(**{field.name: found[field.name] for field in dataclasses.fields(Cell)})
+        return found
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(
             f"The cell {path} is damaged ({shorten(repr(error), 80)}); remove it, and it will "
@@ -191,7 +192,7 @@ def _around_best(cell: Cell, folder: Path, contestant: Contestant) -> tuple[floa
     shorter = dataclasses.replace(cell, num_steps=cell.num_steps // 10).path(folder)
     if cell.num_steps < 10_000 or len(contestant.rates) < 14 or not shorter.exists():
         return None
-    best = contestant.rates.index(json.loads(shorter.read_text())["learning_rate"])
+    best = contestant.rates.index(read_cell(shorter)["learning_rate"])
     first = min(max(best - 3, 0), len(contestant.rates) - 5)
     return contestant.rates[first : first + 5]
 

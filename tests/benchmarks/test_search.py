@@ -43,6 +43,17 @@ def test_a_trial_has_its_noise_and_adam_has_it_too(tmp_path):
     assert (with_noise > without).all()
 
 
+def test_shortened_trials_are_no_longer_than_asked_and_none_is_there_twice():
+    """A tenth of the steps is a tenth of the time; short ones stay, noise and units tell apart."""
+    short = search_trials.shortened(search_trials.WIDE, 100)
+    assert {trial.num_steps for trial in short.values()} == {100}
+    kinds = [(trial.task, trial.noise, trial.units) for trial in short.values()]
+    assert len(set(kinds)) == len(kinds)
+    assert set(kinds) == {(t.task, t.noise, t.units) for t in search_trials.WIDE.values()}
+    name = "mnist8-relu-32, labels"
+    assert short[name].seconds == pytest.approx(search_trials.WIDE[name].seconds / 10)
+
+
 def test_statistics_are_the_columns_of_the_table():
     """Those with a closed form: after 500 steps, of a tensor whose elements are all 2."""
     tensor = jnp.full((5, 3), 2.0)
