@@ -12,6 +12,7 @@ where it was cut, and begins at other weights with `--initial=NAME --spread=0.25
 a rule that is told its number of steps.
 """
 
+import contextlib
 import multiprocessing
 import os
 import pickle
@@ -45,6 +46,9 @@ SPREAD = flags.DEFINE_float("spread", 0.8, "Of the first generation, in units of
 
 SHORT_STEPS = 200
 
+AVERAGED = 6
+"""Last means of the search whose mean is kept: each strays around what it has come to."""
+
 
 def shared_out(trials: dict[str, Trial], processes: int) -> list[dict[str, Trial]]:
     """The longest first, each to the process that has the least to do."""
@@ -67,13 +71,14 @@ def serve(
         os.sched_setaffinity(0, cores)
     jax.config.update("jax_default_matmul_precision", "highest")  # as on CPUs
     programs = {name: program(trial, told) for name, trial in trials.items()}
-    while (tried := connection.recv()) is not None:
-        candidates = [weights_at(x) for x in tried]
-        answer = {
-            name: log_ratios(trials[name], run, candidates, reached[name])
-            for name, run in programs.items()
-        }
-        connection.send(answer)
+    with contextlib.suppress(EOFError, BrokenPipeError, KeyboardInterrupt):  # it was cut
+        while (tried := connection.recv()) is not None:
+            candidates = [weights_at(x) for x in tried]
+            answer = {
+                name: log_ratios(trials[name], run, candidates, reached[name])
+                for name, run in programs.items()
+            }
+            connection.send(answer)
 
 
 def cores_of(number: int) -> set[int]:
@@ -83,10 +88,8 @@ def cores_of(number: int) -> set[int]:
     return {cores[number % len(cores)]} if few else set()
 
 
-def start(trials: dict[str, Trial]) -> list[Connection]:
-    """Processes, each with its share of the trials."""
-    folder = Path(str(ADAM.value))
-    reached = {name: reached_by_adam(trial, folder) for name, trial in trials.items()}
+def start(trials: dict[str, Trial], reached: dict[str, np.ndarray]) -> list[Connection]:
+    """Processes, each with its share of the trials and what Adam reaches there."""
     context = multiprocessing.get_context("spawn")
     ends = []
     for share in shared_out(trials, PROCESSES.value):
@@ -98,7 +101,9 @@ def start(trials: dict[str, Trial]) -> list[Connection]:
     return ends
 
 
-def generation(search: cma.CMAEvolutionStrategy, processes: list[Connection]) -> np.ndarray:
+def generation(
+    search: cma.CMAEvolutionStrategy, processes: list[Connection], trials: dict[str, Trial]
+) -> np.ndarray:
     """One generation; returns the mean before it, whose ratios are shown, not told.
 
     (Where the mean is among the candidates the search's steps become shorter before their time.)
@@ -107,7 +112,8 @@ def generation(search: cma.CMAEvolutionStrategy, processes: list[Connection]) ->
     for process in processes:
         process.send([*asked, mean])
     found = {name: logs for process in processes for name, logs in process.recv().items()}
-    scores = np.mean([counted(logs).mean(axis=1) for logs in found.values()], axis=0)
+    each = [counted(trials[name].weight * logs).mean(axis=1) for name, logs in found.items()]
+    scores = np.mean(each, axis=0)
     search.tell(asked, scores[:-1].tolist())
     told = ", ".join(f"{name} {np.exp(logs[-1].mean()):.3f}" for name, logs in found.items())
     spent = time.time() - began
@@ -127,9 +133,9 @@ def main(argv: list[str]) -> None:
     if INITIAL.value:
         known = numbers_at(load_optimizer(weights_path(INITIAL.value))[1])[: begun.size]
         begun[: known.size] = known
-    search = cma.CMAEvolutionStrategy(begun, SPREAD.value, options)
+    search, means = cma.CMAEvolutionStrategy(begun, SPREAD.value, options), []
     if state.exists():
-        search = pickle.loads(state.read_bytes())
+        search, means = pickle.loads(state.read_bytes())
         if begun.size != search.N:
             raise ValueError(
                 f"The search in {folder} is of {search.N} numbers, and {begun.size} are asked for; "
@@ -137,14 +143,25 @@ def main(argv: list[str]) -> None:
             )
     trials, made = SETS[CHOSEN.value], rule(1000 if HORIZON.value else None)
     short = min(SHORT.value, GENERATIONS.value), shortened(trials, SHORT_STEPS)
-    for last, of_part in (short, (GENERATIONS.value, trials)):
-        if search.countiter >= last:
-            continue
-        processes = start(of_part)
+    parts = [
+        (
+            last,
+            of_part,
+            {
+                name: reached_by_adam(trial, Path(str(ADAM.value)))
+                for name, trial in of_part.items()
+            },
+        )
+        for last, of_part in (short, (GENERATIONS.value, trials))
+        if search.countiter < last
+    ]
+    for last, of_part, reached in parts:
+        processes = start(of_part, reached)
         while search.countiter < last:
-            mean = generation(search, processes)
-            save_optimizer(folder / "mean.safetensors", made, weights_at(mean))
-            write_atomically(state, pickle.dumps(search))
+            means.append(generation(search, processes, of_part))
+            mean = weights_at(np.mean(means[-AVERAGED:], axis=0))
+            save_optimizer(folder / "mean.safetensors", made, mean)
+            write_atomically(state, pickle.dumps((search, means)))
         for process in processes:
             process.send(None)
 

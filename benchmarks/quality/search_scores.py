@@ -72,14 +72,19 @@ def program(trial: Trial, told: bool = False) -> Callable[..., Any]:
 
 
 def log_ratios(
-    trial: Trial, run: Callable[..., Any], candidates: Sequence[MetaParams], reached: np.ndarray
+    trial: Trial,
+    run: Callable[..., Any],
+    candidates: Sequence[MetaParams],
+    reached: np.ndarray,
+    purpose: int = board.REPORTED,
 ) -> np.ndarray:
     """Of final losses to what is `reached` otherwise, above the task's floor: `[n, num_tasks]`.
 
     (The board's `ratios` end at 100, below where `counted` does.)
     """
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *candidates)
-    start, end = (np.asarray(x, np.float64) for x in run(stacked, optimizees(trial)))
+    keys = optimizees(trial, purpose)
+    start, end = (np.asarray(x, np.float64) for x in run(stacked, keys))
     floor = ENTRIES[trial.task].floor * start
     end = np.where(np.isfinite(end), end, np.inf)
     return np.log(np.maximum(end, floor)) - np.log(np.maximum(reached, floor))

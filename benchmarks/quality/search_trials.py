@@ -18,6 +18,8 @@ class Trial(NamedTuple):
         noise: of `NOISES`, for Adam too.
         units: where all parameters are multiplied, from what to what.
         asked: times what Adam reaches in its own units.
+        weight: of the log ratio to that; many times where a start is hardly above what Adam ends
+            at, so that a run that ends above its start counts.
     """
 
     task: str
@@ -27,6 +29,7 @@ class Trial(NamedTuple):
     noise: str | None = None
     units: tuple[float, float] | None = None
     asked: float = 1.0
+    weight: float = 1.0
 
 
 NOISES: dict[str, Callable[[Task], Task]] = {
@@ -60,7 +63,8 @@ WIDE = {
     "mnist8-relu-32, labels": Trial("mnist8-relu-32", 1000, 2, 0.18, "labels"),
     "mnist8-relu-32, es": Trial("mnist8-relu-32", 1000, 2, 0.25, "es"),
     "cifar8-grey-relu-32": Trial("cifar8-grey-relu-32", 1000, 3, 0.27),
-    "cifar8-tanh-128, es": Trial("cifar8-tanh-128", 1000, 1, 2.0, "es"),
+    "cifar8-tanh-128": Trial("cifar8-tanh-128", 500, 1, 0.8),
+    "cifar8-tanh-128, es": Trial("cifar8-tanh-128", 500, 1, 1.0, "es", weight=10.0),
     "digits-autoencoder": Trial("digits-autoencoder", 1000, 2, 0.31),
     "breast-cancer-linear": FIRST["breast-cancer-linear"],
     "bytes-transformer-16": Trial("bytes-transformer-16", 1000, 1, 0.75),
@@ -68,6 +72,9 @@ WIDE = {
     "valley-20": FIRST["valley-20"],
     "factorisation-30": FIRST["factorisation-30"],
     "teacher-8": Trial("teacher-8", 1000, 3, 0.18),
+    "inversion-32": Trial("inversion-32", 1000, 1, 0.18),
+    "inversion-32, middle": Trial("inversion-32", 200, 2, 0.07),
+    "inversion-32, short": Trial("inversion-32", 100, 2, 0.04),
     "digits-relu-32": Trial("digits-relu-32", 1000, 2, 0.18),
     "digits-relu-32, small units": FIRST["digits-relu-32, small units"]._replace(
         num_tasks=2, seconds=0.19
@@ -91,7 +98,7 @@ WIDE = {
     "bytes-transformer-16, short": Trial("bytes-transformer-16", 100, 2, 0.15),
     "teacher-8, short": Trial("teacher-8", 100, 4, 0.03),
 }
-"""Depth, noise, and from 100 steps to 10,000; fewer optimizees of each."""
+"""Depth, noise, a picture, and from 100 steps to 10,000; fewer optimizees of each."""
 
 SETS = {"first": FIRST, "wide": WIDE}
 

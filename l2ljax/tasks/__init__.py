@@ -10,6 +10,7 @@ from l2ljax.tasks._autoencoder import autoencoder
 from l2ljax.tasks._convnet import accuracy, convnet
 from l2ljax.tasks._image_convnet import image_convnet
 from l2ljax.tasks._image_mlp import image_mlp
+from l2ljax.tasks._inversion import feature_inversion
 from l2ljax.tasks._language import byte_model
 from l2ljax.tasks._mlp import mlp
 from l2ljax.tasks._neural_art import neural_art, photograph
@@ -29,6 +30,7 @@ BUILDERS: dict[str, Callable[..., Task]] = {
     "byte_model": byte_model,
     "teacher": teacher,
     "implicit_field": implicit_field,
+    "feature_inversion": feature_inversion,
     "poisson": poisson,
     "valley": valley,
     "rosenbrock": rosenbrock,
@@ -51,6 +53,7 @@ __all__ = [
     "byte_model",
     "convnet",
     "factorisation",
+    "feature_inversion",
     "image_convnet",
     "image_mlp",
     "implicit_field",

@@ -19,6 +19,7 @@ from l2ljax.tasks._autoencoder import autoencoder
 from l2ljax.tasks._convnet import convnet
 from l2ljax.tasks._image_convnet import image_convnet
 from l2ljax.tasks._image_mlp import image_mlp
+from l2ljax.tasks._inversion import feature_inversion
 from l2ljax.tasks._language import byte_model
 from l2ljax.tasks._mlp import mlp
 from l2ljax.tasks._neural_art import neural_art
@@ -148,6 +149,7 @@ _TRAIN: dict[str, Entry] = {
         "valley-noisy": lambda: valley(10, 100.0, noise=0.3),
         "factorisation-30": factorisation,
         "teacher-8": teacher,
+        "inversion-32": feature_inversion,
         "breast-cancer-linear": lambda: image_mlp(_table("breast_cancer"), (), batch_size=32),
         "digits-relu-32": lambda: image_mlp(load_dataset("digits", "train"), (32,), batch_size=64),
         "digits-tanh-64x32": lambda: image_mlp(

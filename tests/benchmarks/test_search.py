@@ -146,37 +146,46 @@ def test_what_counts_of_a_ratio_is_itself_until_it_is_large():
 
 
 @pytest.mark.slow
-def test_a_shortened_search_is_useful_on_a_training_task():
-    """Five generations on two tasks: below its start on other optimizees, Adam at 1e-3 above."""
-    trials = [search_trials.FIRST[name] for name in ("breast-cancer-linear", "valley-20")]
+def test_a_shortened_search_is_useful_on_training_tasks():
+    """Ten generations on three: below their start on other optimizees, Adam at 1e-3 far above.
+
+    (Seeds from 1 to 8 reached -0.22 to -0.42 there, of at most -0.69.)
+    """
+    names = "teacher-8, short", "factorisation-30", "valley-noisy"
+    trials = [search_trials.WIDE[name] for name in names]
     programs = [search_scores.program(trial) for trial in trials]
     start = np.zeros(len(search_numbers.NUMBERS))
 
-    def ends(x, purpose):
-        alone = jax.tree.map(lambda leaf: leaf[None], search_numbers.weights_at(x))
+    def ends(purpose):
+        alone = jax.tree.map(lambda leaf: leaf[None], search_numbers.weights_at(start))
         return [
             np.asarray(run(alone, search_scores.optimizees(trial, purpose))[1][0])
             for trial, run in zip(trials, programs, strict=True)
         ]
 
-    search = cma.CMAEvolutionStrategy(start, 0.8, {"popsize": 12, "seed": 0, "verbose": -9})
-    reached = ends(start, board.REPORTED)
-    for _ in range(5):
-        asked = search.ask()
+    def scores(asked, reached, purpose):
         candidates = [search_numbers.weights_at(x) for x in asked]
         logs = [
-            search_scores.log_ratios(trial, run, candidates, adam)
-            for trial, run, adam in zip(trials, programs, reached, strict=True)
+            search_scores.log_ratios(trial, run, candidates, before, purpose)
+            for trial, run, before in zip(trials, programs, reached, strict=True)
         ]
-        scores = np.mean([search_scores.counted(each).mean(axis=1) for each in logs], axis=0)
-        search.tell(asked, scores.tolist())
-    before, after = ends(start, board.TUNING), ends(search.mean, board.TUNING)
-    assert np.mean([np.log(a / b).mean() for a, b in zip(after, before, strict=True)]) < 0
+        return np.mean([search_scores.counted(each).mean(axis=1) for each in logs], axis=0)
+
+    search = cma.CMAEvolutionStrategy(start, 0.8, {"popsize": 12, "seed": 1, "verbose": -9})
+    reached, others = ends(board.REPORTED), ends(board.TUNING)
+    for _ in range(10):
+        asked = search.ask()
+        search.tell(asked, scores(asked, reached, board.REPORTED).tolist())
+    assert scores([search.mean], others, board.TUNING)[0] < -0.1
     adam = evaluate(
         search_scores.built(trials[0]),
         optax.adam(1e-3),
         jax.random.key(1),
         num_tasks=4,
-        num_steps=1000,
+        num_steps=100,
     )
-    assert after[0].mean() < adam[:, -50:].mean()
+    alone = search_numbers.weights_at(search.mean)
+    to_adam = search_scores.log_ratios(
+        trials[0], programs[0], [alone], np.full(4, adam[:, -5:].mean()), board.TUNING
+    )
+    assert to_adam.mean() < -1

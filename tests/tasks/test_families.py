@@ -11,6 +11,7 @@ from l2ljax.tasks import (
     autoencoder,
     byte_model,
     factorisation,
+    feature_inversion,
     image_convnet,
     image_mlp,
     implicit_field,
@@ -20,6 +21,7 @@ from l2ljax.tasks import (
     teacher,
     valley,
 )
+from l2ljax.tasks._inversion import _picture
 from l2ljax.tasks.layers import strided_convolve
 from l2ljax.tasks.text import invented_text
 
@@ -158,6 +160,34 @@ def test_poisson_asks_for_the_second_derivative():
 def test_pictures_of_fields_fill_the_range():
     picture = implicit_field(16, (4,), 2).sample((), KEY)
     assert (picture.min(), picture.max()) == (0, 1)
+
+
+def test_a_black_picture_has_no_features_and_no_neighbours_that_differ():
+    """Without a bias every feature is 0, which is 1 off; scaled alike, features scale with it."""
+    task = feature_inversion(8, (4, 3), smoothness=2.0)
+    kernels, wanted = task.sample((), KEY)
+    dark = jnp.zeros((8, 8, 3))
+    np.testing.assert_allclose(task.loss(dark, (kernels, wanted)), 1.0, rtol=1e-5)
+    stripes = jnp.zeros((8, 8, 3)).at[::2].set(1.0)
+    differences = task.loss(stripes, (kernels, wanted)) - feature_inversion(
+        8, (4, 3), smoothness=1.0
+    ).loss(stripes, (kernels, wanted))
+    np.testing.assert_allclose(differences, 1.0, rtol=1e-4)
+    doubled = [2 * kernels[0], kernels[1]]
+    losses = [task.loss(stripes, (k, w)) for k, w in ((kernels, wanted), (doubled, 2 * wanted))]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+
+
+def test_the_picture_itself_is_off_by_its_unsmoothness_alone():
+    task = feature_inversion(8, (4,), smoothness=0.5)
+    key, start = jax.random.split(KEY)
+    instance = task.sample((), key)
+    picture = _picture(jax.random.split(key, 2)[0], 8)
+    down, right = jnp.diff(picture, axis=0), jnp.diff(picture, axis=1)
+    expected = 0.5 * (jnp.mean(down**2) + jnp.mean(right**2))
+    np.testing.assert_allclose(task.loss(picture, instance), expected, rtol=1e-5)
+    assert (picture.min(), picture.max()) == (0, 1)
+    assert task.loss(task.init(instance, start), instance) > 10 * expected
 
 
 def test_invented_text_has_something_to_learn():
