@@ -34,6 +34,7 @@ from l2ljax.storage.workdir import write_atomically
 
 GENERATIONS = flags.DEFINE_integer("generations", 53, "In all.")
 SHORT = flags.DEFINE_integer("short", 0, "Generations with short runs, at the start.")
+SETTLE = flags.DEFINE_integer("settle", None, "Generations before steps are SETTLED at most.")
 CHOSEN = flags.DEFINE_enum("trials", "first", list(SETS), "Of `search_trials`.")
 POPULATION = flags.DEFINE_integer("population", 96, "Candidates of a generation.")
 PROCESSES = flags.DEFINE_integer("processes", 2, "That run candidates.")
@@ -45,6 +46,10 @@ HORIZON = flags.DEFINE_bool("told", False, "Candidates are told the number of st
 SPREAD = flags.DEFINE_float("spread", 0.8, "Of the first generation, in units of the numbers.")
 
 SHORT_STEPS = 200
+
+SETTLED = 0.25
+"""In units of the numbers: on few candidates a search's steps stay so long (0.7 after thirty
+generations) that its mean goes around what is best."""
 
 AVERAGED = 6
 """Last means of the search whose mean is kept: each strays around what it has come to."""
@@ -158,6 +163,8 @@ def main(argv: list[str]) -> None:
     for last, of_part, reached in parts:
         processes = start(of_part, reached)
         while search.countiter < last:
+            if search.countiter == SETTLE.value:
+                search.sigma = min(search.sigma, SETTLED)
             means.append(generation(search, processes, of_part))
             mean = weights_at(np.mean(means[-AVERAGED:], axis=0))
             save_optimizer(folder / "mean.safetensors", made, mean)
