@@ -6,7 +6,9 @@ The rule has no hidden layer: sizes, drifts, mixtures and what is put off of a s
 the statistics of a tensor. Of its numbers those that can matter (`search_numbers`) are searched
 with `cma` (Hansen 2016, arXiv:1604.00772), which needs final losses alone (`search_scores`), on one
 of two sets of trials (`search_trials`), the first `--short` generations with runs of 200 steps.
-Adam is tuned and run as on the board, before the search. Trials are shared out among `--processes`,
+Adam is tuned and run as on the board, before the search. `mean.safetensors` is the search's last
+mean, `averaged.safetensors` that of its last six, as with few candidates each strays; `--settle=G`
+makes the search's steps shorter from generation G on. Trials are shared out among `--processes`,
 on two cores two, on a GPU four; a candidate takes 7 to 10 seconds of a CPU core. A search goes on
 where it was cut, and begins at other weights with `--initial=NAME --spread=0.25`; `--told` searches
 a rule that is told its number of steps.
@@ -52,7 +54,7 @@ SETTLED = 0.25
 generations) that its mean goes around what is best."""
 
 AVERAGED = 6
-"""Last means of the search whose mean is kept: each strays around what it has come to."""
+"""Last means of the search whose mean is kept, too."""
 
 
 def shared_out(trials: dict[str, Trial], processes: int) -> list[dict[str, Trial]]:
@@ -130,7 +132,7 @@ def main(argv: list[str]) -> None:
     del argv
     # processes share a GPU, so that none may take most of its memory beforehand
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    folder = Path(str(OUT.value))
+    folder, adam = Path(str(OUT.value)), Path(str(ADAM.value))
     folder.mkdir(parents=True, exist_ok=True)
     state = folder / "search.pickle"
     options = {"popsize": POPULATION.value, "seed": SEED.value, "verbose": -9}
@@ -149,14 +151,7 @@ def main(argv: list[str]) -> None:
     trials, made = SETS[CHOSEN.value], rule(1000 if HORIZON.value else None)
     short = min(SHORT.value, GENERATIONS.value), shortened(trials, SHORT_STEPS)
     parts = [
-        (
-            last,
-            of_part,
-            {
-                name: reached_by_adam(trial, Path(str(ADAM.value)))
-                for name, trial in of_part.items()
-            },
-        )
+        (last, of_part, {name: reached_by_adam(t, adam) for name, t in of_part.items()})
         for last, of_part in (short, (GENERATIONS.value, trials))
         if search.countiter < last
     ]
@@ -166,8 +161,9 @@ def main(argv: list[str]) -> None:
             if search.countiter == SETTLE.value:
                 search.sigma = min(search.sigma, SETTLED)
             means.append(generation(search, processes, of_part))
-            mean = weights_at(np.mean(means[-AVERAGED:], axis=0))
-            save_optimizer(folder / "mean.safetensors", made, mean)
+            averaged = weights_at(np.mean(means[-AVERAGED:], axis=0))
+            save_optimizer(folder / "mean.safetensors", made, weights_at(means[-1]))
+            save_optimizer(folder / "averaged.safetensors", made, averaged)
             write_atomically(state, pickle.dumps((search, means)))
         for process in processes:
             process.send(None)

@@ -1,6 +1,7 @@
 """Pictures found again by what a network sees of them: the optimizee is a picture."""
 
 import itertools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ WAVES = 6
 
 
 def feature_inversion(
-    size: int = 32, channels: tuple[int, ...] = (16, 32), smoothness: float = 0.3
+    size: int = 32, channels: Sequence[int] = (16, 32), smoothness: float = 0.3
 ) -> Task:
     """Find a picture by its features in a random convolutional network.
 
