@@ -23,7 +23,13 @@ from l2ljax.experiments import board, contestants
 from l2ljax.tasks.suite import Entry
 
 BASELINES = ("nag", "adam", "rmsprop", "sgd")
-LEARNED = ("nominal-suite", "nominal-suite-steps", "averaged-suite", "rnnprop-suite")
+LEARNED = (
+    "nominal-suite",
+    "nominal-suite-steps",
+    "averaged-suite",
+    "opening-suite",
+    "rnnprop-suite",
+)
 
 
 def _images(labels: int) -> Any:

@@ -101,6 +101,22 @@ TOLD = [
 ]
 """Behind them, where the number of steps is told: coefficients of what is left (`LEFT_COLUMN`)."""
 
+EARLY_COLUMNS = {10: 19, 100: 20}
+"""The statistic that tells steps before and after so many apart, tanh(log(t / 10)) and so on."""
+
+EARLY = [
+    Number(output, f"before {steps}", 0.0, unit)
+    for steps in EARLY_COLUMNS
+    for output, unit in {
+        "size": 2 * STEP,
+        "drift": 0.3,
+        **dict.fromkeys(("m 0.9", "m 0.99", "gradient", *DIRECTIONS), 1.0),
+        "put off": 1.0,
+    }.items()
+]
+"""What weights can be given for the beginning alone: a number times 1 / (1 + (t / 100)^2), or 10.
+(The window is left as it is, as the bound on a step asks for one that does not change.)"""
+
 REST_AFTER = 4000
 """The longest run of the first set of trials, which says nothing of what is right beyond."""
 
@@ -160,3 +176,16 @@ def told(meta_params: MetaParams, left: Mapping[str, float]) -> MetaParams:
     horizon = jnp.zeros((3, len(OUTPUTS))).at[LEFT_COLUMN - begun].set(coefficients)
     kernel = jnp.concatenate([layer["kernel"][:begun], horizon, layer["kernel"][begun:]])
     return {"layers": [{"kernel": kernel, "bias": layer["bias"] - LEFT_USUAL * coefficients}]}
+
+
+def with_early(meta_params: MetaParams, x: Sequence[float] | np.ndarray) -> MetaParams:
+    """Meta-parameters that differ from these by the numbers `x` of `EARLY`, in their units."""
+    (layer,) = meta_params["layers"]
+    kernel, bias = np.zeros(layer["kernel"].shape), np.zeros(len(OUTPUTS))
+    for number, moved in zip(EARLY, x, strict=True):
+        output, value = OUTPUTS.index(number.output), number.start + number.unit * moved
+        column = EARLY_COLUMNS[int(str(number.statistic).split()[-1])]
+        kernel[column, output] -= value / 2
+        bias[output] += value / 2
+    moved = {"kernel": layer["kernel"] + kernel, "bias": layer["bias"] + bias}
+    return {"layers": [{name: jnp.asarray(each, jnp.float32) for name, each in moved.items()}]}

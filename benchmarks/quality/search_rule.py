@@ -15,10 +15,12 @@ a rule that is told its number of steps.
 """
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import pickle
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -26,11 +28,12 @@ import cma
 import jax
 import numpy as np
 from absl import app, flags
-from search_numbers import NUMBERS, TOLD, numbers_at, rule, weights_at
+from search_numbers import EARLY, NUMBERS, TOLD, numbers_at, rule, weights_at, with_early
 from search_scores import counted, log_ratios, program, reached_by_adam
 from search_trials import SETS, Trial, shortened
 
 from l2ljax import load_optimizer, save_optimizer
+from l2ljax.base import MetaParams
 from l2ljax.bundled import weights_path
 from l2ljax.storage.workdir import write_atomically
 
@@ -45,6 +48,7 @@ ADAM = flags.DEFINE_string("adam", "runs/search-adam", "Folder of tuned Adam's c
 SEED = flags.DEFINE_integer("seed", 7, "Of the search.")
 INITIAL = flags.DEFINE_string("initial", None, "A bundled name or a file to start from.")
 HORIZON = flags.DEFINE_bool("told", False, "Candidates are told the number of steps.")
+BASE = flags.DEFINE_string("early", None, "A bundled name or a file: numbers of `EARLY` for it.")
 SPREAD = flags.DEFINE_float("spread", 0.8, "Of the first generation, in units of the numbers.")
 
 SHORT_STEPS = 200
@@ -66,21 +70,30 @@ def shared_out(trials: dict[str, Trial], processes: int) -> list[dict[str, Trial
     return [share for share in shares if share]
 
 
+def weights_of(base: str | None) -> Callable[[np.ndarray], MetaParams]:
+    """What makes meta-parameters of the numbers that are searched."""
+    if base is None:
+        return weights_at
+    return functools.partial(with_early, load_optimizer(weights_path(base))[1])
+
+
 def serve(
     connection: Connection,
     trials: dict[str, Trial],
     reached: dict[str, np.ndarray],
     cores: set[int],
     told: bool,
+    base: str | None,
 ) -> None:
     """Answers lists of candidates with their log ratios on some trials, until it is told None."""
     if cores:
         os.sched_setaffinity(0, cores)
     jax.config.update("jax_default_matmul_precision", "highest")  # as on CPUs
     programs = {name: program(trial, told) for name, trial in trials.items()}
+    weights = weights_of(base)
     with contextlib.suppress(EOFError, BrokenPipeError, KeyboardInterrupt):  # it was cut
         while (tried := connection.recv()) is not None:
-            candidates = [weights_at(x) for x in tried]
+            candidates = [weights(x) for x in tried]
             answer = {
                 name: log_ratios(trials[name], run, candidates, reached[name])
                 for name, run in programs.items()
@@ -102,7 +115,7 @@ def start(trials: dict[str, Trial], reached: dict[str, np.ndarray]) -> list[Conn
     for share in shared_out(trials, PROCESSES.value):
         ours, theirs = context.Pipe()
         of_share = {name: reached[name] for name in share}
-        arguments = (theirs, share, of_share, cores_of(len(ends)), HORIZON.value)
+        arguments = (theirs, share, of_share, cores_of(len(ends)), HORIZON.value, BASE.value)
         context.Process(target=serve, args=arguments, daemon=True).start()
         ends.append(ours)
     return ends
@@ -136,7 +149,10 @@ def main(argv: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     state = folder / "search.pickle"
     options = {"popsize": POPULATION.value, "seed": SEED.value, "verbose": -9}
-    begun = np.zeros(len(NUMBERS) + len(TOLD) * HORIZON.value)
+    if BASE.value and (HORIZON.value or INITIAL.value):
+        raise ValueError("--early begins at its own weights: leave out --told and --initial.")
+    searched = len(EARLY) if BASE.value else len(NUMBERS) + len(TOLD) * HORIZON.value
+    begun, weights = np.zeros(searched), weights_of(BASE.value)
     if INITIAL.value:
         known = numbers_at(load_optimizer(weights_path(INITIAL.value))[1])[: begun.size]
         begun[: known.size] = known
@@ -146,7 +162,7 @@ def main(argv: list[str]) -> None:
         if begun.size != search.N:
             raise ValueError(
                 f"The search in {folder} is of {search.N} numbers, and {begun.size} are asked for; "
-                "leave --told as it was there, or give another --out."
+                "leave --told and --early as they were there, or give another --out."
             )
     trials, made = SETS[CHOSEN.value], rule(1000 if HORIZON.value else None)
     short = min(SHORT.value, GENERATIONS.value), shortened(trials, SHORT_STEPS)
@@ -161,8 +177,8 @@ def main(argv: list[str]) -> None:
             if search.countiter == SETTLE.value:
                 search.sigma = min(search.sigma, SETTLED)
             means.append(generation(search, processes, of_part))
-            averaged = weights_at(np.mean(means[-AVERAGED:], axis=0))
-            save_optimizer(folder / "mean.safetensors", made, weights_at(means[-1]))
+            averaged = weights(np.mean(means[-AVERAGED:], axis=0))
+            save_optimizer(folder / "mean.safetensors", made, weights(means[-1]))
             save_optimizer(folder / "averaged.safetensors", made, averaged)
             write_atomically(state, pickle.dumps((search, means)))
         for process in processes:

@@ -100,8 +100,6 @@ WIDE = {
 }
 """Depth, noise, a picture, and from 100 steps to 10,000; fewer optimizees of each."""
 
-SETS = {"first": FIRST, "wide": WIDE}
-
 
 def shortened(trials: dict[str, Trial], num_steps: int) -> dict[str, Trial]:
     """None longer than `num_steps`, and none that says again what another does.
@@ -119,3 +117,18 @@ def shortened(trials: dict[str, Trial], num_steps: int) -> dict[str, Trial]:
         if (trial.task, trial.num_steps, trial.noise, trial.units) not in known:
             short[name] = trial
     return short
+
+
+WHOLE = (
+    "mnist14-sigmoid-20",
+    "mnist8-relu-32",
+    "cifar8-tanh-128, es",
+    "inversion-32",
+    "teacher-8",
+    "digits-convnet",
+)
+
+EARLY = shortened(WIDE, 200) | {f"{name}, whole": WIDE[name] for name in WHOLE}
+"""Runs of 100 and 200 steps, and a few whole ones that must not suffer."""
+
+SETS = {"first": FIRST, "wide": WIDE, "early": EARLY}

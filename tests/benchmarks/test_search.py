@@ -135,6 +135,24 @@ def test_a_rule_that_is_told_afterwards_takes_its_steps_so_many_times_as_long():
         np.testing.assert_allclose(after[1:], before[1:], rtol=1e-4, atol=1e-5)
 
 
+def test_numbers_of_the_beginning_fade_as_one_over_one_plus_the_square_of_the_time():
+    """Each of them its own output alone, by the table that the rule has after so many steps."""
+    _, bundled = load_pretrained("averaged-suite")
+    numbers, names = search_numbers.EARLY, search_numbers.OUTPUTS
+    tensor, zeros = jnp.ones((5, 3)), jnp.zeros(len(DECAYS))
+    for k, number in enumerate(numbers):
+        weights = search_numbers.with_early(bundled, np.eye(len(numbers))[k])
+        for steps in (1, 30, 1000):
+            t, halves = jnp.float32(steps), [jnp.full((5, 3), 0.5)] * (len(DECAYS) + 1)
+            seen = jnp.zeros(len(DECAYS) + 4)
+            row = tensor_row(tensor, halves, seen, zeros, t, jnp.float32(1), None)[None]
+            around = 10 if number.statistic == "before 10" else 100
+            expected = np.zeros(len(names))
+            expected[names.index(number.output)] = number.unit / (1 + (steps / around) ** 2)
+            change = network(weights, row) - network(bundled, row)
+            np.testing.assert_allclose(change[0], expected, atol=2e-5, err_msg=str(number))
+
+
 def test_what_counts_of_a_ratio_is_itself_until_it_is_large():
     """By hand: 0.8 and 1 as they are, e ** 2 and a tenth in part, others at the bounds."""
     logs = np.log([0.8, 1e-9, 1.0, np.exp(2.0), np.inf])
