@@ -21,7 +21,7 @@ from l2ljax.optimizers import guard as guard_
 from l2ljax.optimizers.plain_labels import labels_given
 from l2ljax.specification import find_builder
 
-DEFAULT = "averaged-suite"
+DEFAULT = "opening-suite"
 """The one that needs no tuning; docs/board.md has how it fares."""
 
 
@@ -42,8 +42,9 @@ def pretrained(
 
     Args:
         name: one of `pretrained_names()`, or a `.safetensors` file of `l2ljax.save_optimizer`.
-            Default: "averaged-suite", which knows no task and no number of steps; it reads `params`
-            in `update` and orthogonalises matrices in each step, as Muon does. "nominal-suite" does
+            Default: "opening-suite", which knows no task and no number of steps; it reads `params`
+            in `update` and orthogonalises matrices in each step, as Muon does. "averaged-suite" is
+            the same with slower first steps. "nominal-suite" does
             not, for large matrices on a CPU; "nominal-suite-steps", like it, is told `num_steps`,
             1,000 unless given.
         learning_rate: a factor on all updates, or a schedule of it. It and `weight_decay` may be
@@ -147,6 +148,7 @@ WHERE_THEY_FAIL = {
     "lstm-quadratic-all": "anything but quadratics",
     "lstm-quadratic-last": "behind Adam already on quadratics: a lesson, not a tool",
     "averaged-suite": "slow for 100 steps, and on large matrices on CPUs; see docs/board.md",
+    "opening-suite": "pictures in 100 steps; slow on large matrices on CPUs; see docs/board.md",
     "nominal-suite-steps": "a num_steps that is not the training's (1,000 unless given)",
     "nominal-suite": "parameters in units below 0.1; slow for 30 steps; see docs/board.md",
     "rnnprop-suite": "parameters in units below 0.1; not tried beyond 1,000 steps",

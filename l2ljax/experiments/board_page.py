@@ -20,7 +20,7 @@ from l2ljax.tasks.suite import ENTRIES
 REFERENCE = "adam"
 """Tuned Adam, which all others are divided by."""
 
-FIRST = "averaged-suite"
+FIRST = "opening-suite"
 """The default of `l2ljax.pretrained`, which has the first style."""
 
 LEVEL = 1.0

@@ -243,7 +243,7 @@ def nominal(
         averaged: the network also says what share of a step is put off, and over what share of the
             time spent so far it is then taken: schedule-free averaging (Defazio et al. 2024,
             arXiv:2405.15682), for 4 bytes a parameter more. The bound on a step holds for windows
-            that do not change from step to step, as those of "averaged-suite".
+            that do not change from step to step, as those of "opening-suite".
         from_start: the network is told the size of parameters at the first update too, from which
             steps can grow with their units and yet not with themselves.
 
