@@ -101,12 +101,12 @@ TOLD = [
 ]
 """Behind them, where the number of steps is told: coefficients of what is left (`LEFT_COLUMN`)."""
 
-EARLY_COLUMNS = {10: 19, 100: 20}
+EARLY_COLUMNS = {"before 10": 19, "before 100": 20}
 """The statistic that tells steps before and after so many apart, tanh(log(t / 10)) and so on."""
 
 EARLY = [
-    Number(output, f"before {steps}", 0.0, unit)
-    for steps in EARLY_COLUMNS
+    Number(output, name, 0.0, unit)
+    for name in EARLY_COLUMNS
     for output, unit in {
         "size": 2 * STEP,
         "drift": 0.3,
@@ -179,12 +179,15 @@ def told(meta_params: MetaParams, left: Mapping[str, float]) -> MetaParams:
 
 
 def with_early(meta_params: MetaParams, x: Sequence[float] | np.ndarray) -> MetaParams:
-    """Meta-parameters that differ from these by the numbers `x` of `EARLY`, in their units."""
+    """Meta-parameters that differ from these by the numbers `x` of `EARLY`, in their units.
+
+    1 / (1 + (t / 100)^2) is (1 - tanh(log(t / 100))) / 2, linear in what the rule is told.
+    """
     (layer,) = meta_params["layers"]
     kernel, bias = np.zeros(layer["kernel"].shape), np.zeros(len(OUTPUTS))
     for number, moved in zip(EARLY, x, strict=True):
         output, value = OUTPUTS.index(number.output), number.start + number.unit * moved
-        column = EARLY_COLUMNS[int(str(number.statistic).split()[-1])]
+        column = EARLY_COLUMNS[str(number.statistic)]
         kernel[column, output] -= value / 2
         bias[output] += value / 2
     moved = {"kernel": layer["kernel"] + kernel, "bias": layer["bias"] + bias}

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from l2ljax.bundled.ready import DEFAULT
 from l2ljax.evaluation.aggregate import (
     interquartile_difference,
     interquartile_mean,
@@ -20,8 +21,8 @@ from l2ljax.tasks.suite import ENTRIES
 REFERENCE = "adam"
 """Tuned Adam, which all others are divided by."""
 
-FIRST = "opening-suite"
-"""The default of `l2ljax.pretrained`, which has the first style."""
+FIRST = DEFAULT
+"""What has the first style, and from which the distances of others are taken."""
 
 LEVEL = 1.0
 """A task is won where the median ratio is at or below it."""
