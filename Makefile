@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test test-slow test-long test-matrix kill-test fuzz soak stability lint types check docs bench bench-gpu board clean
+.PHONY: demo test test-slow test-long test-matrix kill-test fuzz soak stability lint types check docs bench bench-gpu board desk clean
 
 demo: $(VENV)/demo.stamp
 	$(RUN) scripts/meta_train.py --config=configs/demo.py --workdir=runs/demo
@@ -58,6 +58,13 @@ BOARD ?= --out=docs/results/board
 
 board: $(VENV)/dev.stamp
 	$(RUN) scripts/board.py $(BOARD)
+
+# `desk-suite` from scratch: a search of two hours on two cores, and what it does in its first steps.
+desk: $(VENV)/dev.stamp
+	$(RUN) benchmarks/quality/search_rule.py --trials=halved --population=32 --settle=26 --generations=42 \
+		--adam=runs/desk/adam --out=runs/desk/first
+	$(RUN) benchmarks/quality/search_rule.py --trials=opening --early=runs/desk/first/averaged.safetensors \
+		--population=20 --spread=0.5 --settle=14 --generations=22 --adam=runs/desk/adam --out=runs/desk
 
 # One work: make bench BENCH="--works=mnist". Other implementations beside it: BENCH="--peers=FOLDER".
 # Seconds until a meta-trained optimizer beats tuned baselines: BENCH="--works=useful --rounds=3".

@@ -54,6 +54,21 @@ def test_shortened_trials_are_no_longer_than_asked_and_none_is_there_twice():
     assert short[name].seconds == pytest.approx(search_trials.WIDE[name].seconds / 10)
 
 
+def test_sets_of_trials_are_what_they_say_of_each_other():
+    """Half the optimizees or all, of the same runs; more weight, and two more whole runs."""
+    halved = dict(search_trials.HALVED)
+    assert halved.pop("cifar8-tanh-128, es").weight == 10
+    assert halved.keys() == search_trials.FIRST.keys()
+    for name, trial in search_trials.FIRST.items():
+        half = halved[name]
+        assert half.num_tasks in (trial.num_tasks, (trial.num_tasks + 1) // 2)
+        assert half._replace(num_tasks=0, seconds=0.0) == trial._replace(num_tasks=0, seconds=0.0)
+    more = search_trials.OPENING.keys() - search_trials.EARLY.keys()
+    assert more == {"digits-autoencoder, whole", "bytes-transformer-16, whole"}
+    heavy = {t.task for t in search_trials.OPENING.values() if t.weight == search_trials.PICTURE}
+    assert heavy == {"inversion-32"}
+
+
 def test_statistics_are_the_columns_of_the_table():
     """Those with a closed form: after 500 steps, of a tensor whose elements are all 2."""
     tensor = jnp.full((5, 3), 2.0)
