@@ -59,7 +59,8 @@ BOARD ?= --out=docs/results/board
 board: $(VENV)/dev.stamp
 	$(RUN) scripts/board.py $(BOARD)
 
-# `desk-suite` from scratch: a search of two hours on two cores, and what it does in its first steps.
+# `desk-suite` from scratch in two hours of two cores: the rule, then what it does in its first steps.
+# Goes on where it was cut; its weights are runs/desk/averaged.safetensors.
 desk: $(VENV)/dev.stamp
 	$(RUN) benchmarks/quality/search_rule.py --trials=halved --population=32 --settle=26 --generations=42 \
 		--adam=runs/desk/adam --out=runs/desk/first

@@ -28,6 +28,7 @@ LEARNED = (
     "nominal-suite-steps",
     "averaged-suite",
     "opening-suite",
+    "desk-suite",
     "rnnprop-suite",
 )
 

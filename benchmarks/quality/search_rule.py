@@ -5,7 +5,7 @@ r"""Two dozen numbers of `nominal` from scratch by CMA-ES on training tasks, no 
 The rule has no hidden layer: sizes, drifts, mixtures and what is put off of a step are linear in
 the statistics of a tensor. Of its numbers those that can matter (`search_numbers`) are searched
 with `cma` (Hansen 2016, arXiv:1604.00772), which needs final losses alone (`search_scores`), on one
-of three sets of trials (`search_trials`), the first `--short` generations with runs of 200 steps.
+of the sets of `search_trials`, the first `--short` generations with runs of 200 steps.
 Adam is tuned and run as on the board, before the search. `mean.safetensors` is the search's last
 mean, `averaged.safetensors` that of its last six, as with few candidates each strays; `--settle=G`
 makes the search's steps shorter from generation G on. Trials are shared out among `--processes`,

@@ -148,6 +148,7 @@ WHERE_THEY_FAIL = {
     "lstm-quadratic-all": "anything but quadratics",
     "lstm-quadratic-last": "behind Adam already on quadratics: a lesson, not a tool",
     "averaged-suite": "slow for 100 steps, and on large matrices on CPUs; see docs/board.md",
+    "desk-suite": "deep networks; slow on large matrices on CPUs; see docs/board.md",
     "opening-suite": "pictures in 100 steps; slow on large matrices on CPUs; see docs/board.md",
     "nominal-suite-steps": "a num_steps that is not the training's (1,000 unless given)",
     "nominal-suite": "parameters in units below 0.1; slow for 30 steps; see docs/board.md",
