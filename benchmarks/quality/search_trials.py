@@ -106,7 +106,8 @@ HALVED = {
     else trial._replace(num_tasks=(trial.num_tasks + 1) // 2, seconds=trial.seconds / 2)
     for name, trial in FIRST.items()
 } | {"cifar8-tanh-128, es": WIDE["cifar8-tanh-128, es"]}
-"""The first with half the optimizees, for two cores, and one where gradients are mostly noise."""
+"""For two cores: the first, with half the optimizees of those that take time, and one where
+gradients are mostly noise."""
 
 
 def shortened(trials: dict[str, Trial], num_steps: int) -> dict[str, Trial]:
@@ -146,6 +147,7 @@ OPENING = {
     name: trial._replace(weight=PICTURE) if trial.task == "inversion-32" else trial
     for name, trial in EARLY.items()
 } | {f"{name}, whole": WIDE[name] for name in ("digits-autoencoder", "bytes-transformer-16")}
-"""The same with more weight on the picture, and two more that suffered."""
+"""The same with more weight on the picture, and two more whole ones, on which the first such
+search lost."""
 
 SETS = {"first": FIRST, "halved": HALVED, "wide": WIDE, "early": EARLY, "opening": OPENING}

@@ -44,9 +44,9 @@ def pretrained(
         name: one of `pretrained_names()`, or a `.safetensors` file of `l2ljax.save_optimizer`.
             Default: "opening-suite", which knows no task and no number of steps; it reads `params`
             in `update` and orthogonalises matrices in each step, as Muon does, and so does
-            "averaged-suite", the same with slower first steps. "nominal-suite" does not, for large
-            matrices on a CPU; "nominal-suite-steps", like it, is told `num_steps`, 1,000 unless
-            given.
+            "averaged-suite", the same with slower first steps, and "desk-suite", for long runs.
+            "nominal-suite" does not, for large matrices on a CPU; "nominal-suite-steps", like it,
+            is told `num_steps`, 1,000 unless given.
         learning_rate: a factor on all updates, or a schedule of it. It and `weight_decay` may be
             scalar arrays, also traced: `optax.inject_hyperparams(pretrained)(learning_rate=1.0)`.
         weight_decay: share of each parameter that is taken off in each step, times the learning
