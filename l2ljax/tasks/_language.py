@@ -9,6 +9,7 @@ import optax
 
 from l2ljax.base import Batch, Instance, Key, Params, PyTree, Task
 from l2ljax.checks import check_choice, check_positive_int, short
+from l2ljax.tasks.rotations import orthogonal
 from l2ljax.tasks.text import invented_text
 
 
@@ -108,7 +109,7 @@ class _Recurrent(nn.Module):
     def __call__(self, tokens: jax.Array) -> jax.Array:
         x: Any = nn.Embed(self.vocabulary, self.width)(tokens)
         for _ in range(self.layers):
-            x = nn.RNN(nn.GRUCell(self.width))(x)
+            x = nn.RNN(nn.GRUCell(self.width, recurrent_kernel_init=orthogonal))(x)
         return nn.Dense(self.vocabulary)(x)
 
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from l2ljax.base import Batch, Instance, Key, Params, PyTree, Task
 from l2ljax.checks import check_number, check_positive_int
+from l2ljax.tasks.rotations import orthogonal
 
 
 def valley(dim: int = 20, condition: float = 1e4, noise: float = 0.0) -> Task:
@@ -41,7 +42,7 @@ def valley(dim: int = 20, condition: float = 1e4, noise: float = 0.0) -> Task:
     def sample(data: PyTree, key: Key) -> Instance:
         del data
         turn, centre = jax.random.split(key)
-        rotation = jax.random.orthogonal(turn, dim)
+        rotation = orthogonal(turn, (dim, dim))
         return rotation, jax.random.normal(centre, (dim,)), jnp.zeros(dim)
 
     def init(instance: Instance, key: Key) -> Params:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.core import jaxprs_in_params
 
 from l2ljax.tasks import (
     autoencoder,
@@ -25,6 +26,7 @@ from l2ljax.tasks import (
 )
 from l2ljax.tasks.data import load_dataset
 from l2ljax.tasks.features import Extractor
+from l2ljax.tasks.rotations import orthogonal
 from l2ljax.tasks.transforms import (
     as_task,
     convex_helper,
@@ -197,3 +199,39 @@ def test_vmap_over_keys_copies_no_data(name):
     memory = jax.jit(batches).lower(task, keys).compile().memory_analysis()
     data_size = sum(leaf.nbytes for leaf in jax.tree.leaves(task.data))
     assert memory.temp_size_in_bytes + memory.output_size_in_bytes < data_size
+
+
+FACTORINGS = {"qr", "geqrf", "geqp3", "householder_product", "cholesky", "lu", "svd", "eigh", "eig"}
+
+
+def factored(jaxpr):
+    """Numbers of axes of the matrices that a program factors on a CPU by LAPACK."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name in FACTORINGS:
+            yield equation.invars[0].aval.ndim
+        for inner in jaxprs_in_params(equation.params):
+            yield from factored(inner)
+
+
+@every_task
+def test_many_optimizees_are_drawn_without_a_batch_of_factored_matrices(task):
+    """Two such batches at once can stand still for ever on two cores (`l2ljax.tasks.rotations`)."""
+    keys = jax.random.split(jax.random.key(8), 3)
+    program = jax.make_jaxpr(jax.vmap(draw, in_axes=(None, 0)))(task, keys)
+    assert set(factored(program.jaxpr)) <= {2}
+
+
+def test_a_batch_of_factored_matrices_would_be_seen():
+    keys = jax.random.split(jax.random.key(9), 3)
+    program = jax.make_jaxpr(jax.vmap(lambda key: jax.random.orthogonal(key, 4)))(keys)
+    assert 3 in set(factored(program.jaxpr))
+
+
+def test_rotations_are_those_of_jax_bit_by_bit():
+    """In any shape, one or many."""
+    keys = jax.random.split(jax.random.key(10), 4)
+    for shape in ((3, 3), (5, 2), (2, 5)):
+        expected = jnp.stack([jax.nn.initializers.orthogonal()(key, shape) for key in keys])
+        found = jax.jit(jax.vmap(lambda key, shape=shape: orthogonal(key, shape)))(keys)
+        np.testing.assert_array_equal(found, expected)
+        np.testing.assert_array_equal(orthogonal(keys[0], shape), expected[0])
