@@ -9,6 +9,7 @@ without all steps becoming longer or shorter.
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -192,3 +193,11 @@ def with_early(meta_params: MetaParams, x: Sequence[float] | np.ndarray) -> Meta
         bias[output] += value / 2
     moved = {"kernel": layer["kernel"] + kernel, "bias": layer["bias"] + bias}
     return {"layers": [{name: jnp.asarray(each, jnp.float32) for name, each in moved.items()}]}
+
+
+def moved(meta_params: MetaParams, x: Sequence[float] | np.ndarray) -> MetaParams:
+    """Meta-parameters that differ from these by the numbers `x` of `NUMBERS`, then of `EARLY`."""
+    own, early = np.split(np.asarray(x), [len(NUMBERS)])
+    there, zero = weights_at(own), weights_at(np.zeros(len(NUMBERS)))
+    changed = jax.tree.map(lambda leaf, to, of: leaf + to - of, meta_params, there, zero)
+    return with_early(changed, early)

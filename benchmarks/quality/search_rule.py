@@ -11,7 +11,8 @@ mean, `averaged.safetensors` that of its last six, as with few candidates each s
 makes the search's steps shorter from generation G on. Trials are shared out among `--processes`,
 on two cores two, on a GPU four; a candidate takes 7 to 10 seconds of a CPU core. A search goes on
 where it was cut, and begins at other weights with `--initial=NAME --spread=0.25`; `--told` searches
-a rule that is told its number of steps, `--early=NAME` what those weights do in their first steps.
+a rule that is told its number of steps, `--early=NAME` what those weights do in their first steps,
+`--whole=NAME` both those numbers and the rule's own, on from that.
 """
 
 import contextlib
@@ -28,7 +29,7 @@ import cma
 import jax
 import numpy as np
 from absl import app, flags
-from search_numbers import EARLY, NUMBERS, TOLD, numbers_at, rule, weights_at, with_early
+from search_numbers import EARLY, NUMBERS, TOLD, moved, numbers_at, rule, weights_at, with_early
 from search_scores import counted, log_ratios, program, reached_by_adam
 from search_trials import SETS, Trial, shortened
 
@@ -49,6 +50,8 @@ SEED = flags.DEFINE_integer("seed", 7, "Of the search.")
 INITIAL = flags.DEFINE_string("initial", None, "A bundled name or a file to start from.")
 HORIZON = flags.DEFINE_bool("told", False, "Candidates are told the number of steps.")
 BASE = flags.DEFINE_string("early", None, "A bundled name or a file: numbers of `EARLY` for it.")
+WHOLE = flags.DEFINE_string("whole", None, "A bundled name or a file: all numbers, on from it.")
+DIAGONAL = flags.DEFINE_bool("diagonal", False, "Variances alone, which are learned sooner.")
 SPREAD = flags.DEFINE_float("spread", 0.8, "Of the first generation, in units of the numbers.")
 
 SHORT_STEPS = 200
@@ -70,11 +73,29 @@ def shared_out(trials: dict[str, Trial], processes: int) -> list[dict[str, Trial
     return [share for share in shares if share]
 
 
-def weights_of(base: str | None) -> Callable[[np.ndarray], MetaParams]:
+def weights_of(early: str | None, whole: str | None) -> Callable[[np.ndarray], MetaParams]:
     """What makes meta-parameters of the numbers that are searched."""
-    if base is None:
-        return weights_at
-    return functools.partial(with_early, load_optimizer(weights_path(base))[1])
+    if early is not None:
+        return functools.partial(with_early, load_optimizer(weights_path(early))[1])
+    if whole is not None:
+        return functools.partial(moved, load_optimizer(weights_path(whole))[1])
+    return weights_at
+
+
+def num_searched() -> int:
+    """How many numbers, by the flags.
+
+    Raises:
+        ValueError: for flags that begin at weights of their own.
+    """
+    if sum(map(bool, (BASE.value, WHOLE.value, HORIZON.value or INITIAL.value))) > 1:
+        raise ValueError(
+            "--early and --whole each begin at their own weights: give one of them, and leave out "
+            "--told and --initial."
+        )
+    if BASE.value:
+        return len(EARLY)
+    return len(NUMBERS) + len(TOLD) * HORIZON.value + len(EARLY) * bool(WHOLE.value)
 
 
 def serve(
@@ -83,14 +104,15 @@ def serve(
     reached: dict[str, np.ndarray],
     cores: set[int],
     told: bool,
-    base: str | None,
+    early: str | None,
+    whole: str | None,
 ) -> None:
     """Answers lists of candidates with their log ratios on some trials, until it is told None."""
     if cores:
         os.sched_setaffinity(0, cores)
     jax.config.update("jax_default_matmul_precision", "highest")  # as on CPUs
     programs = {name: program(trial, told) for name, trial in trials.items()}
-    weights = weights_of(base)
+    weights = weights_of(early, whole)
     with contextlib.suppress(EOFError, BrokenPipeError, KeyboardInterrupt):  # it was cut
         while (tried := connection.recv()) is not None:
             candidates = [weights(x) for x in tried]
@@ -115,8 +137,8 @@ def start(trials: dict[str, Trial], reached: dict[str, np.ndarray]) -> list[Conn
     for share in shared_out(trials, PROCESSES.value):
         ours, theirs = context.Pipe()
         of_share = {name: reached[name] for name in share}
-        arguments = (theirs, share, of_share, cores_of(len(ends)), HORIZON.value, BASE.value)
-        context.Process(target=serve, args=arguments, daemon=True).start()
+        asked = (cores_of(len(ends)), HORIZON.value, BASE.value, WHOLE.value)
+        context.Process(target=serve, args=(theirs, share, of_share, *asked), daemon=True).start()
         ends.append(ours)
     return ends
 
@@ -149,10 +171,8 @@ def main(argv: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     state = folder / "search.pickle"
     options = {"popsize": POPULATION.value, "seed": SEED.value, "verbose": -9}
-    if BASE.value and (HORIZON.value or INITIAL.value):
-        raise ValueError("--early begins at its own weights: leave out --told and --initial.")
-    searched = len(EARLY) if BASE.value else len(NUMBERS) + len(TOLD) * HORIZON.value
-    begun, weights = np.zeros(searched), weights_of(BASE.value)
+    options |= {"CMA_diagonal": DIAGONAL.value}
+    begun, weights = np.zeros(num_searched()), weights_of(BASE.value, WHOLE.value)
     if INITIAL.value:
         known = numbers_at(load_optimizer(weights_path(INITIAL.value))[1])[: begun.size]
         begun[: known.size] = known
@@ -162,7 +182,7 @@ def main(argv: list[str]) -> None:
         if begun.size != search.N:
             raise ValueError(
                 f"The search in {folder} is of {search.N} numbers, and {begun.size} are asked for; "
-                "leave --told and --early as they were there, or give another --out."
+                "leave --told, --early and --whole as they were there, or give another --out."
             )
     trials, made = SETS[CHOSEN.value], rule(1000 if HORIZON.value else None)
     short = min(SHORT.value, GENERATIONS.value), shortened(trials, SHORT_STEPS)

@@ -1,5 +1,7 @@
 """The search of `nominal`'s numbers: what they mean, and that minutes of it are worth something."""
 
+import functools
+
 import cma
 import jax
 import jax.numpy as jnp
@@ -65,6 +67,9 @@ def test_sets_of_trials_are_what_they_say_of_each_other():
         assert half._replace(num_tasks=0, seconds=0.0) == trial._replace(num_tasks=0, seconds=0.0)
     more = search_trials.OPENING.keys() - search_trials.EARLY.keys()
     assert more == {"digits-autoencoder, whole", "bytes-transformer-16, whole"}
+    lengths = search_trials.LENGTHS
+    assert len(lengths) == len(set(lengths.values()))
+    assert lengths.items() <= search_trials.ALL.items()
     heavy = {t.task for t in search_trials.OPENING.values() if t.weight == search_trials.PICTURE}
     assert heavy == {"inversion-32"}
 
@@ -166,6 +171,19 @@ def test_numbers_of_the_beginning_fade_as_one_over_one_plus_the_square_of_the_ti
             expected[names.index(number.output)] = number.unit / (1 + (steps / around) ** 2)
             change = network(weights, row) - network(bundled, row)
             np.testing.assert_allclose(change[0], expected, atol=2e-5, err_msg=str(number))
+
+
+def test_all_numbers_at_once_are_the_rule_s_own_and_those_of_the_beginning():
+    """On from bundled weights: none moves nothing, each what it moves by itself."""
+    _, bundled = load_pretrained("averaged-suite")
+    own, early = len(search_numbers.NUMBERS), len(search_numbers.EARLY)
+    x = np.random.default_rng(2).normal(size=own + early)
+    first = np.concatenate([search_numbers.numbers_at(bundled) + x[:own]])
+    expected = search_numbers.with_early(search_numbers.weights_at(first), x[own:])
+    unmoved = search_numbers.moved(bundled, np.zeros(own + early))
+    jax.tree.map(np.testing.assert_array_equal, unmoved, bundled)
+    compare = functools.partial(np.testing.assert_allclose, atol=1e-4)
+    jax.tree.map(compare, search_numbers.moved(bundled, x), expected)
 
 
 def test_what_counts_of_a_ratio_is_itself_until_it_is_large():
