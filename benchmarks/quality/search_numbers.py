@@ -148,6 +148,11 @@ def weights_at(x: Sequence[float] | np.ndarray) -> MetaParams:
     return {"layers": [layer]}
 
 
+def is_told(meta_params: MetaParams) -> bool:
+    """Whether they are of a rule that is told the number of steps."""
+    return len(meta_params["layers"][0]["kernel"]) > NUM_COLUMNS
+
+
 def numbers_at(meta_params: MetaParams) -> np.ndarray:
     """The numbers whose weights are nearest to these: `weights_at` is linear in them."""
 
@@ -155,8 +160,7 @@ def numbers_at(meta_params: MetaParams) -> np.ndarray:
         (layer,) = meta_params["layers"]
         return np.concatenate([np.ravel(layer[name]) for name in ("kernel", "bias")])
 
-    has_horizon = len(meta_params["layers"][0]["kernel"]) > NUM_COLUMNS
-    size = len(NUMBERS) + len(TOLD) * has_horizon
+    size = len(NUMBERS) + len(TOLD) * is_told(meta_params)
     zero = flat(weights_at(np.zeros(size)))
     columns = [flat(weights_at(row)) - zero for row in np.eye(size)]
     return np.linalg.lstsq(np.stack(columns, axis=1), flat(meta_params) - zero)[0]

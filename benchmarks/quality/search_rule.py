@@ -29,7 +29,17 @@ import cma
 import jax
 import numpy as np
 from absl import app, flags
-from search_numbers import EARLY, NUMBERS, TOLD, moved, numbers_at, rule, weights_at, with_early
+from search_numbers import (
+    EARLY,
+    NUMBERS,
+    TOLD,
+    is_told,
+    moved,
+    numbers_at,
+    rule,
+    weights_at,
+    with_early,
+)
 from search_scores import counted, log_ratios, program, reached_by_adam
 from search_trials import SETS, Trial, shortened
 
@@ -88,11 +98,18 @@ def num_searched() -> int:
     Raises:
         ValueError: for flags that begin at weights of their own.
     """
-    if sum(map(bool, (BASE.value, WHOLE.value, HORIZON.value or INITIAL.value))) > 1:
+    begun_at = BASE.value or WHOLE.value
+    if (BASE.value and WHOLE.value) or (begun_at and INITIAL.value):
         raise ValueError(
-            "--early and --whole each begin at their own weights: give one of them, and leave out "
-            "--told and --initial."
+            "--early, --whole and --initial each begin at weights of their own: give one of them."
         )
+    if begun_at and HORIZON.value != is_told(load_optimizer(weights_path(begun_at))[1]):
+        raise ValueError(
+            f"--told is for weights that are told the number of steps, and {begun_at} is "
+            f"{'not' if HORIZON.value else 'told'}; see tell_rule.py."
+        )
+    if WHOLE.value and HORIZON.value:
+        raise ValueError("--whole is for rules that are told nothing: leave out --told.")
     if BASE.value:
         return len(EARLY)
     return len(NUMBERS) + len(TOLD) * HORIZON.value + len(EARLY) * bool(WHOLE.value)

@@ -224,6 +224,12 @@ LASTING = {
 } | {name: ALL[name]._replace(asked=asked, weight=2.0) for name, asked in WHOLE_RUNS.items()}
 """The same with twice the weight on whole runs and half on 100 steps: those ate into these."""
 
+BEGINNING = shortened(OPENING, 200) | {
+    name: LENGTHS[name]
+    for name in ("mnist8-relu-32 1000", "digits-autoencoder 1000", "digits-convnet 300")
+}
+"""For a beginning alone, in a third of the time of `opening`: three longer ones."""
+
 SETS = {
     "first": FIRST,
     "halved": HALVED,
@@ -232,4 +238,5 @@ SETS = {
     "opening": OPENING,
     "all": ALL,
     "lasting": LASTING,
+    "beginning": BEGINNING,
 }

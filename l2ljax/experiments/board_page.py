@@ -37,10 +37,8 @@ def read_cells(folder: Path) -> dict[tuple[int, str, str], dict[str, Any]]:
     Raises:
         ValueError: for a damaged cell, naming its file, and for cells of different optimizees.
     """
-    found = {}
-    for path in sorted(folder.glob("T*/*/*.json")):
-        cell = read_cell(path)
-        found[cell["num_steps"], cell["task"], cell["optimizer"]] = cell
+    each = map(read_cell, sorted(folder.glob("T*/*/*.json")))
+    found = {(cell["num_steps"], cell["task"], cell["optimizer"]): cell for cell in each}
     kinds = sorted({(cell["num_tasks"], cell["seed"]) for cell in found.values()})
     if len(kinds) > 1:
         told = ", ".join(f"{number} optimizees with seed {seed}" for number, seed in kinds)
@@ -146,6 +144,11 @@ def page(cells: Cells) -> str:
     """
     parts = []
     for num_steps in sorted({steps for steps, _, _ in cells}):
+        if not _compared(cells, num_steps):
+            parts.append(
+                f"Nothing to compare at {num_steps} steps: tuned Adam, which all are divided by, "
+                f"has no cell; run --optimizers={REFERENCE} --steps={num_steps} too.\n"
+            )
         for split, title in (("held_out", "held-out tasks"), ("train", "training tasks")):
             table = rows(cells, num_steps, split)
             whole = ranked(table)
@@ -183,13 +186,19 @@ def by_task(cells: Cells, num_steps: int, split: str, names: Sequence[str]) -> s
 
 
 def draw(cells: Cells, folder: Path) -> list[Path]:
-    """Writes a profile for each number of steps, and small multiples of the curves."""
+    """Writes a profile and small multiples of the curves where tuned Adam has a cell."""
     made, looks = [], _looks(cells)
     for num_steps in sorted({steps for steps, _, _ in cells}):
-        made.append(_draw_profile(cells, num_steps, folder, looks))
-        for split in sorted({ENTRIES[name].split for name in _with_cells(cells, num_steps)}):
-            made.append(_draw_curves(cells, num_steps, split, folder, looks))
+        compared = _compared(cells, num_steps)
+        if "held_out" in compared:
+            made.append(_draw_profile(cells, num_steps, folder, looks))
+        made += [_draw_curves(cells, num_steps, split, folder, looks) for split in compared]
     return made
+
+
+def _compared(cells: Cells, num_steps: int) -> list[str]:
+    """The sides on which tuned Adam has a cell of so many steps."""
+    return sorted({ENTRIES[t].split for n, t, o in cells if (n, o) == (num_steps, REFERENCE)})
 
 
 def _draw_profile(cells: Cells, num_steps: int, folder: Path, looks: Looks) -> Path:

@@ -174,16 +174,15 @@ def test_numbers_of_the_beginning_fade_as_one_over_one_plus_the_square_of_the_ti
 
 
 def test_all_numbers_at_once_are_the_rule_s_own_and_those_of_the_beginning():
-    """On from bundled weights: none moves nothing, each what it moves by itself."""
-    _, bundled = load_pretrained("averaged-suite")
+    """On from a rule that was found: its own numbers by so much more, and what fades."""
     own, early = len(search_numbers.NUMBERS), len(search_numbers.EARLY)
-    x = np.random.default_rng(2).normal(size=own + early)
-    first = np.concatenate([search_numbers.numbers_at(bundled) + x[:own]])
-    expected = search_numbers.with_early(search_numbers.weights_at(first), x[own:])
-    unmoved = search_numbers.moved(bundled, np.zeros(own + early))
-    jax.tree.map(np.testing.assert_array_equal, unmoved, bundled)
-    compare = functools.partial(np.testing.assert_allclose, atol=1e-4)
-    jax.tree.map(compare, search_numbers.moved(bundled, x), expected)
+    x = np.random.default_rng(2).normal(size=2 * own + early)
+    found, by, fading = np.split(x, [own, 2 * own])
+    weights = search_numbers.weights_at(found)
+    compare = functools.partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-4)
+    jax.tree.map(compare, search_numbers.moved(weights, np.zeros(own + early)), weights)
+    expected = search_numbers.with_early(search_numbers.weights_at(found + by), fading)
+    jax.tree.map(compare, search_numbers.moved(weights, np.concatenate([by, fading])), expected)
 
 
 def test_what_counts_of_a_ratio_is_itself_until_it_is_large():

@@ -156,6 +156,19 @@ def test_tables_and_pictures(tmp_path):
     assert all(path.stat().st_size > 5_000 for path in board_page.draw(CELLS, tmp_path))
 
 
+def test_without_tuned_adam_there_is_nothing_to_compare_and_the_page_says_what_to_run(tmp_path):
+    """The advice is right: with Adam's cells there is a table, and with one length's that one."""
+    alone = {key: value for key, value in CELLS.items() if key[2] != "adam"}
+    page = board_page.page(alone)
+    assert "Nothing to compare at 100 steps" in page
+    assert "--optimizers=adam --steps=100 too" in page
+    assert board_page.draw(alone, tmp_path) == []
+    longer = {(200, *key[1:]): {**value, "num_steps": 200} for key, value in CELLS.items()}
+    assert "### 200 steps" in board_page.page(alone | longer)
+    drawn = {path.name for path in board_page.draw(alone | longer, tmp_path)}
+    assert drawn == {"profile-200.png", "curves-200.png", "curves-train-200.png"}
+
+
 def test_who_has_not_met_every_task_is_not_ranked():
     partial = {key: value for key, value in CELLS.items() if key[1:] != ("poisson", "ours")}
     page = board_page.page(partial)
