@@ -28,6 +28,7 @@ LEARNED = (
     "nominal-suite-steps",
     "averaged-suite",
     "opening-suite",
+    "opening-suite-steps",
     "desk-suite",
     "rnnprop-suite",
 )

@@ -45,8 +45,8 @@ def pretrained(
             Default: "opening-suite", which knows no task and no number of steps; it reads `params`
             in `update` and orthogonalises matrices in each step, as Muon does, and so does
             "averaged-suite", the same with slower first steps, and "desk-suite", for long runs.
-            "nominal-suite" does not, for large matrices on a CPU; "nominal-suite-steps", like it,
-            is told `num_steps`, 1,000 unless given.
+            "opening-suite-steps", the default told `num_steps` (1,000 unless given), ends lower.
+            "nominal-suite" and, told so too, "nominal-suite-steps" are for large matrices on a CPU.
         learning_rate: a factor on all updates, or a schedule of it. It and `weight_decay` may be
             scalar arrays, also traced: `optax.inject_hyperparams(pretrained)(learning_rate=1.0)`.
         weight_decay: share of each parameter that is taken off in each step, times the learning
@@ -150,6 +150,7 @@ WHERE_THEY_FAIL = {
     "averaged-suite": "slow for 100 steps, and on large matrices on CPUs; see docs/board.md",
     "desk-suite": "deep networks; slow on large matrices on CPUs; see docs/board.md",
     "opening-suite": "pictures in 100 steps; slow on large matrices on CPUs; see docs/board.md",
+    "opening-suite-steps": "a num_steps that is not the training's (1,000 unless given)",
     "nominal-suite-steps": "a num_steps that is not the training's (1,000 unless given)",
     "nominal-suite": "parameters in units below 0.1; slow for 30 steps; see docs/board.md",
     "rnnprop-suite": "parameters in units below 0.1; not tried beyond 1,000 steps",
