@@ -45,8 +45,9 @@ def pretrained(
             Default: "opening-suite", which knows no task and no number of steps; it reads `params`
             in `update` and orthogonalises matrices in each step, as Muon does, and so does
             "averaged-suite", the same with slower first steps, and "desk-suite", for long runs.
-            "opening-suite-steps", the default told `num_steps` (1,000 unless given), ends lower.
-            "nominal-suite" and, told so too, "nominal-suite-steps" are for large matrices on a CPU.
+            "opening-suite-steps" is the default told `num_steps`, 1,000 unless given, lower after
+            100 and 1,000. "nominal-suite" and, told so too, "nominal-suite-steps" are for large
+            matrices on a CPU.
         learning_rate: a factor on all updates, or a schedule of it. It and `weight_decay` may be
             scalar arrays, also traced: `optax.inject_hyperparams(pretrained)(learning_rate=1.0)`.
         weight_decay: share of each parameter that is taken off in each step, times the learning
