@@ -224,6 +224,16 @@ LASTING = {
 } | {name: ALL[name]._replace(asked=asked, weight=2.0) for name, asked in WHOLE_RUNS.items()}
 """The same with twice the weight on whole runs and half on 100 steps: those ate into these."""
 
+PAINTED = Trial("neural-art-32", 128, 4, 0.5, weight=20.0)
+"""A photograph in a style: what two rules end at differs by a few per cent."""
+
+STEADY = LASTING | {
+    "oscillator-32": Trial("oscillator-32", 1000, 4, 0.5, asked=0.05),
+    "oscillator-32, long": Trial("oscillator-32", 3000, 4, 1.4, weight=2.0),
+    "neural-art-32": PAINTED,
+}
+"""The same with an equation, on which steps that are not too long for any of the others spike."""
+
 BEGINNING = shortened(OPENING, 200) | {
     name: LENGTHS[name]
     for name in ("mnist8-relu-32 1000", "digits-autoencoder 1000", "digits-convnet 300")
@@ -238,5 +248,6 @@ SETS = {
     "opening": OPENING,
     "all": ALL,
     "lasting": LASTING,
+    "steady": STEADY,
     "beginning": BEGINNING,
 }

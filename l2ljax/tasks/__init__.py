@@ -8,6 +8,7 @@ from l2ljax.base import Task
 from l2ljax.tasks import suite, transforms
 from l2ljax.tasks._autoencoder import autoencoder
 from l2ljax.tasks._convnet import accuracy, convnet
+from l2ljax.tasks._equations import oscillator, poisson
 from l2ljax.tasks._image_convnet import image_convnet
 from l2ljax.tasks._image_mlp import image_mlp
 from l2ljax.tasks._inversion import feature_inversion
@@ -15,7 +16,7 @@ from l2ljax.tasks._language import byte_model
 from l2ljax.tasks._mlp import mlp
 from l2ljax.tasks._neural_art import neural_art, photograph
 from l2ljax.tasks._quadratic import quadratic
-from l2ljax.tasks._regression import implicit_field, poisson, teacher
+from l2ljax.tasks._regression import implicit_field, teacher
 from l2ljax.tasks._surfaces import factorisation, rosenbrock, valley
 from l2ljax.tasks.resizing import resized
 
@@ -32,6 +33,7 @@ BUILDERS: dict[str, Callable[..., Task]] = {
     "implicit_field": implicit_field,
     "feature_inversion": feature_inversion,
     "poisson": poisson,
+    "oscillator": oscillator,
     "valley": valley,
     "rosenbrock": rosenbrock,
     "factorisation": factorisation,
@@ -59,6 +61,7 @@ __all__ = [
     "implicit_field",
     "mlp",
     "neural_art",
+    "oscillator",
     "poisson",
     "quadratic",
     "resized",

@@ -1,8 +1,8 @@
-"""Regression on functions that are drawn or known: teachers, pictures, a differential equation."""
+"""Regression on functions that are drawn or known: teachers and pictures."""
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -62,9 +62,9 @@ def teacher(
 
     def loss(params: Params, batch: Batch) -> jax.Array:
         x, y = batch
-        return jnp.mean(jnp.square(_network(params, x)[:, 0] - y))
+        return jnp.mean(jnp.square(tanh_network(params, x)[:, 0] - y))
 
-    return Task(init=_init(sizes, init_scale), loss=loss, sample=sample, batch=batch)
+    return Task(init=small_weights(sizes, init_scale), loss=loss, sample=sample, batch=batch)
 
 
 def implicit_field(
@@ -112,68 +112,15 @@ def implicit_field(
     def loss(params: Params, batch: Batch) -> jax.Array:
         angles = places()[:, None] * (math.pi * 2.0 ** jnp.arange(frequencies))[:, None]
         features = jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
-        grey = _network(params, features.reshape(size * size, -1))[:, 0]
+        grey = tanh_network(params, features.reshape(size * size, -1))[:, 0]
         return jnp.mean(jnp.square(grey - batch))
 
-    return Task(init=_init(sizes), loss=loss, sample=sample)
+    return Task(init=small_weights(sizes), loss=loss, sample=sample)
 
 
-def poisson(
-    hidden_sizes: Sequence[int] = (32, 32), points: int = 64, boundary: float = 10.0
-) -> Task:
-    """A physics-informed network for u'' = f on [0, 1] with u = 0 at both ends.
+def small_weights(sizes: Sequence[int], scale: float = 1.0) -> Callable[[Instance, Key], Params]:
+    """`init` of a network of these sizes, whatever the instance."""
 
-    f is that of u(x) = a_1 sin(pi x) + ... + a_4 sin(4 pi x) with a_k ~ N(0, 1 / k^2), drawn once
-    an optimizee. The loss is the mean squared residual at random points in units of pi^4, plus
-    `boundary` times the mean square of u at the ends (Raissi et al. 2019).
-
-    Args:
-        hidden_sizes: tanh units of the network.
-        points: places in a step, drawn uniformly.
-        boundary: weight of the boundary's term.
-
-    Returns:
-        a `Task` whose params are `[{"kernel": [in, out], "bias": [out]}, ...]`, and whose instances
-        are a_1 ... a_4, float32 `[4]`.
-
-    Raises:
-        ValueError: for sizes or a weight that are not positive.
-
-    Example:
-        >>> task = poisson(hidden_sizes=(8,), points=4)
-        >>> instance = task.sample((), jax.random.key(0))
-        >>> task.batch((), instance, jax.random.key(1))[0].shape
-        (4,)
-    """
-    check_positive_int("points", points)
-    check_number("boundary", boundary, above=0)
-    sizes = [1, *check_sizes("hidden_sizes", hidden_sizes), 1]
-    modes = jnp.arange(1.0, 5.0)
-
-    def sample(data: PyTree, key: Key) -> Instance:
-        del data
-        return jax.random.normal(key, (4,)) / modes
-
-    def batch(data: PyTree, instance: Instance, key: Key) -> Batch:
-        del data
-        x = jax.random.uniform(key, (points,))
-        waves = jnp.sin(math.pi * x[:, None] * modes)
-        return x, -(waves * jnp.square(math.pi * modes)) @ instance
-
-    def loss(params: Params, batch: Batch) -> jax.Array:
-        x, force = batch
-
-        def u(x: jax.Array) -> jax.Array:
-            return _network(params, x[None, None])[0, 0]
-
-        residual = jax.vmap(jax.grad(jax.grad(u)))(x) - force
-        ends = jnp.stack([u(jnp.zeros([])), u(jnp.ones([]))])
-        return jnp.mean(jnp.square(residual)) / math.pi**4 + boundary * jnp.mean(jnp.square(ends))
-
-    return Task(init=_init(sizes), loss=loss, sample=sample, batch=batch)
-
-
-def _init(sizes: Sequence[int], scale: float = 1.0):
     def init(instance: Instance, key: Key) -> Params:
         del instance
         keys = jax.random.split(key, len(sizes) - 1)
@@ -185,7 +132,8 @@ def _init(sizes: Sequence[int], scale: float = 1.0):
     return init
 
 
-def _network(params: Params, x: jax.Array) -> jax.Array:
+def tanh_network(params: Params, x: jax.Array) -> jax.Array:
+    """Tanh units and a linear output: `[n, in]` -> `[n, out]`."""
     for layer in params[:-1]:
         x = jnp.tanh(x @ layer["kernel"] + layer["bias"])
     return x @ params[-1]["kernel"] + params[-1]["bias"]

@@ -17,6 +17,7 @@ from l2ljax.checks import check_choice
 from l2ljax.tasks import transforms
 from l2ljax.tasks._autoencoder import autoencoder
 from l2ljax.tasks._convnet import convnet
+from l2ljax.tasks._equations import oscillator, poisson
 from l2ljax.tasks._image_convnet import image_convnet
 from l2ljax.tasks._image_mlp import image_mlp
 from l2ljax.tasks._inversion import feature_inversion
@@ -24,7 +25,7 @@ from l2ljax.tasks._language import byte_model
 from l2ljax.tasks._mlp import mlp
 from l2ljax.tasks._neural_art import neural_art
 from l2ljax.tasks._quadratic import quadratic
-from l2ljax.tasks._regression import implicit_field, poisson, teacher
+from l2ljax.tasks._regression import implicit_field, teacher
 from l2ljax.tasks._surfaces import factorisation, rosenbrock, valley
 from l2ljax.tasks.data import Images, load_dataset
 from l2ljax.tasks.resizing import resized
@@ -150,6 +151,8 @@ _TRAIN: dict[str, Entry] = {
         "factorisation-30": factorisation,
         "teacher-8": teacher,
         "inversion-32": feature_inversion,
+        "oscillator-32": oscillator,
+        "neural-art-32": lambda: neural_art("train", "retina", size=32),
         "breast-cancer-linear": lambda: image_mlp(_table("breast_cancer"), (), batch_size=32),
         "digits-relu-32": lambda: image_mlp(load_dataset("digits", "train"), (32,), batch_size=64),
         "digits-tanh-64x32": lambda: image_mlp(

@@ -15,6 +15,7 @@ from l2ljax.tasks import (
     image_convnet,
     image_mlp,
     implicit_field,
+    oscillator,
     poisson,
     resized,
     rosenbrock,
@@ -155,6 +156,43 @@ def test_poisson_asks_for_the_second_derivative():
     loss = task.loss(zero, task.batch((), instance, KEY))
     # mean of (pi^2 a_1 sin(pi x) + 4 pi^2 a_2 sin(2 pi x))^2 / pi^4 = (a_1^2 + 16 a_2^2) / 2
     np.testing.assert_allclose(loss, (1 + 16 * 0.25) / 2, rtol=0.06)
+
+
+def test_an_oscillator_that_rests_or_leaves_on_a_line():
+    """Of u = 1 the residual is 1; of u = 1 + s t it is 2 z s / w + 1 + s t, and u'(0) is s."""
+    task, small, s, (w, z) = oscillator((1,), 4000, boundary=3.0), 1e-2, 0.5, (8.0, 0.25)
+
+    def of(kernel):
+        layers = [
+            {"kernel": jnp.full((1, 1), small), "bias": jnp.zeros(1)},
+            {"kernel": jnp.full((1, 1), kernel), "bias": jnp.ones(1)},
+        ]
+        return task.loss(layers, task.batch((), jnp.array([w, z]), KEY))
+
+    np.testing.assert_allclose(of(0.0), 1.0, rtol=1e-5)
+    a = 1 + 2 * z * s / w
+    expected = a * a + a * s + s * s / 3 + 3 * (s / w) ** 2
+    np.testing.assert_allclose(of(s / small), expected, rtol=0.02)
+
+
+def test_an_oscillator_swings_as_the_closed_form_says():
+    """u = exp(-z w t) (cos v t + z w / v sin v t), v^2 = w^2 (1 - z^2), fitted by least squares on
+    random units: what is left of its loss is what the fit leaves."""
+    w, z = 7.0, 0.2
+    v = w * np.sqrt(1 - z * z)
+    keys = jax.random.split(KEY, 2)
+    kernel, bias = 12 * jax.random.normal(keys[0], (1, 200)), 6 * jax.random.normal(keys[1], (200,))
+    t = np.linspace(0.0, 1.0, 400)
+    swing = np.exp(-z * w * t) * (np.cos(v * t) + z * w / v * np.sin(v * t))
+    units = np.tanh(t[:, None] * np.asarray(kernel, float) + np.asarray(bias, float))
+    out = np.linalg.lstsq(np.c_[units, np.ones(400)], swing, rcond=1e-6)[0]
+    layers = [
+        {"kernel": kernel, "bias": bias},
+        {"kernel": jnp.asarray(out[:-1, None]), "bias": jnp.asarray(out[-1:])},
+    ]
+    task = oscillator((200,), 400)
+    assert task.loss(layers, task.batch((), jnp.array([w, z]), KEY)) < 1e-3
+    assert task.loss(layers, task.batch((), jnp.array([1.3 * w, z]), KEY)) > 0.02
 
 
 def test_pictures_of_fields_fill_the_range():
