@@ -240,6 +240,9 @@ BEGINNING = shortened(OPENING, 200) | {
 }
 """For a beginning alone, in a third of the time of `opening`: three longer ones."""
 
+PAINTING = BEGINNING | {"neural-art-32": PAINTED}
+"""The same with a photograph in a style."""
+
 SETS = {
     "first": FIRST,
     "halved": HALVED,
@@ -250,4 +253,5 @@ SETS = {
     "lasting": LASTING,
     "steady": STEADY,
     "beginning": BEGINNING,
+    "painting": PAINTING,
 }
