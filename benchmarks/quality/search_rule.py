@@ -12,7 +12,8 @@ makes the search's steps shorter from generation G on. Trials are shared out amo
 on two cores two, on a GPU four; a candidate takes 7 to 10 seconds of a CPU core. A search goes on
 where it was cut, and begins at other weights with `--initial=NAME --spread=0.25`; `--told` searches
 a rule that is told its number of steps, `--early=NAME` what those weights do in their first steps,
-`--whole=NAME` both those numbers and the rule's own, on from that.
+`--axes=NAME` what they do to tensors of more than two axes, `--whole=NAME` the rule's own numbers
+and those of the first steps, on from that.
 """
 
 import contextlib
@@ -24,20 +25,24 @@ import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import NamedTuple
 
 import cma
 import jax
 import numpy as np
 from absl import app, flags
 from search_numbers import (
+    AXES,
     EARLY,
     NUMBERS,
+    REST_AFTER,
     TOLD,
     is_told,
     moved,
     numbers_at,
     rule,
     weights_at,
+    with_axes,
     with_early,
 )
 from search_scores import counted, log_ratios, program, reached_by_adam
@@ -60,6 +65,8 @@ SEED = flags.DEFINE_integer("seed", 7, "Of the search.")
 INITIAL = flags.DEFINE_string("initial", None, "A bundled name or a file to start from.")
 HORIZON = flags.DEFINE_bool("told", False, "Candidates are told the number of steps.")
 BASE = flags.DEFINE_string("early", None, "A bundled name or a file: numbers of `EARLY` for it.")
+THICK = flags.DEFINE_string("axes", None, "A bundled name or a file: numbers of `AXES` for it.")
+REST = flags.DEFINE_integer("rest_after", REST_AFTER, "Steps beyond which sizes fall as 1 / t.")
 WHOLE = flags.DEFINE_string("whole", None, "A bundled name or a file: all numbers, on from it.")
 DIAGONAL = flags.DEFINE_bool("diagonal", False, "Variances alone, which are learned sooner.")
 SPREAD = flags.DEFINE_float("spread", 0.8, "Of the first generation, in units of the numbers.")
@@ -83,13 +90,25 @@ def shared_out(trials: dict[str, Trial], processes: int) -> list[dict[str, Trial
     return [share for share in shares if share]
 
 
-def weights_of(early: str | None, whole: str | None) -> Callable[[np.ndarray], MetaParams]:
+class Begun(NamedTuple):
+    """Names or files of the weights that a search begins at, one of them or none."""
+
+    early: str | None
+    axes: str | None
+    whole: str | None
+
+
+def weights_of(begun: Begun) -> Callable[[np.ndarray], MetaParams]:
     """What makes meta-parameters of the numbers that are searched."""
-    if early is not None:
-        return functools.partial(with_early, load_optimizer(weights_path(early))[1])
-    if whole is not None:
-        return functools.partial(moved, load_optimizer(weights_path(whole))[1])
+    for name, change in zip(begun, (with_early, with_axes, moved), strict=True):
+        if name is not None:
+            return functools.partial(change, load_optimizer(weights_path(name))[1])
     return weights_at
+
+
+def begun_at() -> Begun:
+    """By the flags."""
+    return Begun(BASE.value, THICK.value, WHOLE.value)
 
 
 def num_searched() -> int:
@@ -98,20 +117,23 @@ def num_searched() -> int:
     Raises:
         ValueError: for flags that begin at weights of their own.
     """
-    begun_at = BASE.value or WHOLE.value
-    if (BASE.value and WHOLE.value) or (begun_at and INITIAL.value):
+    given = [name for name in (BASE.value, THICK.value, WHOLE.value, INITIAL.value) if name]
+    if len(given) > 1:
         raise ValueError(
-            "--early, --whole and --initial each begin at weights of their own: give one of them."
+            "--early, --axes, --whole and --initial each begin at weights of their own: give one."
         )
-    if begun_at and HORIZON.value != is_told(load_optimizer(weights_path(begun_at))[1]):
+    at = next((name for name in begun_at() if name), None)
+    if at and HORIZON.value != is_told(load_optimizer(weights_path(at))[1]):
         raise ValueError(
-            f"--told is for weights that are told the number of steps, and {begun_at} is "
+            f"--told is for weights that are told the number of steps, and {at} is "
             f"{'not' if HORIZON.value else 'told'}; see tell_rule.py."
         )
     if WHOLE.value and HORIZON.value:
         raise ValueError("--whole is for rules that are told nothing: leave out --told.")
     if BASE.value:
         return len(EARLY)
+    if THICK.value:
+        return len(AXES)
     return len(NUMBERS) + len(TOLD) * HORIZON.value + len(EARLY) * bool(WHOLE.value)
 
 
@@ -121,15 +143,15 @@ def serve(
     reached: dict[str, np.ndarray],
     cores: set[int],
     told: bool,
-    early: str | None,
-    whole: str | None,
+    rest_after: int,
+    begun: Begun,
 ) -> None:
     """Answers lists of candidates with their log ratios on some trials, until it is told None."""
     if cores:
         os.sched_setaffinity(0, cores)
     jax.config.update("jax_default_matmul_precision", "highest")  # as on CPUs
-    programs = {name: program(trial, told) for name, trial in trials.items()}
-    weights = weights_of(early, whole)
+    programs = {name: program(trial, told, rest_after) for name, trial in trials.items()}
+    weights = weights_of(begun)
     with contextlib.suppress(EOFError, BrokenPipeError, KeyboardInterrupt):  # it was cut
         while (tried := connection.recv()) is not None:
             candidates = [weights(x) for x in tried]
@@ -154,7 +176,7 @@ def start(trials: dict[str, Trial], reached: dict[str, np.ndarray]) -> list[Conn
     for share in shared_out(trials, PROCESSES.value):
         ours, theirs = context.Pipe()
         of_share = {name: reached[name] for name in share}
-        asked = (cores_of(len(ends)), HORIZON.value, BASE.value, WHOLE.value)
+        asked = (cores_of(len(ends)), HORIZON.value, REST.value, begun_at())
         context.Process(target=serve, args=(theirs, share, of_share, *asked), daemon=True).start()
         ends.append(ours)
     return ends
@@ -189,7 +211,7 @@ def main(argv: list[str]) -> None:
     state = folder / "search.pickle"
     options = {"popsize": POPULATION.value, "seed": SEED.value, "verbose": -9}
     options |= {"CMA_diagonal": DIAGONAL.value}
-    begun, weights = np.zeros(num_searched()), weights_of(BASE.value, WHOLE.value)
+    begun, weights = np.zeros(num_searched()), weights_of(begun_at())
     if INITIAL.value:
         known = numbers_at(load_optimizer(weights_path(INITIAL.value))[1])[: begun.size]
         begun[: known.size] = known
@@ -199,9 +221,9 @@ def main(argv: list[str]) -> None:
         if begun.size != search.N:
             raise ValueError(
                 f"The search in {folder} is of {search.N} numbers, and {begun.size} are asked for; "
-                "leave --told, --early and --whole as they were there, or give another --out."
+                "leave --told, --early, --axes, --whole as they were there, or give another --out."
             )
-    trials, made = SETS[CHOSEN.value], rule(1000 if HORIZON.value else None)
+    trials, made = SETS[CHOSEN.value], rule(1000 if HORIZON.value else None, REST.value)
     short = min(SHORT.value, GENERATIONS.value), shortened(trials, SHORT_STEPS)
     parts = [
         (last, of_part, {name: reached_by_adam(t, adam) for name, t in of_part.items()})

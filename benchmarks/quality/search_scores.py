@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from search_numbers import rule
+from search_numbers import REST_AFTER, rule
 from search_trials import NOISES, Trial
 
 from l2ljax.base import MetaParams, Task
@@ -54,12 +54,14 @@ def optimizees(trial: Trial, purpose: int = board.REPORTED) -> jax.Array:
     return keys[: trial.num_tasks]
 
 
-def program(trial: Trial, told: bool = False) -> Callable[..., Any]:
+def program(
+    trial: Trial, told: bool = False, rest_after: int | None = REST_AFTER
+) -> Callable[..., Any]:
     """Compiled: candidates `[n]`, keys `[k]` -> losses at the start, means of the last 5 %.
 
-    Candidates are told the trial's number of steps, or not.
+    Candidates are told the trial's number of steps, or rest after so many.
     """
-    task, optimizer = built(trial), rule(trial.num_steps if told else None)
+    task, optimizer = built(trial), rule(trial.num_steps if told else None, rest_after)
 
     def one(meta_params, key):
         tx = optimizer.transform(meta_params)

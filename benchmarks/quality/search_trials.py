@@ -234,6 +234,11 @@ STEADY = LASTING | {
 }
 """The same with an equation, on which steps that are not too long for any of the others spike."""
 
+DEEP = STEADY | {
+    "bytes-transformer-32x2": Trial("bytes-transformer-32x2", 400, 1, 1.3, weight=5.0),
+}
+"""The same with a transformer that is wide and deep enough for steps to be too long."""
+
 BEGINNING = shortened(OPENING, 200) | {
     name: LENGTHS[name]
     for name in ("mnist8-relu-32 1000", "digits-autoencoder 1000", "digits-convnet 300")
@@ -242,6 +247,19 @@ BEGINNING = shortened(OPENING, 200) | {
 
 PAINTING = BEGINNING | {"neural-art-32": PAINTED}
 """The same with a photograph in a style."""
+
+THICK = {
+    name: (LENGTHS | WIDE)[name]
+    for name in (
+        *("inversion-32", "inversion-32, short", "inversion-32, middle"),
+        *("digits-convnet, short", "digits-convnet 300"),
+        *("bytes-transformer-16, short", "bytes-transformer-16 300"),
+    )
+} | {
+    "neural-art-32": PAINTED._replace(weight=30.0),
+    "neural-art-64-retina": Trial("neural-art-64-retina", 128, 3, 1.0, weight=30.0),
+}
+"""Those with tensors of more than two axes: pictures, convolutions, a transformer's heads."""
 
 SETS = {
     "first": FIRST,
@@ -252,6 +270,8 @@ SETS = {
     "all": ALL,
     "lasting": LASTING,
     "steady": STEADY,
+    "deep": DEEP,
     "beginning": BEGINNING,
     "painting": PAINTING,
+    "thick": THICK,
 }

@@ -153,6 +153,7 @@ _TRAIN: dict[str, Entry] = {
         "inversion-32": feature_inversion,
         "oscillator-32": oscillator,
         "neural-art-32": lambda: neural_art("train", "retina", size=32),
+        "neural-art-64-retina": lambda: neural_art("train", "retina"),
         "breast-cancer-linear": lambda: image_mlp(_table("breast_cancer"), (), batch_size=32),
         "digits-relu-32": lambda: image_mlp(load_dataset("digits", "train"), (32,), batch_size=64),
         "digits-tanh-64x32": lambda: image_mlp(
@@ -171,6 +172,7 @@ _TRAIN: dict[str, Entry] = {
         "cifar8-tanh-128": lambda: image_mlp(_images("cifar10", 8), (128,), "tanh", batch_size=64),
         "bytes-gru-32": lambda: byte_model("gru", 32, 1, 16, 16),
         "bytes-transformer-16": lambda: byte_model("transformer", 16, 1, 16, 16),
+        "bytes-transformer-32x2": lambda: byte_model("transformer", 32, 2, 16, 16),
     }.items()
 }
 
