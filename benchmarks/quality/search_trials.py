@@ -258,6 +258,7 @@ THICK = {
 } | {
     "neural-art-32": PAINTED._replace(weight=30.0),
     "neural-art-64-retina": Trial("neural-art-64-retina", 128, 3, 1.0, weight=30.0),
+    "bytes-transformer-32x2": DEEP["bytes-transformer-32x2"],
 }
 """Those with tensors of more than two axes: pictures, convolutions, a transformer's heads."""
 

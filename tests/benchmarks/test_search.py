@@ -72,6 +72,12 @@ def test_sets_of_trials_are_what_they_say_of_each_other():
     assert lengths.items() <= search_trials.ALL.items()
     heavy = {t.task for t in search_trials.OPENING.values() if t.weight == search_trials.PICTURE}
     assert heavy == {"inversion-32"}
+    for fewer, more in (("lasting", "steady"), ("steady", "deep"), ("beginning", "painting")):
+        assert search_trials.SETS[fewer].items() < search_trials.SETS[more].items()
+    for trial in search_trials.THICK.values():  # each has tensors of more than two axes
+        task = ENTRIES[trial.task].build()
+        like = jax.eval_shape(lambda k, t=task: t.init(t.sample(t.data, k), k), jax.random.key(0))
+        assert max(leaf.ndim for leaf in jax.tree.leaves(like)) > 2
 
 
 def test_statistics_are_the_columns_of_the_table():
@@ -171,6 +177,27 @@ def test_numbers_of_the_beginning_fade_as_one_over_one_plus_the_square_of_the_ti
             expected[names.index(number.output)] = number.unit / (1 + (steps / around) ** 2)
             change = network(weights, row) - network(bundled, row)
             np.testing.assert_allclose(change[0], expected, atol=2e-5, err_msg=str(number))
+
+
+@pytest.mark.parametrize("name", ["opening-suite", "opening-suite-steps"])
+def test_numbers_of_more_than_two_axes_leave_all_other_tensors_as_they_were(name):
+    """To the bit; and kernels of three and four axes get each number in its own output, told or
+    not, by the table that the rule has of them."""
+    _, bundled = load_pretrained(name)
+    numbers, names = search_numbers.AXES, search_numbers.OUTPUTS
+    assert len({number.output for number in numbers}) == len(numbers) == 8
+    num_steps = 100 if search_numbers.is_told(bundled) else None
+    seen, now, t = jnp.full(len(DECAYS) + 4, 0.1), jnp.full(len(DECAYS), 0.1), jnp.float32(7)
+    for shape in ((5,), (5, 3), (5, 3, 2), (3, 3, 2, 2)):
+        halves = [jnp.full(shape, 0.5)] * (len(DECAYS) + 1)
+        row = tensor_row(jnp.ones(shape), halves, seen, now, t, jnp.float32(1), num_steps)[None]
+        for k, number in enumerate(numbers):
+            weights = search_numbers.with_axes(bundled, np.eye(len(numbers))[k])
+            expected = np.zeros(len(names))
+            expected[names.index(number.output)] = number.unit * (len(shape) > 2)
+            change = np.asarray(network(weights, row) - network(bundled, row))[0]
+            np.testing.assert_allclose(change, expected, atol=1e-5)
+            assert len(shape) > 2 or not change.any()
 
 
 def test_all_numbers_at_once_are_the_rule_s_own_and_those_of_the_beginning():
