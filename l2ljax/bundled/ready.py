@@ -148,15 +148,15 @@ WHERE_THEY_FAIL = {
     "lstm-quadratic": "anything but quadratics",
     "lstm-quadratic-all": "anything but quadratics",
     "lstm-quadratic-last": "behind Adam already on quadratics: a lesson, not a tool",
-    "averaged-suite": "slow for 100 steps, and on large matrices on CPUs; see docs/board.md",
-    "desk-suite": "deep networks; slow on large matrices on CPUs; see docs/board.md",
-    "opening-suite": "pictures in 100 steps; slow on large matrices on CPUs; see docs/board.md",
+    "averaged-suite": "slow for 100 steps; large matrices on CPUs; unguarded on equations",
+    "desk-suite": "deep networks; large matrices on CPUs; unguarded on equations",
+    "opening-suite": "100 steps of pictures; large matrices on CPUs; unguarded on equations",
     "opening-suite-steps": "a num_steps that is not the training's (1,000 unless given)",
     "nominal-suite-steps": "a num_steps that is not the training's (1,000 unless given)",
     "nominal-suite": "parameters in units below 0.1; slow for 30 steps; see docs/board.md",
     "rnnprop-suite": "parameters in units below 0.1; not tried beyond 1,000 steps",
 }
-"""Measured: docs/results.md, docs/robustness.md."""
+"""Measured: docs/results.md, docs/robustness.md, docs/board.md, docs/choose.md."""
 
 
 class PretrainedTable:
