@@ -232,7 +232,8 @@ STEADY = LASTING | {
     "oscillator-32, long": Trial("oscillator-32", 3000, 4, 1.4, weight=2.0),
     "neural-art-32": PAINTED,
 }
-"""The same with an equation, on which steps that are not too long for any of the others spike."""
+"""The same with such a picture, and an equation, on which steps that are not too long for any of
+the others spike."""
 
 DEEP = STEADY | {
     "bytes-transformer-32x2": Trial("bytes-transformer-32x2", 400, 1, 1.3, weight=5.0),
