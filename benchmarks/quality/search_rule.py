@@ -46,7 +46,8 @@ from search_numbers import (
     with_early,
 )
 from search_scores import counted, log_ratios, program, reached_by_adam
-from search_trials import SETS, Trial, shortened
+from search_trial import Trial
+from search_trials import SETS, shortened
 
 from l2ljax import load_optimizer, save_optimizer
 from l2ljax.base import MetaParams

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from search_numbers import REST_AFTER, rule
-from search_trials import NOISES, Trial
+from search_trial import NOISES, Trial
 
 from l2ljax.base import MetaParams, Task
 from l2ljax.experiments import board, contestants

@@ -167,6 +167,7 @@ _TRAIN: dict[str, Entry] = {
             load_dataset("digits", "train"), (8, 16), batch_size=32
         ),
         "mnist8-relu-32": lambda: image_mlp(_images("mnist", 8), (32,), batch_size=64),
+        "mnist8-relu-64x64x64": lambda: image_mlp(_images("mnist", 8), (64,) * 3, batch_size=64),
         "mnist14-sigmoid-20": lambda: image_mlp(_images("mnist", 14), (20,), "sigmoid"),
         "cifar8-grey-relu-32": lambda: image_mlp(_images("cifar10", 8, True), (32,), batch_size=64),
         "cifar8-tanh-128": lambda: image_mlp(_images("cifar10", 8), (128,), "tanh", batch_size=64),

@@ -10,6 +10,7 @@ import optax
 import pytest
 import search_numbers
 import search_scores
+import search_trial
 import search_trials
 
 from l2ljax.bundled import load_pretrained
@@ -28,7 +29,7 @@ def test_only_training_tasks_are_searched_on():
 
 def test_a_trial_has_its_noise_and_adam_has_it_too(tmp_path):
     """A pair estimates a quadratic's gradient g as e (e . g): within 90 degrees of g, off it."""
-    trial = search_trials.Trial("quadratic", 20, 2, 0.0, "es")
+    trial = search_trial.Trial("quadratic", 20, 2, 0.0, "es")
     task = search_scores.built(trial)
     instance_key, params_key, batch_key = jax.random.split(jax.random.key(0), 3)
     instance = task.sample(task.data, instance_key)
@@ -72,8 +73,12 @@ def test_sets_of_trials_are_what_they_say_of_each_other():
     assert lengths.items() <= search_trials.ALL.items()
     heavy = {t.task for t in search_trials.OPENING.values() if t.weight == search_trials.PICTURE}
     assert heavy == {"inversion-32"}
-    for fewer, more in (("lasting", "steady"), ("steady", "deep"), ("beginning", "painting")):
+    growing = ("lasting", "steady"), ("steady", "deep"), ("enduring", "broad")
+    for fewer, more in (*growing, ("beginning", "painting")):
         assert search_trials.SETS[fewer].items() < search_trials.SETS[more].items()
+    enduring = [t for t in search_trials.ENDURING.values() if t.task == "oscillator-32"]
+    assert max(trial.num_steps for trial in enduring) == 10_000
+    assert search_trials.HEADS.keys() == search_trials.THICK.keys()
     for trial in search_trials.THICK.values():  # each has tensors of more than two axes
         task = ENTRIES[trial.task].build()
         like = jax.eval_shape(lambda k, t=task: t.init(t.sample(t.data, k), k), jax.random.key(0))
