@@ -1,0 +1,58 @@
+"""Two searched rules -> the one that stands a share of the way from the first to the second.
+
+    python benchmarks/quality/part_way.py --weights=desk-suite,runs/broad/averaged.safetensors \
+        --share=0.7 --out=runs/between.safetensors
+
+A search's mean strays about what it looks for by more than it learns in its last generations; the
+mean of where it began and where it ended strays less (Polyak & Juditsky 1992; stochastic weight
+averaging, Izmailov et al. 2018).
+"""
+
+from pathlib import Path
+
+import jax
+from absl import app, flags
+from search_numbers import REST_AFTER, is_told, rule
+
+from l2ljax import load_optimizer, save_optimizer
+from l2ljax.base import MetaParams
+from l2ljax.bundled import weights_path
+
+WEIGHTS = flags.DEFINE_list("weights", None, "Two: bundled names, or files.", required=True)
+SHARE = flags.DEFINE_float("share", 0.7, "0 is the first, 1 the second.")
+REST = flags.DEFINE_integer("rest_after", REST_AFTER, "Steps beyond which sizes fall as 1 / t.")
+OUT = flags.DEFINE_string("out", "runs/between.safetensors", "File to write.")
+
+
+def between(first: MetaParams, second: MetaParams, share: float) -> MetaParams:
+    """Number by number, `(1 - share) * first + share * second`.
+
+    Args:
+        first, second: meta-parameters of one rule, leaves of equal shapes.
+        share: 0 is the first, 1 the second.
+
+    Example:
+        >>> between({"w": 1.0}, {"w": 3.0}, 0.25)
+        {'w': 1.5}
+    """
+    return jax.tree.map(lambda a, b: (1 - share) * a + share * b, first, second)
+
+
+def main(argv: list[str]) -> None:
+    del argv
+    if len(WEIGHTS.value) != 2:
+        raise ValueError(f"--weights takes two rules, got {len(WEIGHTS.value)}: {WEIGHTS.value}.")
+    first, second = (load_optimizer(weights_path(name))[1] for name in WEIGHTS.value)
+    for name, weights in zip(WEIGHTS.value, (first, second), strict=True):
+        if is_told(weights):
+            raise ValueError(
+                f"{name} is told the number of steps; give rules that are told nothing, and "
+                "tell_rule.py what comes out."
+            )
+    Path(str(OUT.value)).parent.mkdir(parents=True, exist_ok=True)
+    made = between(first, second, SHARE.value)
+    save_optimizer(str(OUT.value), rule(rest_after=REST.value), made)
+
+
+if __name__ == "__main__":
+    app.run(main)
