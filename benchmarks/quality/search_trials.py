@@ -252,6 +252,14 @@ HEADS = THICK | {
 """The same with a little more weight on the wide transformer, into whose heads pictures ate, and
 little on what is mostly noise: it strays by more than pictures ever differ."""
 
+CANVAS = HEADS | {
+    "neural-art-32": PAINTED,
+    "neural-art-64-retina": THICK["neural-art-64-retina"]._replace(num_tasks=1, seconds=0.35),
+    "neural-art-64-gravel": Trial("neural-art-64-gravel", 128, 3, 1.0, weight=60.0),
+    "bytes-transformer-32x2": DEEP["bytes-transformer-32x2"]._replace(weight=15.0),
+}
+"""The same with a style of one texture all over, on which rules are further behind."""
+
 SETS = {
     "first": FIRST,
     "halved": HALVED,
@@ -268,4 +276,5 @@ SETS = {
     "painting": PAINTING,
     "thick": THICK,
     "heads": HEADS,
+    "canvas": CANVAS,
 }

@@ -154,6 +154,7 @@ _TRAIN: dict[str, Entry] = {
         "oscillator-32": oscillator,
         "neural-art-32": lambda: neural_art("train", "retina", size=32),
         "neural-art-64-retina": lambda: neural_art("train", "retina"),
+        "neural-art-64-gravel": lambda: neural_art("train", "gravel"),
         "breast-cancer-linear": lambda: image_mlp(_table("breast_cancer"), (), batch_size=32),
         "digits-relu-32": lambda: image_mlp(load_dataset("digits", "train"), (32,), batch_size=64),
         "digits-tanh-64x32": lambda: image_mlp(
