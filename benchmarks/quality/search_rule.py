@@ -22,7 +22,7 @@ import multiprocessing
 import os
 import pickle
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
@@ -45,7 +45,7 @@ from search_numbers import (
     with_axes,
     with_early,
 )
-from search_scores import counted, log_ratios, program, reached_by_adam
+from search_scores import adams_cell, counted, log_ratios, program, reached_by_adam
 from search_trial import Trial
 from search_trials import SETS, shortened
 
@@ -170,6 +170,15 @@ def cores_of(number: int) -> set[int]:
     return {cores[number % len(cores)]} if few else set()
 
 
+def tune_adam(trials: Iterable[Trial], folder: Path) -> None:
+    """Runs Adam's cells that are missing in `folder`, on as many processes as the search has."""
+    missing = {adams_cell(trial): trial for trial in trials}
+    asked = [(trial, folder) for cell, trial in missing.items() if not cell.path(folder).exists()]
+    if asked:
+        with multiprocessing.get_context("spawn").Pool(PROCESSES.value) as pool:
+            pool.starmap(reached_by_adam, asked, chunksize=1)
+
+
 def start(trials: dict[str, Trial], reached: dict[str, np.ndarray]) -> list[Connection]:
     """Processes, each with its share of the trials and what Adam reaches there."""
     context = multiprocessing.get_context("spawn")
@@ -226,12 +235,10 @@ def main(argv: list[str]) -> None:
             )
     trials, made = SETS[CHOSEN.value], rule(1000 if HORIZON.value else None, REST.value)
     short = min(SHORT.value, GENERATIONS.value), shortened(trials, SHORT_STEPS)
-    parts = [
-        (last, of_part, {name: reached_by_adam(t, adam) for name, t in of_part.items()})
-        for last, of_part in (short, (GENERATIONS.value, trials))
-        if search.countiter < last
-    ]
-    for last, of_part, reached in parts:
+    parts = [part for part in (short, (GENERATIONS.value, trials)) if search.countiter < part[0]]
+    tune_adam([trial for _, of_part in parts for trial in of_part.values()], adam)
+    for last, of_part in parts:
+        reached = {name: reached_by_adam(trial, adam) for name, trial in of_part.items()}
         processes = start(of_part, reached)
         while search.countiter < last:
             if search.countiter == SETTLE.value:

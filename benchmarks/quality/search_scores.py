@@ -27,15 +27,20 @@ BOUNDS = -1.2, 2.5
 """Of what counts."""
 
 
+def adams_cell(trial: Trial) -> board.Cell:
+    """Adam's on a trial's task, with its noise, in the units that the task has by itself."""
+    name = trial.task if trial.noise is None else f"{trial.task}-{trial.noise}"
+    return board.Cell(name, "adam", trial.num_steps)
+
+
 def reached_by_adam(trial: Trial, folder: Path) -> np.ndarray:
     """Final losses of Adam, tuned on two other optimizees, on those of the search: `[num_tasks]`.
 
     Cells of the board in `folder`, run where they are missing.
     """
-    name = trial.task if trial.noise is None else f"{trial.task}-{trial.noise}"
-    cell = board.Cell(name, "adam", trial.num_steps)
+    cell = adams_cell(trial)
     entry = ENTRIES[trial.task]._replace(build=lambda: built(trial._replace(units=None)))
-    board.run_board([cell], {name: entry}, contestants.HAND_MADE, folder)
+    board.run_board([cell], {cell.task: entry}, contestants.HAND_MADE, folder)
     ends = board.read_cell(cell.path(folder))["final_loss"]
     return np.array(ends, float)[: trial.num_tasks] * trial.asked
 

@@ -256,7 +256,6 @@ CANVAS = HEADS | {
     "neural-art-32": PAINTED,
     "neural-art-64-retina": THICK["neural-art-64-retina"]._replace(num_tasks=1, seconds=0.35),
     "neural-art-64-gravel": Trial("neural-art-64-gravel", 128, 3, 1.0, weight=60.0),
-    "bytes-transformer-32x2": DEEP["bytes-transformer-32x2"]._replace(weight=15.0),
 }
 """The same with a style of one texture all over, on which rules are further behind."""
 
