@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test test-slow test-long test-matrix kill-test fuzz soak stability lint types check docs bench bench-gpu board desk clean
+.PHONY: demo test test-slow test-long test-matrix kill-test fuzz soak stability lint types check docs bench bench-gpu board desk default clean
 
 demo: $(VENV)/demo.stamp
 	$(RUN) scripts/meta_train.py --config=configs/demo.py --workdir=runs/demo
@@ -66,6 +66,18 @@ desk: $(VENV)/dev.stamp
 		--adam=runs/desk/adam --out=runs/desk/first
 	$(RUN) benchmarks/quality/search_rule.py --trials=opening --early=runs/desk/first/averaged.safetensors \
 		--population=20 --spread=0.5 --settle=14 --generations=22 --adam=runs/desk/adam --out=runs/desk
+
+# What `pretrained()` is, from scratch in three hours of two cores: those, then all numbers at once,
+# then what it does to tensors of more than two axes. Its weights: runs/default/averaged.safetensors.
+default: desk
+	$(RUN) benchmarks/quality/search_rule.py --trials=steady --whole=runs/desk/averaged.safetensors \
+		--population=20 --spread=0.25 --diagonal --settle=18 --generations=18 --adam=runs/desk/adam --out=runs/default/steady
+	$(RUN) benchmarks/quality/search_rule.py --trials=broad --whole=runs/default/steady/averaged.safetensors --rest_after=2000 \
+		--population=20 --spread=0.2 --diagonal --generations=18 --adam=runs/desk/adam --out=runs/default/broad
+	$(RUN) benchmarks/quality/part_way.py --weights=runs/desk/averaged.safetensors,runs/default/broad/averaged.safetensors \
+		--share=0.7 --rest_after=2000 --out=runs/default/between.safetensors
+	$(RUN) benchmarks/quality/search_rule.py --trials=heads --axes=runs/default/between.safetensors --rest_after=2000 \
+		--population=12 --spread=0.5 --settle=14 --generations=24 --adam=runs/desk/adam --out=runs/default
 
 # One work: make bench BENCH="--works=mnist". Other implementations beside it: BENCH="--peers=FOLDER".
 # Seconds until a meta-trained optimizer beats tuned baselines: BENCH="--works=useful --rounds=3".

@@ -22,7 +22,7 @@ SCALES = {
 
 TOP = """# The zoo
 
-**`l2ljax.pretrained()` is `opening-suite`; for large matrices on a CPU, where it is dear, there is
+**`l2ljax.pretrained()` is `enduring-suite`; for large matrices on a CPU, where it is dear, there is
 `nominal-suite`. Those with "suite" in their names were trained on tasks of many
 kinds; the others are of the paper's experiments: good at what they were trained on, for as long as
 they were trained.** Which one: [choose.md](choose.md).
@@ -36,7 +36,7 @@ END = """
 `max_update` bounds a coordinate's update by the largest that was seen in training; with
 `nonfinite="skip"` it is what [robustness.md](robustness.md#long-runs-of-a-learned-optimizer)
 recommends for long runs. An update of a matrix of a million numbers takes 3.8 ms with
-`nominal-suite` and 236 ms with `opening-suite` on two CPU cores (Adam 1.2, Optax's Muon 160), and
+`nominal-suite` and 236 ms with `enduring-suite` on two CPU cores (Adam 1.2, Optax's Muon 160), and
 240 ms with an LSTM (Adam then 0.5).
 
 ## Cards

@@ -30,6 +30,7 @@ LEARNED = (
     "opening-suite",
     "opening-suite-steps",
     "desk-suite",
+    "enduring-suite",
     "rnnprop-suite",
 )
 

@@ -40,7 +40,7 @@ QUICK_OPTIMIZERS = (
     "optlist-0",
     "lstm-mnist",
     "nominal-suite",
-    "opening-suite",
+    "enduring-suite",
 )
 QUICK_STEPS, STEPS, LONG = [100], [100, 1000], 10_000
 

@@ -188,7 +188,7 @@ def test_numbers_of_the_beginning_fade_as_one_over_one_plus_the_square_of_the_ti
             np.testing.assert_allclose(change[0], expected, atol=2e-5, err_msg=str(number))
 
 
-@pytest.mark.parametrize("name", ["opening-suite", "opening-suite-steps"])
+@pytest.mark.parametrize("name", ["enduring-suite", "opening-suite-steps"])
 def test_numbers_of_more_than_two_axes_leave_all_other_tensors_as_they_were(name):
     """To the bit; and kernels of three and four axes get each number in its own output, told or
     not, by the table that the rule has of them."""
