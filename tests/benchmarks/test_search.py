@@ -1,22 +1,18 @@
 """The search of `nominal`'s numbers: what they mean, and that minutes of it are worth something."""
 
 import functools
-import subprocess
-import sys
 
 import cma
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import part_way
 import pytest
 import search_numbers
 import search_scores
 import search_trial
 import search_trials
 
-from l2ljax import load_optimizer
 from l2ljax.bundled import load_pretrained
 from l2ljax.evaluation import evaluate
 from l2ljax.experiments import board
@@ -207,22 +203,6 @@ def test_numbers_of_more_than_two_axes_leave_all_other_tensors_as_they_were(name
             change = np.asarray(network(weights, row) - network(bundled, row))[0]
             np.testing.assert_allclose(change, expected, atol=1e-5)
             assert len(shape) > 2 or not change.any()
-
-
-def test_part_of_the_way_from_one_rule_to_another_is_an_average(tmp_path):
-    """Numbers of two bundled rules averaged by hand; one that is told the steps is refused."""
-    out = tmp_path / "between.safetensors"
-    run = [sys.executable, part_way.__file__, f"--out={out}", "--share=0.25", "--rest_after=2000"]
-    weights = "--weights=desk-suite,opening-suite"
-    subprocess.run([*run, weights], check=True)
-    _, made, metadata = load_optimizer(out)
-    ends = [load_pretrained(name)[1] for name in ("desk-suite", "opening-suite")]
-    by_hand = jax.tree.map(lambda a, b: 0.75 * a + 0.25 * b, *ends)
-    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), made, by_hand)
-    assert metadata["optimizer"]["rest_after"] == 2000
-    told = subprocess.run([*run, weights + "-steps"], capture_output=True, text=True)
-    assert told.returncode
-    assert "is told the number of steps" in told.stderr
 
 
 def test_all_numbers_at_once_are_the_rule_s_own_and_those_of_the_beginning():
