@@ -99,6 +99,11 @@ def three_steps(tx, params, gradient):
     return params, jax.tree.map(jax.typeof, state) == before
 
 
+def furthest(a, b):
+    """The largest difference of any coordinate."""
+    return max(float(np.abs(np.asarray(a[k]) - np.asarray(b[k])).max()) for k in a)
+
+
 def observe(axis_type):
     mesh = jax.make_mesh((2, 2), ("x", "y"), axis_types=(axis_type,) * 2)
     seen = {}
@@ -116,14 +121,17 @@ def observe(axis_type):
                 after[k].sharding.is_equivalent_to(params[k].sharding, params[k].ndim)
                 for k in params
             ),
-            "error": max(float(np.abs(np.asarray(after[k]) - alone[k]).max()) for k in alone),
+            "error": furthest(after, alone) / furthest(alone, PARAMS),
         }
     return seen
 
 
 @pytest.mark.slow
 def test_containers_keep_shardings():
-    """On four devices: the numbers of one, and state and parameters split as they were."""
+    """On four devices: the numbers of one, and state and parameters split as they were.
+
+    To rounding of what they moved by, which is 1.6 where clipped gradients are orthogonalised.
+    """
     child = subprocess.run(
         [sys.executable, __file__],
         env=os.environ | quick.devices(4),
@@ -136,7 +144,7 @@ def test_containers_keep_shardings():
         for name, observed in seen.items():
             assert observed["stable"], name
             assert observed["sharded"], name
-            assert observed["error"] < 1e-5, name
+            assert observed["error"] < 5e-5, name
 
 
 if __name__ == "__main__":
