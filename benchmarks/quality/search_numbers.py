@@ -118,20 +118,26 @@ EARLY = [
 """What weights can be given for the beginning alone: a number times 1 / (1 + (t / 100)^2), or 10.
 (The window is left as it is, as the bound on a step asks for one that does not change.)"""
 
+ALONE_COLUMN = 13
+"""The statistic that is 1 of a picture, and 0 of all tensors of networks."""
+
 AXES_COLUMN = 15
 """The statistic that is 1 of kernels of convolutions, heads and pictures, and 0 of all others."""
 
 AXES = [Number(n.output, "more than two axes", 0.0, n.unit) for n in EARLY[: len(EARLY) // 2]]
-"""What weights can be given for those tensors alone."""
+"""What weights can be given for those tensors alone, or for pictures alone."""
 
 REST_AFTER = 4000
 """The longest run of the first set of trials, which says nothing of what is right beyond."""
 
 
-def rule(num_steps: int | None = None, rest_after: int | None = REST_AFTER) -> LearnedOptimizer:
+def rule(
+    num_steps: int | None = None, rest_after: int | None = REST_AFTER, alone: bool = False
+) -> LearnedOptimizer:
     """The rule; told the number of steps where one is given, which need no rest then."""
     rest_after = None if num_steps else rest_after
-    return nominal((), num_steps, rest_after, directions=DIRECTIONS, averaged=True, from_start=True)
+    options = {"directions": DIRECTIONS, "averaged": True, "from_start": True}
+    return nominal((), num_steps, rest_after, **options, alone=alone)
 
 
 def weights_at(x: Sequence[float] | np.ndarray) -> MetaParams:
@@ -205,13 +211,15 @@ def with_early(meta_params: MetaParams, x: Sequence[float] | np.ndarray) -> Meta
     return {"layers": [{name: jnp.asarray(each, jnp.float32) for name, each in moved.items()}]}
 
 
-def with_axes(meta_params: MetaParams, x: Sequence[float] | np.ndarray) -> MetaParams:
+def with_axes(
+    meta_params: MetaParams, x: Sequence[float] | np.ndarray, column: int = AXES_COLUMN
+) -> MetaParams:
     """Meta-parameters that differ from these by the numbers `x` of `AXES`, in their units."""
     (layer,) = meta_params["layers"]
     by = np.zeros(len(OUTPUTS))
     for number, moved in zip(AXES, x, strict=True):
         by[OUTPUTS.index(number.output)] += number.start + number.unit * moved
-    kernel = layer["kernel"].at[AXES_COLUMN].add(jnp.asarray(by, jnp.float32))
+    kernel = layer["kernel"].at[column].add(jnp.asarray(by, jnp.float32))
     return {"layers": [{"kernel": kernel, "bias": layer["bias"]}]}
 
 

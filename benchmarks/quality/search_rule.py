@@ -12,8 +12,8 @@ makes the search's steps shorter from generation G on. Trials are shared out amo
 on two cores two, on a GPU four; a candidate takes 7 to 10 seconds of a CPU core. A search goes on
 where it was cut, and begins at other weights with `--initial=NAME --spread=0.25`; `--told` searches
 a rule that is told its number of steps, `--early=NAME` what those weights do in their first steps,
-`--axes=NAME` what they do to tensors of more than two axes, `--whole=NAME` the rule's own numbers
-and those of the first steps, on from that.
+`--axes=NAME` what they do to tensors of more than two axes, with `--alone` to pictures alone,
+`--whole=NAME` the rule's own numbers and those of the first steps, on from that.
 """
 
 import contextlib
@@ -32,6 +32,7 @@ import jax
 import numpy as np
 from absl import app, flags
 from search_numbers import (
+    ALONE_COLUMN,
     AXES,
     EARLY,
     NUMBERS,
@@ -67,6 +68,7 @@ INITIAL = flags.DEFINE_string("initial", None, "A bundled name or a file to star
 HORIZON = flags.DEFINE_bool("told", False, "Candidates are told the number of steps.")
 BASE = flags.DEFINE_string("early", None, "A bundled name or a file: numbers of `EARLY` for it.")
 THICK = flags.DEFINE_string("axes", None, "A bundled name or a file: numbers of `AXES` for it.")
+ALONE = flags.DEFINE_bool("alone", False, "With --axes: numbers for pictures alone.")
 REST = flags.DEFINE_integer("rest_after", REST_AFTER, "Steps beyond which sizes fall as 1 / t.")
 WHOLE = flags.DEFINE_string("whole", None, "A bundled name or a file: all numbers, on from it.")
 DIAGONAL = flags.DEFINE_bool("diagonal", False, "Variances alone, which are learned sooner.")
@@ -96,12 +98,14 @@ class Begun(NamedTuple):
 
     early: str | None
     axes: str | None
+    alone: str | None
     whole: str | None
 
 
 def weights_of(begun: Begun) -> Callable[[np.ndarray], MetaParams]:
     """What makes meta-parameters of the numbers that are searched."""
-    for name, change in zip(begun, (with_early, with_axes, moved), strict=True):
+    with_alone = functools.partial(with_axes, column=ALONE_COLUMN)
+    for name, change in zip(begun, (with_early, with_axes, with_alone, moved), strict=True):
         if name is not None:
             return functools.partial(change, load_optimizer(weights_path(name))[1])
     return weights_at
@@ -109,7 +113,8 @@ def weights_of(begun: Begun) -> Callable[[np.ndarray], MetaParams]:
 
 def begun_at() -> Begun:
     """By the flags."""
-    return Begun(BASE.value, THICK.value, WHOLE.value)
+    thick = (None, THICK.value) if ALONE.value else (THICK.value, None)
+    return Begun(BASE.value, *thick, WHOLE.value)
 
 
 def num_searched() -> int:
@@ -129,6 +134,8 @@ def num_searched() -> int:
             f"--told is for weights that are told the number of steps, and {at} is "
             f"{'not' if HORIZON.value else 'told'}; see tell_rule.py."
         )
+    if ALONE.value and not THICK.value:
+        raise ValueError("--alone is for --axes=NAME: give it too, or leave --alone out.")
     if WHOLE.value and HORIZON.value:
         raise ValueError("--whole is for rules that are told nothing: leave out --told.")
     if BASE.value:
@@ -151,7 +158,8 @@ def serve(
     if cores:
         os.sched_setaffinity(0, cores)
     jax.config.update("jax_default_matmul_precision", "highest")  # as on CPUs
-    programs = {name: program(trial, told, rest_after) for name, trial in trials.items()}
+    alone = begun.alone is not None
+    programs = {name: program(trial, told, rest_after, alone) for name, trial in trials.items()}
     weights = weights_of(begun)
     with contextlib.suppress(EOFError, BrokenPipeError, KeyboardInterrupt):  # it was cut
         while (tried := connection.recv()) is not None:
@@ -233,7 +241,10 @@ def main(argv: list[str]) -> None:
                 f"The search in {folder} is of {search.N} numbers, and {begun.size} are asked for; "
                 "leave --told, --early, --axes, --whole as they were there, or give another --out."
             )
-    trials, made = SETS[CHOSEN.value], rule(1000 if HORIZON.value else None, REST.value)
+    trials, made = (
+        SETS[CHOSEN.value],
+        rule(1000 if HORIZON.value else None, REST.value, ALONE.value),
+    )
     short = min(SHORT.value, GENERATIONS.value), shortened(trials, SHORT_STEPS)
     parts = [part for part in (short, (GENERATIONS.value, trials)) if search.countiter < part[0]]
     tune_adam([trial for _, of_part in parts for trial in of_part.values()], adam)

@@ -60,13 +60,16 @@ def optimizees(trial: Trial, purpose: int = board.REPORTED) -> jax.Array:
 
 
 def program(
-    trial: Trial, told: bool = False, rest_after: int | None = REST_AFTER
+    trial: Trial,
+    told: bool = False,
+    rest_after: int | None = REST_AFTER,
+    alone: bool = False,
 ) -> Callable[..., Any]:
     """Compiled: candidates `[n]`, keys `[k]` -> losses at the start, means of the last 5 %.
 
     Candidates are told the trial's number of steps, or rest after so many.
     """
-    task, optimizer = built(trial), rule(trial.num_steps if told else None, rest_after)
+    task, optimizer = built(trial), rule(trial.num_steps if told else None, rest_after, alone)
 
     def one(meta_params, key):
         tx = optimizer.transform(meta_params)

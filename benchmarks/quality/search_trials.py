@@ -259,6 +259,14 @@ CANVAS = HEADS | {
 }
 """The same with a style of one texture all over, on which rules are further behind."""
 
+PICTURES = {
+    "inversion-32": Trial("inversion-32", 200, 2, 0.06, weight=2.0),
+    "inversion-32, short": Trial("inversion-32", 100, 2, 0.03),
+    "neural-art-32": PAINTED._replace(num_tasks=2, seconds=0.15),
+    "neural-art-64-gravel": Trial("neural-art-64-gravel", 128, 2, 0.65, weight=60.0),
+}
+"""Those whose parameters are a picture."""
+
 SETS = {
     "first": FIRST,
     "halved": HALVED,
@@ -276,4 +284,5 @@ SETS = {
     "thick": THICK,
     "heads": HEADS,
     "canvas": CANVAS,
+    "pictures": PICTURES,
 }

@@ -75,6 +75,7 @@ def scale_by_nominal(
     directions: Sequence[str] = (),
     averaged: bool = False,
     from_start: bool = False,
+    alone: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     """Replaces gradients by trusted steps of learned size, in Optax's sign.
 
@@ -88,7 +89,7 @@ def scale_by_nominal(
         rate: natural logarithm of the step size around which the network moves it.
         span: by how much its logarithm can differ.
         limit: largest size of a direction's coordinate.
-        directions, averaged, from_start: see `nominal`.
+        directions, averaged, from_start, alone: see `nominal`.
 
     Returns:
         an Optax transformation that needs `params` in `update`; extra arguments beside `num_steps`
@@ -106,7 +107,9 @@ def scale_by_nominal(
         >>> bool((updates["w"] < 0).all())
         True
     """
-    options = checked(num_steps, rest_after, rate, span, limit, directions, averaged, from_start)
+    options = checked(
+        num_steps, rest_after, rate, span, limit, directions, averaged, from_start, alone
+    )
     hidden = [layer["bias"].shape[0] for layer in meta_params["layers"][:-1]]
     sizes = layer_sizes(options, hidden)
     check_like(
@@ -183,7 +186,9 @@ def _step(meta_params, options, count, gradients, params, second, momenta, state
     normalised = [normalised_by_element(t, *tensor) for tensor in tensors]
     known = t if options.rest_after is None else jnp.minimum(t, options.rest_after)
     memory = jnp.stack([jnp.ravel(each) for each in kept])
-    seen, table = tensor_table(params, normalised, memory, t, known, options.num_steps)
+    seen, table = tensor_table(
+        params, normalised, memory, t, known, options.num_steps, options.alone
+    )
     said = network(meta_params, table)
     size, drift, mixture, weights, delay = outputs(said, len(options.directions), options.averaged)
     drift = LEAK * seen[:, len(DECAYS) + 1] + GAIN * jnp.tanh(drift)
@@ -217,6 +222,7 @@ def nominal(
     directions: Sequence[str] = (),
     averaged: bool = False,
     from_start: bool = False,
+    alone: bool = False,
 ) -> LearnedOptimizer:
     """Adam's normalised direction, with a step size and a mixture of momenta from a small network.
 
@@ -246,6 +252,9 @@ def nominal(
             that do not change from step to step, as those of "opening-suite".
         from_start: the network is told the size of parameters at the first update too, from which
             steps can grow with their units and yet not with themselves.
+        alone: the network is told, in place of how many numbers a tensor has, whether it has more
+            than two axes and nine tenths of all numbers: a picture or a grid that is itself what
+            is sought, unlike kernels and heads of a network.
 
     Returns:
         a `LearnedOptimizer`, close to Adam at exp(rate) when fresh; its meta-parameters are
@@ -260,7 +269,9 @@ def nominal(
         >>> meta_params["layers"][0]["kernel"].shape
         (21, 8)
     """
-    options = checked(num_steps, rest_after, rate, span, limit, directions, averaged, from_start)
+    options = checked(
+        num_steps, rest_after, rate, span, limit, directions, averaged, from_start, alone
+    )
     sizes = layer_sizes(options, check_sizes("hidden_sizes", hidden_sizes))
 
     def init(key: Key) -> MetaParams:

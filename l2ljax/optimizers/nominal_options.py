@@ -20,6 +20,7 @@ class Options(NamedTuple):
     directions: tuple[str, ...]
     averaged: bool
     from_start: bool
+    alone: bool
 
 
 def checked(*given: Any) -> Options:
@@ -37,7 +38,7 @@ def checked(*given: Any) -> Options:
         check_number(name, getattr(options, name), above=0)
     for name in options.directions:
         check_choice("directions", name, OTHERS)
-    for name in ("averaged", "from_start"):
+    for name in ("averaged", "from_start", "alone"):
         check_kind(name, getattr(options, name), bool)
     return options._replace(directions=tuple(options.directions))
 

@@ -16,6 +16,9 @@ MEMORY_DECAY = 0.95
 TIMES = (10.0, 100.0)
 """Steps around which the network can tell early from late."""
 
+ALONE = 0.9
+"""A tensor of more than two axes that has this share of all numbers is itself what is sought."""
+
 HORIZON_FEATURES = 3
 """So many more where `num_steps` is given."""
 
@@ -64,6 +67,7 @@ def tensor_table(
     t: jax.Array,
     known: jax.Array,
     num_steps: int | jax.Array | None,
+    alone: bool = False,
 ) -> tuple[jax.Array, jax.Array]:
     """What is remembered with this step's agreements, and the table `[tensors, num_features]`.
 
@@ -74,6 +78,7 @@ def tensor_table(
         t: updates made, this one included; float32.
         known: the time that the network is told.
         num_steps: of the training, if it is known.
+        alone: see `nominal`.
     """
     now = jnp.stack([agreements(n) for n in normalised])
     momenta = now.shape[1]
@@ -87,7 +92,7 @@ def tensor_table(
         first = num_remembered(momenta)
         seen = seen.at[:, first:].set(jnp.where(t == 1, begun, memory[:, first:]))
     rows = [
-        tensor_row(p, n, seen[i], now[i], known, whole, num_steps)
+        tensor_row(p, n, seen[i], now[i], known, whole, num_steps, size if alone else None)
         for i, (p, n) in enumerate(zip(params, normalised, strict=True))
     ]
     return seen, jnp.stack(rows)
@@ -101,6 +106,7 @@ def tensor_row(
     t: jax.Array,
     whole: jax.Array,
     num_steps: int | jax.Array | None,
+    beside: int | None = None,
 ) -> jax.Array:
     """One tensor's row of the table, `[num_features]`.
 
@@ -113,16 +119,21 @@ def tensor_row(
         t: updates made, this one included; float32.
         whole: mean square of all parameters.
         num_steps: of the training, if it is known.
+        beside: how many numbers all parameters have, where a tensor is told whether it is `ALONE`
+            among them in place of how many it has.
     """
     averaged, rest = jnp.split(memory, [len(now)])
     averaged, (size, drift), begun = averaged / (1 - MEMORY_DECAY**t), rest[:2], rest[2:]
     powers = jnp.stack([jnp.log(power(n) + 1e-8) / 4 for n in normalised])
     fan_in = param.size // param.shape[-1] if param.ndim > 1 and param.size else 1
+    held = math.log(max(param.size, 1)) / 8
+    if beside is not None:
+        held = param.ndim > 2 and param.size >= ALONE * beside
     shape = [
         magnitude(power(param)),
         magnitude(whole),
         jnp.float32(math.log(fan_in) / 4),
-        jnp.float32(math.log(max(param.size, 1)) / 8),
+        jnp.float32(held),
         jnp.float32(param.ndim > 1),
         jnp.float32(param.ndim > 2),
     ]
