@@ -59,7 +59,7 @@ CASES = {
     "celo2": celo2((4, 4), learning_rate=1e-4),  # the iteration makes more of rounding
     "celo2-network": celo2((4,), orthogonalize=False, vectors="network", block_size=24),
     "nominal": nominal((4,)),
-    "nominal-averaged": nominal((4,), averaged=True, from_start=True),
+    "nominal-averaged": nominal((4,), averaged=True, from_start=True, alone=True),
     "nominal-directions": nominal((4,), directions=("tensor", "orthogonal", "orthogonal_adam")),
     "celo": celo(num_steps=100),
     "celo_adam": celo_adam(num_steps=100),
