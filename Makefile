@@ -68,7 +68,8 @@ desk: $(VENV)/dev.stamp
 		--population=20 --spread=0.5 --settle=14 --generations=22 --adam=runs/desk/adam --out=runs/desk
 
 # What `pretrained()` is, from scratch in three hours of two cores: those, then all numbers at once,
-# then what it does to tensors of more than two axes. Its weights: runs/default/averaged.safetensors.
+# then what it does to tensors of more than two axes, then to pictures alone. Its weights:
+# runs/default/averaged.safetensors.
 default: desk
 	$(RUN) benchmarks/quality/search_rule.py --trials=steady --whole=runs/desk/averaged.safetensors \
 		--population=20 --spread=0.25 --diagonal --settle=18 --generations=18 --adam=runs/desk/adam --out=runs/default/steady
@@ -77,7 +78,9 @@ default: desk
 	$(RUN) benchmarks/quality/part_way.py --weights=runs/desk/averaged.safetensors,runs/default/broad/averaged.safetensors \
 		--share=0.7 --rest_after=2000 --out=runs/default/between.safetensors
 	$(RUN) benchmarks/quality/search_rule.py --trials=heads --axes=runs/default/between.safetensors --rest_after=2000 \
-		--population=12 --spread=0.5 --settle=14 --generations=24 --adam=runs/desk/adam --out=runs/default
+		--population=12 --spread=0.5 --settle=14 --generations=24 --adam=runs/desk/adam --out=runs/default/heads
+	$(RUN) benchmarks/quality/search_rule.py --trials=pictures --axes=runs/default/heads/averaged.safetensors --alone --rest_after=2000 \
+		--population=12 --spread=1 --settle=12 --generations=24 --adam=runs/desk/adam --out=runs/default
 
 # One work: make bench BENCH="--works=mnist". Other implementations beside it: BENCH="--peers=FOLDER".
 # Seconds until a meta-trained optimizer beats tuned baselines: BENCH="--works=useful --rounds=3".
