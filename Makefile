@@ -67,7 +67,7 @@ desk: $(VENV)/dev.stamp
 	$(RUN) benchmarks/quality/search_rule.py --trials=opening --early=runs/desk/first/averaged.safetensors \
 		--population=20 --spread=0.5 --settle=14 --generations=22 --adam=runs/desk/adam --out=runs/desk
 
-# What `pretrained()` is, from scratch in three hours of two cores: those, then all numbers at once,
+# What `pretrained()` is, from scratch in about three hours of two cores: those, then all numbers at once,
 # then what it does to tensors of more than two axes, then to pictures alone. Its weights:
 # runs/default/averaged.safetensors.
 default: desk

@@ -120,7 +120,7 @@ def test_bundled_optimizers_say_how_they_were_made():
                 "python benchmarks/quality/",
                 "l2ljax train ",
                 "make desk",  # both searches of benchmarks/quality/search_rule.py
-                "make default",  # those, and three more
+                "make default",  # those, and four more
             )
         )
         assert {"config", "seconds", "hardware", "validation_loss", "evaluation"} <= set(metadata)

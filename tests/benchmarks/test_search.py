@@ -205,6 +205,25 @@ def test_numbers_of_more_than_two_axes_leave_all_other_tensors_as_they_were(name
             assert len(shape) > 2 or not change.any()
 
 
+def test_numbers_of_pictures_leave_all_tensors_of_networks_as_they_were():
+    """To the bit: in place of how many numbers there are, which the rule does not read."""
+    _, bundled = load_pretrained("desk-suite")
+    assert not np.any(bundled["layers"][0]["kernel"][search_numbers.ALONE_COLUMN])
+    seen, now, t = jnp.full(len(DECAYS) + 4, 0.1), jnp.full(len(DECAYS), 0.1), jnp.float32(7)
+    moved = np.linspace(-1, 1, 8)
+    weights = search_numbers.with_axes(bundled, moved, search_numbers.ALONE_COLUMN)
+    for shape, beside in (((5, 3), 15), ((5, 3, 2), 40), ((5, 3, 2), 31)):
+        halves = [jnp.full(shape, 0.5)] * (len(DECAYS) + 1)
+        row = tensor_row(jnp.ones(shape), halves, seen, now, t, jnp.float32(1), None, beside)[None]
+        change = np.asarray(network(weights, row) - network(bundled, row))[0]
+        expected = np.zeros(len(search_numbers.OUTPUTS))
+        if beside == 31:
+            for number, by in zip(search_numbers.AXES, moved, strict=True):
+                expected[search_numbers.OUTPUTS.index(number.output)] = number.unit * by
+        np.testing.assert_allclose(change, expected, atol=1e-5)
+        assert beside == 31 or not change.any()
+
+
 def test_all_numbers_at_once_are_the_rule_s_own_and_those_of_the_beginning():
     """On from a rule that was found: its own numbers by so much more, and what fades."""
     own, early = len(search_numbers.NUMBERS), len(search_numbers.EARLY)
