@@ -10,32 +10,17 @@ averaging, Izmailov et al. 2018).
 
 from pathlib import Path
 
-import jax
+import optax
 from absl import app, flags
 from search_numbers import REST_AFTER, is_told, rule
 
 from l2ljax import load_optimizer, save_optimizer
-from l2ljax.base import MetaParams
 from l2ljax.bundled import weights_path
 
 WEIGHTS = flags.DEFINE_list("weights", None, "Two: bundled names, or files.", required=True)
 SHARE = flags.DEFINE_float("share", 0.7, "0 is the first, 1 the second.")
 REST = flags.DEFINE_integer("rest_after", REST_AFTER, "Steps beyond which sizes fall as 1 / t.")
 OUT = flags.DEFINE_string("out", "runs/between.safetensors", "File to write.")
-
-
-def between(first: MetaParams, second: MetaParams, share: float) -> MetaParams:
-    """Number by number, `(1 - share) * first + share * second`.
-
-    Args:
-        first, second: meta-parameters of one rule, leaves of equal shapes.
-        share: 0 is the first, 1 the second.
-
-    Example:
-        >>> between({"w": 1.0}, {"w": 3.0}, 0.25)
-        {'w': 1.5}
-    """
-    return jax.tree.map(lambda a, b: (1 - share) * a + share * b, first, second)
 
 
 def main(argv: list[str]) -> None:
@@ -50,7 +35,7 @@ def main(argv: list[str]) -> None:
                 "tell_rule.py what comes out."
             )
     Path(str(OUT.value)).parent.mkdir(parents=True, exist_ok=True)
-    made = between(first, second, SHARE.value)
+    made = optax.incremental_update(second, first, SHARE.value)
     save_optimizer(str(OUT.value), rule(rest_after=REST.value), made)
 
 

@@ -214,7 +214,13 @@ def with_early(meta_params: MetaParams, x: Sequence[float] | np.ndarray) -> Meta
 def with_axes(
     meta_params: MetaParams, x: Sequence[float] | np.ndarray, column: int = AXES_COLUMN
 ) -> MetaParams:
-    """Meta-parameters that differ from these by the numbers `x` of `AXES`, in their units."""
+    """Meta-parameters that differ from these by the numbers `x` of `AXES`, in their units.
+
+    Args:
+        meta_params: of the rule, one layer.
+        x: `[8]`, numbers in their units.
+        column: of the statistic that they belong to, `ALONE_COLUMN` for pictures alone.
+    """
     (layer,) = meta_params["layers"]
     by = np.zeros(len(OUTPUTS))
     for number, moved in zip(AXES, x, strict=True):

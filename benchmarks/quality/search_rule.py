@@ -179,8 +179,9 @@ def cores_of(number: int) -> set[int]:
 
 
 def tune_adam(trials: Iterable[Trial], folder: Path) -> None:
-    """Runs Adam's cells that are missing in `folder`, on as many processes as the search has."""
-    missing = {adams_cell(trial): trial for trial in trials}
+    """Runs Adam's cells that are missing in `folder`, the longest first, on all processes."""
+    longest = sorted(trials, key=lambda trial: -trial.seconds)
+    missing = {adams_cell(trial): trial for trial in longest}
     asked = [(trial, folder) for cell, trial in missing.items() if not cell.path(folder).exists()]
     if asked:
         with multiprocessing.get_context("spawn").Pool(PROCESSES.value) as pool:
@@ -241,10 +242,8 @@ def main(argv: list[str]) -> None:
                 f"The search in {folder} is of {search.N} numbers, and {begun.size} are asked for; "
                 "leave --told, --early, --axes, --whole as they were there, or give another --out."
             )
-    trials, made = (
-        SETS[CHOSEN.value],
-        rule(1000 if HORIZON.value else None, REST.value, ALONE.value),
-    )
+    trials = SETS[CHOSEN.value]
+    made = rule(1000 if HORIZON.value else None, REST.value, ALONE.value)
     short = min(SHORT.value, GENERATIONS.value), shortened(trials, SHORT_STEPS)
     parts = [part for part in (short, (GENERATIONS.value, trials)) if search.countiter < part[0]]
     tune_adam([trial for _, of_part in parts for trial in of_part.values()], adam)

@@ -50,18 +50,19 @@ def read_cells(folder: Path) -> dict[tuple[int, str, str], dict[str, Any]]:
 
 
 def one_file(cells: Cells) -> str:
-    """All cells as one JSON list, their curves to four digits: what a picture shows of them.
+    """All cells as one JSON list, losses of their curves to three digits: more than pictures show.
 
     Example:
         >>> one_file({(9, "t", "o"): {"task": "t", "curve": {"median": [0.123456, None]}}})
-        '[{"task":"t","curve":{"median":[0.1235,null]}}]\\n'
+        '[{"task":"t","curve":{"median":[0.123,null]}}]\\n'
     """
 
-    def short(values: Sequence[float | None]) -> list[float | None]:
-        return [None if x is None else float(f"{x:.4g}") for x in values]
+    def short(name: str, values: list[float | None]) -> list[float | None]:
+        digits = 6 if name == "steps" else 3
+        return [None if x is None else float(f"{x:.{digits}g}") for x in values]
 
     brief = [
-        {**cell, "curve": {name: short(values) for name, values in cell["curve"].items()}}
+        {**cell, "curve": {name: short(name, each) for name, each in cell["curve"].items()}}
         for cell in cells.values()
     ]
     return json.dumps(brief, separators=(",", ":")) + "\n"
