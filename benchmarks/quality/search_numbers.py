@@ -230,8 +230,12 @@ def with_axes(
 
 
 def moved(meta_params: MetaParams, x: Sequence[float] | np.ndarray) -> MetaParams:
-    """Meta-parameters that differ from these by the numbers `x` of `NUMBERS`, then of `EARLY`."""
-    own, early = np.split(np.asarray(x), [len(NUMBERS)])
-    there, zero = weights_at(own), weights_at(np.zeros(len(NUMBERS)))
+    """Meta-parameters that differ from these by the numbers `x` of `NUMBERS`, then of `EARLY`.
+
+    Those of `TOLD` stand between them for weights that are told the number of steps.
+    """
+    size = len(NUMBERS) + len(TOLD) * is_told(meta_params)
+    own, early = np.split(np.asarray(x), [size])
+    there, zero = weights_at(own), weights_at(np.zeros(size))
     changed = jax.tree.map(lambda leaf, to, of: leaf + to - of, meta_params, there, zero)
     return with_early(changed, early)

@@ -5,7 +5,7 @@ r"""Two dozen numbers of `nominal` from scratch by CMA-ES on training tasks, no 
 The rule has no hidden layer: sizes, drifts, mixtures and what is put off of a step are linear in
 the statistics of a tensor. Of its numbers those that can matter (`search_numbers`) are searched
 with `cma` (Hansen 2016, arXiv:1604.00772), which needs final losses alone (`search_scores`), on one
-of the sets of `search_trials`, the first `--short` generations with runs of 200 steps.
+of the sets of `search_sets`, the first `--short` generations with runs of 200 steps.
 Adam is tuned and run as on the board, before the search. `mean.safetensors` is the search's last
 mean, `averaged.safetensors` that of its last six, as with few candidates each strays; `--settle=G`
 makes the search's steps shorter from generation G on. Trials are shared out among `--processes`,
@@ -13,7 +13,7 @@ on two cores two, on a GPU four; a candidate takes 7 to 10 seconds of a CPU core
 where it was cut, and begins at other weights with `--initial=NAME --spread=0.25`; `--told` searches
 a rule that is told its number of steps, `--early=NAME` what those weights do in their first steps,
 `--axes=NAME` what they do to tensors of more than two axes, with `--alone` to pictures alone,
-`--whole=NAME` the rule's own numbers and those of the first steps, on from that.
+`--whole=NAME` the rule's own numbers and those of the first steps, on from that, told or not.
 """
 
 import contextlib
@@ -47,8 +47,9 @@ from search_numbers import (
     with_early,
 )
 from search_scores import adams_cell, counted, log_ratios, program, reached_by_adam
+from search_sets import SETS
 from search_trial import Trial
-from search_trials import SETS, shortened
+from search_trials import shortened
 
 from l2ljax import load_optimizer, save_optimizer
 from l2ljax.base import MetaParams
@@ -58,7 +59,7 @@ from l2ljax.storage.workdir import write_atomically
 GENERATIONS = flags.DEFINE_integer("generations", 53, "In all.")
 SHORT = flags.DEFINE_integer("short", 0, "Generations with short runs, at the start.")
 SETTLE = flags.DEFINE_integer("settle", None, "Generations before steps are SETTLED at most.")
-CHOSEN = flags.DEFINE_enum("trials", "first", list(SETS), "Of `search_trials`.")
+CHOSEN = flags.DEFINE_enum("trials", "first", list(SETS), "Of `search_sets`.")
 POPULATION = flags.DEFINE_integer("population", 96, "Candidates of a generation.")
 PROCESSES = flags.DEFINE_integer("processes", 2, "That run candidates.")
 OUT = flags.DEFINE_string("out", "runs/search", "Folder of the search and its mean.")
@@ -136,8 +137,6 @@ def num_searched() -> int:
         )
     if ALONE.value and not THICK.value:
         raise ValueError("--alone is for --axes=NAME: give it too, or leave --alone out.")
-    if WHOLE.value and HORIZON.value:
-        raise ValueError("--whole is for rules that are told nothing: leave out --told.")
     if BASE.value:
         return len(EARLY)
     if THICK.value:

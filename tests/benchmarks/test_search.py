@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import search_axes
 import search_numbers
 import search_scores
+import search_sets
 import search_trial
 import search_trials
 
@@ -23,7 +25,7 @@ from l2ljax.tasks.suite import ENTRIES
 
 
 def test_only_training_tasks_are_searched_on():
-    trials = [trial for some in search_trials.SETS.values() for trial in some.values()]
+    trials = [trial for some in search_sets.SETS.values() for trial in some.values()]
     assert {ENTRIES[trial.task].split for trial in trials} == {"train"}
 
 
@@ -75,11 +77,11 @@ def test_sets_of_trials_are_what_they_say_of_each_other():
     assert heavy == {"inversion-32"}
     growing = ("lasting", "steady"), ("steady", "deep"), ("enduring", "broad")
     for fewer, more in (*growing, ("beginning", "painting")):
-        assert search_trials.SETS[fewer].items() < search_trials.SETS[more].items()
+        assert search_sets.SETS[fewer].items() < search_sets.SETS[more].items()
     enduring = [t for t in search_trials.ENDURING.values() if t.task == "oscillator-32"]
     assert max(trial.num_steps for trial in enduring) == 10_000
-    assert search_trials.HEADS.keys() == search_trials.THICK.keys()
-    for trial in search_trials.THICK.values():  # each has tensors of more than two axes
+    assert search_axes.HEADS.keys() == search_axes.THICK.keys()
+    for trial in search_axes.THICK.values():  # each has tensors of more than two axes
         task = ENTRIES[trial.task].build()
         like = jax.eval_shape(lambda k, t=task: t.init(t.sample(t.data, k), k), jax.random.key(0))
         assert max(leaf.ndim for leaf in jax.tree.leaves(like)) > 2
@@ -224,12 +226,14 @@ def test_numbers_of_pictures_leave_all_tensors_of_networks_as_they_were():
         assert beside == 31 or not change.any()
 
 
-def test_all_numbers_at_once_are_the_rule_s_own_and_those_of_the_beginning():
+@pytest.mark.parametrize("num_told", [0, len(search_numbers.TOLD)])
+def test_all_numbers_at_once_are_the_rule_s_own_and_those_of_the_beginning(num_told):
     """On from a rule that was found: its own numbers by so much more, and what fades."""
-    own, early = len(search_numbers.NUMBERS), len(search_numbers.EARLY)
+    own, early = len(search_numbers.NUMBERS) + num_told, len(search_numbers.EARLY)
     x = np.random.default_rng(2).normal(size=2 * own + early)
     found, by, fading = np.split(x, [own, 2 * own])
     weights = search_numbers.weights_at(found)
+    assert search_numbers.is_told(weights) == bool(num_told)
     compare = functools.partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-4)
     jax.tree.map(compare, search_numbers.moved(weights, np.zeros(own + early)), weights)
     expected = search_numbers.with_early(search_numbers.weights_at(found + by), fading)
