@@ -1,12 +1,10 @@
-"""The search of `nominal`'s numbers: what they mean, and that minutes of it are worth something."""
+"""The search of `nominal`'s numbers: what they mean, and what is searched on."""
 
 import functools
 
-import cma
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 import search_axes
 import search_numbers
@@ -16,8 +14,6 @@ import search_trial
 import search_trials
 
 from l2ljax.bundled import load_pretrained
-from l2ljax.evaluation import evaluate
-from l2ljax.experiments import board
 from l2ljax.optimizers.nominal_directions import DECAYS
 from l2ljax.optimizers.nominal_network import network, num_outputs
 from l2ljax.optimizers.nominal_statistics import num_features, tensor_row
@@ -80,6 +76,9 @@ def test_sets_of_trials_are_what_they_say_of_each_other():
         assert search_sets.SETS[fewer].items() < search_sets.SETS[more].items()
     enduring = [t for t in search_trials.ENDURING.values() if t.task == "oscillator-32"]
     assert max(trial.num_steps for trial in enduring) == 10_000
+    horizons, broad = search_trials.HORIZONS, search_trials.BROAD
+    assert {trial.task for trial in horizons.values()} == {trial.task for trial in broad.values()}
+    assert sum(t.num_tasks for t in horizons.values() if t.task == "oscillator-32") == 2
     assert search_axes.HEADS.keys() == search_axes.THICK.keys()
     for trial in search_axes.THICK.values():  # each has tensors of more than two axes
         task = ENTRIES[trial.task].build()
@@ -248,49 +247,3 @@ def test_what_counts_of_a_ratio_is_itself_until_it_is_large():
     np.testing.assert_allclose(
         search_scores.counted(np.log(0.1)), -0.5 + 0.25 * (np.log(0.1) + 0.5)
     )
-
-
-@pytest.mark.slow
-def test_a_shortened_search_is_useful_on_training_tasks():
-    """Ten generations on three: below their start on other optimizees, Adam at 1e-3 far above.
-
-    (Seeds from 1 to 8 reached -0.22 to -0.42 there, of at most -0.69.)
-    """
-    names = "teacher-8, short", "factorisation-30", "valley-noisy"
-    trials = [search_trials.WIDE[name] for name in names]
-    programs = [search_scores.program(trial) for trial in trials]
-    start = np.zeros(len(search_numbers.NUMBERS))
-
-    def ends(purpose):
-        alone = jax.tree.map(lambda leaf: leaf[None], search_numbers.weights_at(start))
-        return [
-            np.asarray(run(alone, search_scores.optimizees(trial, purpose))[1][0])
-            for trial, run in zip(trials, programs, strict=True)
-        ]
-
-    def scores(asked, reached, purpose):
-        candidates = [search_numbers.weights_at(x) for x in asked]
-        logs = [
-            search_scores.log_ratios(trial, run, candidates, before, purpose)
-            for trial, run, before in zip(trials, programs, reached, strict=True)
-        ]
-        return np.mean([search_scores.counted(each).mean(axis=1) for each in logs], axis=0)
-
-    search = cma.CMAEvolutionStrategy(start, 0.8, {"popsize": 12, "seed": 1, "verbose": -9})
-    reached, others = ends(board.REPORTED), ends(board.TUNING)
-    for _ in range(10):
-        asked = search.ask()
-        search.tell(asked, scores(asked, reached, board.REPORTED).tolist())
-    assert scores([search.mean], others, board.TUNING)[0] < -0.1
-    adam = evaluate(
-        search_scores.built(trials[0]),
-        optax.adam(1e-3),
-        jax.random.key(1),
-        num_tasks=4,
-        num_steps=100,
-    )
-    alone = search_numbers.weights_at(search.mean)
-    to_adam = search_scores.log_ratios(
-        trials[0], programs[0], [alone], np.full(4, adam[:, -5:].mean()), board.TUNING
-    )
-    assert to_adam.mean() < -1
