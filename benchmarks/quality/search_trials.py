@@ -242,3 +242,11 @@ HORIZONS = (
 )
 """For rules that are told the number of steps: 100 count in full, and 3,000 of the equation are
 enough, as steps die down towards the end however long it is."""
+
+FAR_HORIZONS = HORIZONS | {
+    "digits-layernorm-128, es": BROAD["digits-layernorm-128, es"]._replace(weight=3.0),
+    "mnist14-sigmoid-20, long": Trial("mnist14-sigmoid-20", 10_000, 1, 0.8, asked=0.6, weight=2.0),
+    "teacher-8, long": WIDE["teacher-8, long"]._replace(asked=0.1),
+}
+"""The same with more of what it lost on: an evolution strategy on a normalised network, and 10,000
+steps of what is not solved by then."""

@@ -79,6 +79,7 @@ def test_sets_of_trials_are_what_they_say_of_each_other():
     horizons, broad = search_trials.HORIZONS, search_trials.BROAD
     assert {trial.task for trial in horizons.values()} == {trial.task for trial in broad.values()}
     assert sum(t.num_tasks for t in horizons.values() if t.task == "oscillator-32") == 2
+    assert horizons.keys() < search_trials.FAR_HORIZONS.keys()
     assert search_axes.HEADS.keys() == search_axes.THICK.keys()
     for trial in search_axes.THICK.values():  # each has tensors of more than two axes
         task = ENTRIES[trial.task].build()
