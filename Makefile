@@ -59,7 +59,7 @@ BOARD ?= --out=docs/results/board
 board: $(VENV)/dev.stamp
 	$(RUN) scripts/board.py $(BOARD)
 
-# `desk-suite` from scratch in two hours of two cores: the rule, then what it does in its first steps.
+# `desk-suite` from scratch in an hour of two cores: the rule, then what it does in its first steps.
 # Goes on where it was cut; its weights are runs/desk/averaged.safetensors.
 desk: $(VENV)/dev.stamp
 	$(RUN) benchmarks/quality/search_rule.py --trials=halved --population=32 --settle=26 --generations=42 \
@@ -67,7 +67,7 @@ desk: $(VENV)/dev.stamp
 	$(RUN) benchmarks/quality/search_rule.py --trials=opening --early=runs/desk/first/averaged.safetensors \
 		--population=20 --spread=0.5 --settle=14 --generations=22 --adam=runs/desk/adam --out=runs/desk
 
-# What `pretrained()` is, from scratch in about three hours of two cores: those, then all numbers at once,
+# What `pretrained()` is, from scratch in two and a half hours of two cores: those, then all numbers at once,
 # then what it does to tensors of more than two axes, then to pictures alone. Its weights:
 # runs/default/averaged.safetensors.
 default: desk
