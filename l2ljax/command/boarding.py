@@ -129,7 +129,8 @@ def _write(cells: Path, out: Path) -> str:
     if not found:
         raise ValueError(f"There are no cells in {cells}; leave --draw_only out to run them.")
     make_directory(out)
-    page = board_page.page(found)
+    runs = next(iter(found.values()))["num_tasks"]  # of all the same, or they were not read
+    page = f"# The board's tables, {runs} runs a task\n\n{board_page.page(found)}"
     write_atomically(out / "board.json", board_page.one_file(found))
     write_atomically(out / "tables.md", page)
     try:

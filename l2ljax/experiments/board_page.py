@@ -157,7 +157,7 @@ def page(cells: Cells) -> str:
                 mine = [row for row in whole if (row["group"] == "tuned") == tuned]
                 if mine:
                     kind = "tuned on each task" if tuned else "untuned"
-                    parts.append(f"### {num_steps} steps, {title}, {kind}\n\n{markdown(mine)}")
+                    parts.append(f"## {num_steps} steps, {title}, {kind}\n\n{markdown(mine)}")
             gaps = [f"{row['optimizer']} ({row['tasks']})" for row in table if row not in whole]
             if gaps:
                 most = whole[0]["tasks"] if whole else 0

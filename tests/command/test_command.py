@@ -24,7 +24,7 @@ NAMES = l2ljax.pretrained_names()
 def run(capsys, tmp_path, monkeypatch):
     """Runs a command line in an empty folder; its exit code, and what it says."""
     monkeypatch.chdir(tmp_path)
-    for module in ("train", "reproducing"):  # the tests' process is set up
+    for module in ("train", "reproducing", "boarding"):  # the tests' process is set up
         monkeypatch.setattr(f"l2ljax.command.{module}.set_up", lambda: None)
 
     def run(*words):
@@ -145,6 +145,20 @@ def test_what_is_mistyped_ends_with_one_sentence(words, said, run, tmp_path):
     assert said in err
     assert len(err.removesuffix("(L2LJAX_TRACEBACK=1 shows where.)\n").splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_board_is_written_as_a_page_with_a_title(run, tmp_path):
+    """One task, two optimizers: tables, figures and pictures, and again from the cells alone."""
+    asked = ("--tasks=wine-softmax", "--optimizers=adam,adam-1e-3", "--steps=20", "--num_tasks=2")
+    code, _, err = run("board", *asked)
+    assert (code, err) == (0, "")
+    results = tmp_path / "runs/board/results"
+    title, *rest = (results / "tables.md").read_text().splitlines()
+    assert title == "# The board's tables, 2 runs a task"
+    assert all(line.startswith("## ") for line in rest if line.startswith("#"))
+    assert len(json.loads((results / "board.json").read_text())) == 2
+    run("board", "--draw_only", "--out=again")
+    assert (tmp_path / "again/tables.md").read_text() == (results / "tables.md").read_text()
 
 
 def test_lists_are_those_of_the_library(run, monkeypatch):

@@ -150,7 +150,7 @@ def test_a_table_says_how_far_others_are_above_the_default():
 
 def test_tables_and_pictures(tmp_path):
     page = board_page.page(CELLS)
-    assert "held-out tasks, untuned" in page
+    assert "## 100 steps, held-out tasks, untuned" in page
     assert "| ours | 2 | 1.250 |" in page
     assert "| rosenbrock | 0.5 |" in page
     assert all(path.stat().st_size > 5_000 for path in board_page.draw(CELLS, tmp_path))
@@ -164,7 +164,7 @@ def test_without_tuned_adam_there_is_nothing_to_compare_and_the_page_says_what_t
     assert "--optimizers=adam --steps=100 too" in page
     assert board_page.draw(alone, tmp_path) == []
     longer = {(200, *key[1:]): {**value, "num_steps": 200} for key, value in CELLS.items()}
-    assert "### 200 steps" in board_page.page(alone | longer)
+    assert "\n## 200 steps" in board_page.page(alone | longer)
     drawn = {path.name for path in board_page.draw(alone | longer, tmp_path)}
     assert drawn == {"profile-200.png", "curves-200.png", "curves-train-200.png"}
 
