@@ -28,15 +28,15 @@ def main(argv: list[str]) -> None:
     if len(WEIGHTS.value) != 2:
         raise ValueError(f"--weights takes two rules, got {len(WEIGHTS.value)}: {WEIGHTS.value}.")
     first, second = (load_optimizer(weights_path(name))[1] for name in WEIGHTS.value)
-    for name, weights in zip(WEIGHTS.value, (first, second), strict=True):
-        if is_told(weights):
-            raise ValueError(
-                f"{name} is told the number of steps; give rules that are told nothing, and "
-                "tell_rule.py what comes out."
-            )
+    if is_told(first) != is_told(second):
+        raise ValueError(
+            f"One of {WEIGHTS.value} is told the number of steps and the other is not: give two "
+            "of a kind; tell_rule.py tells one."
+        )
     Path(str(OUT.value)).parent.mkdir(parents=True, exist_ok=True)
     made = optax.incremental_update(second, first, SHARE.value)
-    save_optimizer(str(OUT.value), rule(rest_after=REST.value), made)
+    made_by = rule(1000 if is_told(first) else None, REST.value)
+    save_optimizer(str(OUT.value), made_by, made)
 
 
 if __name__ == "__main__":

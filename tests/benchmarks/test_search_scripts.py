@@ -46,7 +46,7 @@ def test_adam_is_tuned_on_all_processes_as_on_one(tmp_path):
 
 
 def test_part_of_the_way_from_one_rule_to_another_is_an_average(tmp_path):
-    """Numbers of two bundled rules averaged by hand; one that is told the steps is refused."""
+    """Numbers of two bundled rules averaged by hand; one told the steps and one not are refused."""
     out = tmp_path / "between.safetensors"
     script = Path(search_numbers.__file__).with_name("part_way.py")
     run = [sys.executable, script, f"--out={out}", "--share=0.25", "--rest_after=2000"]
@@ -60,3 +60,5 @@ def test_part_of_the_way_from_one_rule_to_another_is_an_average(tmp_path):
     told = subprocess.run([*run, weights + "-steps"], capture_output=True, text=True)
     assert told.returncode
     assert "is told the number of steps" in told.stderr
+    subprocess.run([*run, "--weights=opening-suite-steps,opening-suite-steps"], check=True)
+    assert load_optimizer(out)[2]["optimizer"]["num_steps"] == 1000
