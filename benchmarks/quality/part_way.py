@@ -12,14 +12,16 @@ from pathlib import Path
 
 import optax
 from absl import app, flags
-from search_numbers import REST_AFTER, is_told, rule
+from search_numbers import is_told, rule
 
 from l2ljax import load_optimizer, save_optimizer
 from l2ljax.bundled import weights_path
 
 WEIGHTS = flags.DEFINE_list("weights", None, "Two: bundled names, or files.", required=True)
 SHARE = flags.DEFINE_float("share", 0.7, "0 is the first, 1 the second.")
-REST = flags.DEFINE_integer("rest_after", REST_AFTER, "Steps beyond which sizes fall as 1 / t.")
+REST = flags.DEFINE_integer(
+    "rest_after", None, "Steps beyond which sizes fall as 1 / t; default: as `search_numbers.rule`."
+)
 OUT = flags.DEFINE_string("out", "runs/between.safetensors", "File to write.")
 
 

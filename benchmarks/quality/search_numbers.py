@@ -132,10 +132,14 @@ REST_AFTER = 4000
 
 
 def rule(
-    num_steps: int | None = None, rest_after: int | None = REST_AFTER, alone: bool = False
+    num_steps: int | None = None, rest_after: int | None = None, alone: bool = False
 ) -> LearnedOptimizer:
-    """The rule; told the number of steps where one is given, which need no rest then."""
-    rest_after = None if num_steps else rest_after
+    """The rule; told the number of steps where one is given.
+
+    It rests after `REST_AFTER`, or if it is told not at all, unless `rest_after` is given.
+    """
+    if rest_after is None and num_steps is None:
+        rest_after = REST_AFTER
     options = {"directions": DIRECTIONS, "averaged": True, "from_start": True}
     return nominal((), num_steps, rest_after, **options, alone=alone)
 

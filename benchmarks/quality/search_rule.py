@@ -36,7 +36,6 @@ from search_numbers import (
     AXES,
     EARLY,
     NUMBERS,
-    REST_AFTER,
     TOLD,
     is_told,
     moved,
@@ -70,7 +69,9 @@ HORIZON = flags.DEFINE_bool("told", False, "Candidates are told the number of st
 BASE = flags.DEFINE_string("early", None, "A bundled name or a file: numbers of `EARLY` for it.")
 THICK = flags.DEFINE_string("axes", None, "A bundled name or a file: numbers of `AXES` for it.")
 ALONE = flags.DEFINE_bool("alone", False, "With --axes: numbers for pictures alone.")
-REST = flags.DEFINE_integer("rest_after", REST_AFTER, "Steps beyond which sizes fall as 1 / t.")
+REST = flags.DEFINE_integer(
+    "rest_after", None, "Steps beyond which sizes fall as 1 / t; default: as `search_numbers.rule`."
+)
 WHOLE = flags.DEFINE_string("whole", None, "A bundled name or a file: all numbers, on from it.")
 DIAGONAL = flags.DEFINE_bool("diagonal", False, "Variances alone, which are learned sooner.")
 SPREAD = flags.DEFINE_float("spread", 0.8, "Of the first generation, in units of the numbers.")
@@ -150,7 +151,7 @@ def serve(
     reached: dict[str, np.ndarray],
     cores: set[int],
     told: bool,
-    rest_after: int,
+    rest_after: int | None,
     begun: Begun,
 ) -> None:
     """Answers lists of candidates with their log ratios on some trials, until it is told None."""

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from search_numbers import REST_AFTER, rule
+from search_numbers import rule
 from search_trial import NOISES, Trial
 
 from l2ljax.base import MetaParams, Task
@@ -62,12 +62,12 @@ def optimizees(trial: Trial, purpose: int = board.REPORTED) -> jax.Array:
 def program(
     trial: Trial,
     told: bool = False,
-    rest_after: int | None = REST_AFTER,
+    rest_after: int | None = None,
     alone: bool = False,
 ) -> Callable[..., Any]:
     """Compiled: candidates `[n]`, keys `[k]` -> losses at the start, means of the last 5 %.
 
-    Candidates are told the trial's number of steps, or rest after so many.
+    Candidates are told the trial's number of steps, or not, and rest as `rule` has it.
     """
     task, optimizer = built(trial), rule(trial.num_steps if told else None, rest_after, alone)
 
