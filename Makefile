@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test test-slow test-long test-matrix kill-test fuzz soak stability lint types check docs bench bench-gpu board desk default clean
+.PHONY: demo test test-slow test-long test-matrix kill-test fuzz soak stability lint types check docs bench bench-gpu board desk default timed clean
 
 demo: $(VENV)/demo.stamp
 	$(RUN) scripts/meta_train.py --config=configs/demo.py --workdir=runs/demo
@@ -81,6 +81,17 @@ default: desk
 		--population=12 --spread=0.5 --settle=14 --generations=24 --adam=runs/desk/adam --out=runs/default/heads
 	$(RUN) benchmarks/quality/search_rule.py --trials=pictures --axes=runs/default/heads/averaged.safetensors --alone --rest_after=2000 \
 		--population=12 --spread=1 --settle=12 --generations=24 --adam=runs/desk/adam --out=runs/default
+
+# Its like that is told the number of steps, from scratch in about as long: `desk` told, all numbers at
+# once, most of the way there, then pictures alone. Its weights: runs/timed/averaged.safetensors.
+timed: desk
+	$(RUN) benchmarks/quality/tell_rule.py --weights=runs/desk/averaged.safetensors --left=0.2 --out=runs/timed/told.safetensors
+	$(RUN) benchmarks/quality/search_rule.py --told --trials=far-horizons --whole=runs/timed/told.safetensors \
+		--population=20 --spread=0.25 --diagonal --settle=30 --generations=42 --adam=runs/desk/adam --out=runs/timed/far
+	$(RUN) benchmarks/quality/part_way.py --weights=runs/timed/told.safetensors,runs/timed/far/averaged.safetensors \
+		--share=0.7 --out=runs/timed/between.safetensors
+	$(RUN) benchmarks/quality/search_rule.py --told --trials=pictures --axes=runs/timed/between.safetensors --alone --rest_after=1000 \
+		--population=12 --spread=1 --settle=12 --generations=24 --adam=runs/desk/adam --out=runs/timed
 
 # One work: make bench BENCH="--works=mnist". Other implementations beside it: BENCH="--peers=FOLDER".
 # Seconds until a meta-trained optimizer beats tuned baselines: BENCH="--works=useful --rounds=3".

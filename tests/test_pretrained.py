@@ -121,6 +121,7 @@ def test_bundled_optimizers_say_how_they_were_made():
                 "l2ljax train ",
                 "make desk",  # both searches of benchmarks/quality/search_rule.py
                 "make default",  # those, and four more
+                "make timed",  # those of `desk` told the number of steps, and two more
             )
         )
         assert {"config", "seconds", "hardware", "validation_loss", "evaluation"} <= set(metadata)

@@ -31,6 +31,7 @@ LEARNED = (
     "opening-suite-steps",
     "desk-suite",
     "enduring-suite",
+    "timed-suite",
     "rnnprop-suite",
 )
 

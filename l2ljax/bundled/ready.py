@@ -45,9 +45,10 @@ def pretrained(
             Default: "enduring-suite", which knows no task and no number of steps; it reads `params`
             in `update` and orthogonalises matrices in each step, as Muon does, and so do
             "opening-suite", for 1,000 steps, "averaged-suite", that with slower first steps, and
-            "desk-suite", what the default was searched on from. "opening-suite-steps" is told
-            `num_steps`, 1,000 unless given, and lower after 100 and 1,000. "nominal-suite" and,
-            told so too, "nominal-suite-steps" are for large matrices on a CPU.
+            "desk-suite", what the default was searched on from. Two are told `num_steps`, 1,000
+            unless given: "opening-suite-steps", lower after 100 and 1,000, and "timed-suite", a
+            little lower after 1,000, which two cores make from scratch in hours. "nominal-suite"
+            and, told so too, "nominal-suite-steps" are for large matrices on a CPU.
         learning_rate: a factor on all updates, or a schedule of it. It and `weight_decay` may be
             scalar arrays, also traced: `optax.inject_hyperparams(pretrained)(learning_rate=1.0)`.
         weight_decay: share of each parameter that is taken off in each step, times the learning
@@ -155,6 +156,7 @@ WHERE_THEY_FAIL = {
     "opening-suite-steps": "a num_steps that is not the training's (1,000 unless given)",
     "nominal-suite-steps": "a num_steps that is not the training's (1,000 unless given)",
     "nominal-suite": "parameters in units below 0.1; slow for 30 steps; see docs/board.md",
+    "timed-suite": "some 100 steps; a num_steps that is not the training's (1,000 unless given)",
     "rnnprop-suite": "parameters in units below 0.1; not tried beyond 1,000 steps",
 }
 """Measured: docs/results.md, docs/robustness.md, docs/board.md, docs/choose.md."""

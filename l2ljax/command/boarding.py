@@ -12,7 +12,7 @@ from l2ljax.bundled import pretrained_names
 from l2ljax.checks import short
 from l2ljax.command.arguments import Parser, UsageError, add_quiet, integer, sayer
 from l2ljax.command.process import set_up
-from l2ljax.experiments import board, board_page, contestants
+from l2ljax.experiments import board, board_page, board_pictures, contestants
 from l2ljax.storage.workdir import make_directory, write_atomically
 from l2ljax.tasks.suite import ENTRIES
 
@@ -134,7 +134,7 @@ def _write(cells: Path, out: Path) -> str:
     write_atomically(out / "board.json", board_page.one_file(found))
     write_atomically(out / "tables.md", page)
     try:
-        pictures = board_page.draw(found, out)
+        pictures = board_pictures.draw(found, out)
     except ModuleNotFoundError as error:  # the tables are what was asked for
         return f"{page}\nTables in {out}. {error}"
     return "\n".join([page, *map(str, pictures)])

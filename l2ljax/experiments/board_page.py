@@ -1,4 +1,4 @@
-"""The board's cells -> tables, pictures and one file of figures."""
+"""The board's cells -> tables and one file of figures."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,13 +8,7 @@ from typing import Any
 import numpy as np
 
 from l2ljax.bundled.ready import DEFAULT
-from l2ljax.evaluation.aggregate import (
-    interquartile_difference,
-    interquartile_mean,
-    profile,
-    ratios,
-)
-from l2ljax.evaluation.report import log_labels, new_figure, save_figure, styles
+from l2ljax.evaluation.aggregate import interquartile_difference, interquartile_mean, ratios
 from l2ljax.experiments.board import read_cell
 from l2ljax.tasks.suite import ENTRIES
 
@@ -22,13 +16,12 @@ REFERENCE = "adam"
 """Tuned Adam, which all others are divided by."""
 
 FIRST = DEFAULT
-"""What has the first style, and from which the distances of others are taken."""
+"""From which the distances of others are taken."""
 
 LEVEL = 1.0
 """A task is won where the median ratio is at or below it."""
 
 Cells = Mapping[tuple[int, str, str], Mapping[str, Any]]
-Looks = Mapping[str, dict[str, Any]]
 
 
 def read_cells(folder: Path) -> dict[tuple[int, str, str], dict[str, Any]]:
@@ -50,7 +43,7 @@ def read_cells(folder: Path) -> dict[tuple[int, str, str], dict[str, Any]]:
 
 
 def one_file(cells: Cells) -> str:
-    """All cells as one JSON list, losses of their curves to three digits: more than pictures show.
+    """All cells as one JSON list, curves to three digits, bands to two: as much as pictures show.
 
     Example:
         >>> one_file({(9, "t", "o"): {"task": "t", "curve": {"median": [0.123456, None]}}})
@@ -58,7 +51,7 @@ def one_file(cells: Cells) -> str:
     """
 
     def short(name: str, values: list[float | None]) -> list[float | None]:
-        digits = 6 if name == "steps" else 3
+        digits = {"steps": 6, "median": 3}.get(name, 2)
         return [None if x is None else float(f"{x:.{digits}g}") for x in values]
 
     brief = [
@@ -145,7 +138,7 @@ def page(cells: Cells) -> str:
     """
     parts = []
     for num_steps in sorted({steps for steps, _, _ in cells}):
-        if not _compared(cells, num_steps):
+        if not compared(cells, num_steps):
             parts.append(
                 f"Nothing to compare at {num_steps} steps: tuned Adam, which all are divided by, "
                 f"has no cell; run --optimizers={REFERENCE} --steps={num_steps} too.\n"
@@ -186,115 +179,6 @@ def by_task(cells: Cells, num_steps: int, split: str, names: Sequence[str]) -> s
     return "\n".join(lines) + "\n"
 
 
-def draw(cells: Cells, folder: Path) -> list[Path]:
-    """Writes a profile and small multiples of the curves where tuned Adam has a cell."""
-    made, looks = [], _looks(cells)
-    for num_steps in sorted({steps for steps, _, _ in cells}):
-        compared = _compared(cells, num_steps)
-        if "held_out" in compared:
-            made.append(_draw_profile(cells, num_steps, folder, looks))
-        made += [_draw_curves(cells, num_steps, split, folder, looks) for split in compared]
-    return made
-
-
-def _compared(cells: Cells, num_steps: int) -> list[str]:
+def compared(cells: Cells, num_steps: int) -> list[str]:
     """The sides on which tuned Adam has a cell of so many steps."""
     return sorted({ENTRIES[t].split for n, t, o in cells if (n, o) == (num_steps, REFERENCE)})
-
-
-def _draw_profile(cells: Cells, num_steps: int, folder: Path, looks: Looks) -> Path:
-    figure, panels = new_figure(size=(7, 4.5))
-    axes, thresholds = panels[0][0], np.geomspace(0.1, 10, 200)
-    best = ranked(rows(cells, num_steps, "held_out"))[:10]
-    for row in best:
-        found = task_ratios(cells, num_steps, row["optimizer"], "held_out")
-        tuned = " (tuned on each task)" if row["group"] == "tuned" else ""
-        axes.plot(
-            thresholds,
-            profile(list(found.values()), thresholds),
-            label=f"{row['optimizer']}{tuned}",
-            **looks[row["optimizer"]],
-        )
-    axes.axvline(1.0, color="0.5", linewidth=0.8)
-    axes.grid(alpha=0.25, linewidth=0.5)
-    axes.set(
-        xscale="log",
-        xlabel="final loss relative to tuned Adam's",
-        ylabel="share of runs at or below",
-        title=f"Held-out tasks, {num_steps} steps",
-    )
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
-    axes.xaxis.set_major_formatter("{x:g}")
-    path = folder / f"profile-{num_steps}.png"
-    save_figure(figure, path, dpi=120)
-    return path
-
-
-def _looks(cells: Cells) -> Looks:
-    """A style each, the same in every picture; bundled ones first, as in those of evaluations."""
-    groups: dict[str, str] = {}
-    for num_steps in sorted({steps for steps, _, _ in cells}):
-        for split in ("held_out", "train"):
-            for row in ranked(rows(cells, num_steps, split)):
-                groups[row["optimizer"]] = row["group"]
-
-    def place(name: str) -> tuple[bool, bool, str]:
-        return groups[name] != "learned", name != FIRST, name
-
-    return styles(sorted(groups, key=place))
-
-
-def _draw_curves(cells: Cells, num_steps: int, split: str, folder: Path, looks: Looks) -> Path:
-    """Two panels a row, so that a phone shows them at a size that can be read."""
-    best = ranked(rows(cells, num_steps, split))[:8]
-    optimizers = [row["optimizer"] for row in best]
-    names = [
-        name
-        for name in _with_cells(cells, num_steps)
-        if ENTRIES[name].split == split
-        and any((num_steps, name, optimizer) in cells for optimizer in optimizers)
-    ]
-    columns = 2
-    height = -(-len(names) // columns)
-    figure, grid = new_figure(height, columns, size=(3.6 * columns, 2.5 * height + 0.8))
-    for axes in grid.flat[len(names) :]:
-        axes.set_axis_off()
-    for name, axes in zip(names, grid.flat, strict=False):
-        for optimizer in optimizers:
-            cell = cells.get((num_steps, name, optimizer))
-            if cell is not None:
-                y = [np.nan if x is None else x for x in cell["curve"]["median"]]
-                axes.plot(cell["curve"]["steps"], y, label=optimizer, **looks[optimizer])
-        _scale(axes, ENTRIES[name].floor)
-        axes.set_title(name)
-    for axes in grid[:, 0]:
-        axes.set_ylabel("loss")
-    for axes in grid.flat[max(0, len(names) - columns) : len(names)]:
-        axes.set_xlabel("step")
-    handles = {}
-    for axes in grid.flat:
-        lines, labels = axes.get_legend_handles_labels()
-        handles |= dict(zip(labels, lines, strict=True))
-    shown = {"frameon": False, "ncols": 3, "handlelength": 3.2}
-    figure.legend(list(handles.values()), list(handles), loc="outside lower center", **shown)
-    path = folder / f"curves{'-train' * (split == 'train')}-{num_steps}.png"
-    save_figure(figure, path, dpi=100)
-    return path
-
-
-def _with_cells(cells: Cells, num_steps: int) -> list[str]:
-    """Tasks with at least one cell of so many steps, in the suite's order."""
-    found = {task for steps, task, _ in cells if steps == num_steps}
-    return [name for name in ENTRIES if name in found]
-
-
-def _scale(axes: Any, floor: float) -> None:
-    """Log scales; losses below the floor, where a task counts as solved, are not shown."""
-    curves = [np.asarray(line.get_ydata(), float) for line in axes.lines]
-    values = np.concatenate([np.zeros(0), *curves])
-    values = values[np.isfinite(values) & (values > 0)]
-    if len(values):
-        start = max(curve[0] for curve in curves)
-        log_labels(axes, "y", max(values.min(), floor * start), min(values.max(), 3 * start))
-    axes.set_xscale("log")
-    axes.grid(alpha=0.25, linewidth=0.5)

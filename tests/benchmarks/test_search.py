@@ -126,6 +126,13 @@ def test_the_table_and_the_outputs_have_the_sizes_of_the_rule():
         assert jax.tree.map(jnp.shape, weights_) == jax.tree.map(jnp.shape, fresh)
 
 
+def test_a_rule_rests_after_4000_steps_or_told_never_unless_it_is_said():
+    """Trials of a told rule are run as its weights are saved."""
+    rests = {(): 4000, (100,): None, (None, 2000): 2000, (100, 1000): 1000}
+    for given, rest_after in rests.items():
+        assert search_numbers.rule(*given).specification["rest_after"] == rest_after
+
+
 def test_a_coefficient_moves_nothing_where_its_statistic_is_usual():
     """And a bias moves its own output by its unit."""
     numbers, names = search_numbers.NUMBERS, search_numbers.OUTPUTS

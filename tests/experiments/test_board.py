@@ -11,7 +11,7 @@ import pytest
 from zoo import ZOO, needs_zoo
 
 from l2ljax import Task
-from l2ljax.experiments import board, board_page
+from l2ljax.experiments import board, board_page, board_pictures
 from l2ljax.experiments.contestants import HAND_MADE, Contestant, published
 from l2ljax.tasks.suite import Entry
 
@@ -153,7 +153,7 @@ def test_tables_and_pictures(tmp_path):
     assert "## 100 steps, held-out tasks, untuned" in page
     assert "| ours | 2 | 1.250 |" in page
     assert "| rosenbrock | 0.5 |" in page
-    assert all(path.stat().st_size > 5_000 for path in board_page.draw(CELLS, tmp_path))
+    assert all(path.stat().st_size > 5_000 for path in board_pictures.draw(CELLS, tmp_path))
 
 
 def test_without_tuned_adam_there_is_nothing_to_compare_and_the_page_says_what_to_run(tmp_path):
@@ -162,10 +162,10 @@ def test_without_tuned_adam_there_is_nothing_to_compare_and_the_page_says_what_t
     page = board_page.page(alone)
     assert "Nothing to compare at 100 steps" in page
     assert "--optimizers=adam --steps=100 too" in page
-    assert board_page.draw(alone, tmp_path) == []
+    assert board_pictures.draw(alone, tmp_path) == []
     longer = {(200, *key[1:]): {**value, "num_steps": 200} for key, value in CELLS.items()}
     assert "\n## 200 steps" in board_page.page(alone | longer)
-    drawn = {path.name for path in board_page.draw(alone | longer, tmp_path)}
+    drawn = {path.name for path in board_pictures.draw(alone | longer, tmp_path)}
     assert drawn == {"profile-200.png", "curves-200.png", "curves-train-200.png"}
 
 
