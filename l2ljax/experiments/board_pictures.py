@@ -36,7 +36,7 @@ def draw(cells: Cells, folder: Path) -> list[Path]:
     return made
 
 
-def _shown(cells: Cells, num_steps: int, split: str, number: int) -> list[dict[str, Any]]:
+def shown(cells: Cells, num_steps: int, split: str, number: int) -> list[dict[str, Any]]:
     """The best so many rows, of which one is tuned Adam's, best first."""
     table = ranked(rows(cells, num_steps, split))
     others = [row for row in table if row["optimizer"] != REFERENCE][: number - 1]
@@ -46,7 +46,7 @@ def _shown(cells: Cells, num_steps: int, split: str, number: int) -> list[dict[s
 def _draw_profile(cells: Cells, num_steps: int, folder: Path, looks: Looks) -> Path:
     figure, panels = new_figure(size=(7, 4.5))
     axes, thresholds = panels[0][0], np.geomspace(0.1, 10, 200)
-    for row in _shown(cells, num_steps, "held_out", 10):
+    for row in shown(cells, num_steps, "held_out", 10):
         found = task_ratios(cells, num_steps, row["optimizer"], "held_out")
         tuned = " (tuned on each task)" if row["group"] == "tuned" else ""
         axes.plot(
@@ -86,7 +86,7 @@ def _looks(cells: Cells) -> Looks:
 
 def _draw_curves(cells: Cells, num_steps: int, split: str, folder: Path, looks: Looks) -> Path:
     """Two panels a row, so that a phone shows them at a size that can be read."""
-    optimizers = [row["optimizer"] for row in _shown(cells, num_steps, split, 9)]
+    optimizers = [row["optimizer"] for row in shown(cells, num_steps, split, 9)]
     names = [
         name
         for name in _with_cells(cells, num_steps)
@@ -113,8 +113,8 @@ def _draw_curves(cells: Cells, num_steps: int, split: str, folder: Path, looks: 
     for axes in grid.flat:
         lines, labels = axes.get_legend_handles_labels()
         handles |= dict(zip(labels, lines, strict=True))
-    shown = {"frameon": False, "ncols": 3, "handlelength": 3.2}
-    figure.legend(list(handles.values()), list(handles), loc="outside lower center", **shown)
+    look = {"frameon": False, "ncols": 3, "handlelength": 3.2}
+    figure.legend(list(handles.values()), list(handles), loc="outside lower center", **look)
     path = folder / f"curves{'-train' * (split == 'train')}-{num_steps}.png"
     save_figure(figure, path, dpi=100)
     return path

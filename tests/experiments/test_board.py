@@ -156,6 +156,15 @@ def test_tables_and_pictures(tmp_path):
     assert all(path.stat().st_size > 5_000 for path in board_pictures.draw(CELLS, tmp_path))
 
 
+def test_tuned_adam_is_in_every_picture():
+    """However many end below it: of three the best two beside it, in their order."""
+    ends = {"a": 0.3, "b": 0.1, "c": 0.2, "adam": 0.4}
+    some = [cell("poisson", name, "learned", [x] * 4) for name, x in ends.items()]
+    cells = {(100, c["task"], c["optimizer"]): c for c in some}
+    found = board_pictures.shown(cells, 100, "held_out", 3)
+    assert [row["optimizer"] for row in found] == ["b", "c", "adam"]
+
+
 def test_without_tuned_adam_there_is_nothing_to_compare_and_the_page_says_what_to_run(tmp_path):
     """The advice is right: with Adam's cells there is a table, and with one length's that one."""
     alone = {key: value for key, value in CELLS.items() if key[2] != "adam"}
