@@ -89,8 +89,8 @@ def _draw_curves(cells: Cells, num_steps: int, split: str, folder: Path, looks: 
     optimizers = [row["optimizer"] for row in shown(cells, num_steps, split, 9)]
     names = [
         name
-        for name in _with_cells(cells, num_steps)
-        if ENTRIES[name].split == split and (num_steps, name, REFERENCE) in cells
+        for name, entry in ENTRIES.items()
+        if entry.split == split and (num_steps, name, REFERENCE) in cells
     ]
     columns = 2
     height = -(-len(names) // columns)
@@ -118,12 +118,6 @@ def _draw_curves(cells: Cells, num_steps: int, split: str, folder: Path, looks: 
     path = folder / f"curves{'-train' * (split == 'train')}-{num_steps}.png"
     save_figure(figure, path, dpi=100)
     return path
-
-
-def _with_cells(cells: Cells, num_steps: int) -> list[str]:
-    """Tasks with at least one cell of so many steps, in the suite's order."""
-    found = {task for steps, task, _ in cells if steps == num_steps}
-    return [name for name in ENTRIES if name in found]
 
 
 def _scale(axes: Any, floor: float) -> None:
