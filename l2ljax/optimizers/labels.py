@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from l2ljax.base import LearnedOptimizer, Params, PyTree
 from l2ljax.checks import path_name, short
@@ -58,7 +58,7 @@ def conv_fc_or_rank_labels(params: Params) -> PyTree:
     try:
         return conv_fc_labels(params)
     except ValueError:
-        return jax.tree.map(lambda leaf: "conv" if jnp.ndim(leaf) > 2 else "fc", params)
+        return jax.tree.map(lambda leaf: "conv" if np.ndim(leaf) > 2 else "fc", params)
 
 
 LABELS: dict[str, Callable[[Params], PyTree]] = {

@@ -30,7 +30,7 @@ from l2ljax.optimizers.preprocess import identity, log_and_sign, log_sign
 
 def by_rank(params):
     """Labels for any tree: what a partition needs that must meet all of them."""
-    return jax.tree.map(lambda leaf: "matrix" if jnp.ndim(leaf) > 1 else "vector", params)
+    return jax.tree.map(lambda leaf: "matrix" if np.ndim(leaf) > 1 else "vector", params)
 
 
 CASES = {
