@@ -136,7 +136,7 @@ def rule(
 ) -> LearnedOptimizer:
     """The rule; told the number of steps where one is given.
 
-    It rests after `REST_AFTER`, or if it is told not at all, unless `rest_after` is given.
+    Unless `rest_after` is given, it rests after `REST_AFTER` steps, and never where it is told.
     """
     if rest_after is None and num_steps is None:
         rest_after = REST_AFTER

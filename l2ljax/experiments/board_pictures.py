@@ -1,6 +1,6 @@
 """The board's cells -> its pictures: profiles of ratios, and curves of the best, a panel a task."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from l2ljax.experiments.board_page import (
 from l2ljax.tasks.suite import ENTRIES
 
 Looks = Mapping[str, dict[str, Any]]
+Table = list[dict[str, Any]]
 
 BESIDE: dict[str, Any] = {"color": "0.45", "linestyle": "-", "linewidth": 1.2}
 """How tuned Adam is drawn: it is in every picture, and no learned optimizer's colour is near."""
@@ -27,26 +28,29 @@ BESIDE: dict[str, Any] = {"color": "0.45", "linestyle": "-", "linewidth": 1.2}
 
 def draw(cells: Cells, folder: Path) -> list[Path]:
     """Writes a profile and small multiples of the curves where tuned Adam has a cell."""
-    made, looks = [], _looks(cells)
-    for num_steps in sorted({steps for steps, _, _ in cells}):
-        sides = compared(cells, num_steps)
-        if "held_out" in sides:
-            made.append(_draw_profile(cells, num_steps, folder, looks))
-        made += [_draw_curves(cells, num_steps, split, folder, looks) for split in sides]
+    tables = {
+        (num_steps, split): ranked(rows(cells, num_steps, split))
+        for num_steps in sorted({steps for steps, _, _ in cells})
+        for split in compared(cells, num_steps)
+    }
+    made, looks = [], _looks(tables.values())
+    for (num_steps, split), table in tables.items():
+        if split == "held_out":
+            made.append(_draw_profile(cells, num_steps, shown(table, 10), folder, looks))
+        made.append(_draw_curves(cells, num_steps, split, shown(table, 9), folder, looks))
     return made
 
 
-def shown(cells: Cells, num_steps: int, split: str, number: int) -> list[dict[str, Any]]:
+def shown(table: Table, number: int) -> Table:
     """The best so many rows, of which one is tuned Adam's, best first."""
-    table = ranked(rows(cells, num_steps, split))
     others = [row for row in table if row["optimizer"] != REFERENCE][: number - 1]
     return [row for row in table if row in others or row["optimizer"] == REFERENCE]
 
 
-def _draw_profile(cells: Cells, num_steps: int, folder: Path, looks: Looks) -> Path:
+def _draw_profile(cells: Cells, num_steps: int, table: Table, folder: Path, looks: Looks) -> Path:
     figure, panels = new_figure(size=(7, 4.5))
     axes, thresholds = panels[0][0], np.geomspace(0.1, 10, 200)
-    for row in shown(cells, num_steps, "held_out", 10):
+    for row in table:
         found = task_ratios(cells, num_steps, row["optimizer"], "held_out")
         tuned = " (tuned on each task)" if row["group"] == "tuned" else ""
         axes.plot(
@@ -70,13 +74,9 @@ def _draw_profile(cells: Cells, num_steps: int, folder: Path, looks: Looks) -> P
     return path
 
 
-def _looks(cells: Cells) -> Looks:
+def _looks(tables: Iterable[Table]) -> Looks:
     """A style each, the same in every picture; the default's first, then bundled ones."""
-    groups: dict[str, str] = {}
-    for num_steps in sorted({steps for steps, _, _ in cells}):
-        for split in ("held_out", "train"):
-            for row in ranked(rows(cells, num_steps, split)):
-                groups[row["optimizer"]] = row["group"]
+    groups = {row["optimizer"]: row["group"] for table in tables for row in table}
 
     def place(name: str) -> tuple[bool, bool, str]:
         return groups[name] != "learned", name != FIRST, name
@@ -84,9 +84,11 @@ def _looks(cells: Cells) -> Looks:
     return styles(sorted(groups.keys() - {REFERENCE}, key=place)) | {REFERENCE: BESIDE}
 
 
-def _draw_curves(cells: Cells, num_steps: int, split: str, folder: Path, looks: Looks) -> Path:
+def _draw_curves(
+    cells: Cells, num_steps: int, split: str, table: Table, folder: Path, looks: Looks
+) -> Path:
     """Two panels a row, so that a phone shows them at a size that can be read."""
-    optimizers = [row["optimizer"] for row in shown(cells, num_steps, split, 9)]
+    optimizers = [row["optimizer"] for row in table]
     names = [
         name
         for name, entry in ENTRIES.items()

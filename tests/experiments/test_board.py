@@ -161,7 +161,7 @@ def test_tuned_adam_is_in_every_picture():
     ends = {"a": 0.3, "b": 0.1, "c": 0.2, "adam": 0.4}
     some = [cell("poisson", name, "learned", [x] * 4) for name, x in ends.items()]
     cells = {(100, c["task"], c["optimizer"]): c for c in some}
-    found = board_pictures.shown(cells, 100, "held_out", 3)
+    found = board_pictures.shown(board_page.rows(cells, 100, "held_out"), 3)
     assert [row["optimizer"] for row in found] == ["b", "c", "adam"]
 
 
