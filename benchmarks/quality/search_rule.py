@@ -13,7 +13,8 @@ on two cores two, on a GPU four; a candidate takes 7 to 10 seconds of a CPU core
 where it was cut, and begins at other weights with `--initial=NAME --spread=0.25`; `--told` searches
 a rule that is told its number of steps, `--early=NAME` what those weights do in their first steps,
 `--axes=NAME` what they do to tensors of more than two axes, with `--alone` to pictures alone,
-`--whole=NAME` the rule's own numbers and those of the first steps, on from that, told or not.
+`--whole=NAME` the rule's own numbers and those of the first steps, on from that, told or not, with
+`--alone` if NAME is of a search for pictures alone.
 """
 
 import contextlib
@@ -68,7 +69,9 @@ INITIAL = flags.DEFINE_string("initial", None, "A bundled name or a file to star
 HORIZON = flags.DEFINE_bool("told", False, "Candidates are told the number of steps.")
 BASE = flags.DEFINE_string("early", None, "A bundled name or a file: numbers of `EARLY` for it.")
 THICK = flags.DEFINE_string("axes", None, "A bundled name or a file: numbers of `AXES` for it.")
-ALONE = flags.DEFINE_bool("alone", False, "With --axes: numbers for pictures alone.")
+ALONE = flags.DEFINE_bool(
+    "alone", False, "With --axes: numbers for pictures alone; with --whole: its weights have them."
+)
 REST = flags.DEFINE_integer(
     "rest_after", None, "Steps beyond which sizes fall as 1 / t; default: as `search_numbers.rule`."
 )
@@ -136,8 +139,8 @@ def num_searched() -> int:
             f"--told is for weights that are told the number of steps, and {at} is "
             f"{'not' if HORIZON.value else 'told'}; see tell_rule.py."
         )
-    if ALONE.value and not THICK.value:
-        raise ValueError("--alone is for --axes=NAME: give it too, or leave --alone out.")
+    if ALONE.value and not (THICK.value or WHOLE.value):
+        raise ValueError("--alone is for --axes or --whole: give NAME too, or leave --alone out.")
     if BASE.value:
         return len(EARLY)
     if THICK.value:
@@ -152,13 +155,13 @@ def serve(
     cores: set[int],
     told: bool,
     rest_after: int | None,
+    alone: bool,
     begun: Begun,
 ) -> None:
     """Answers lists of candidates with their log ratios on some trials, until it is told None."""
     if cores:
         os.sched_setaffinity(0, cores)
     jax.config.update("jax_default_matmul_precision", "highest")  # as on CPUs
-    alone = begun.alone is not None
     programs = {name: program(trial, told, rest_after, alone) for name, trial in trials.items()}
     weights = weights_of(begun)
     with contextlib.suppress(EOFError, BrokenPipeError, KeyboardInterrupt):  # it was cut
@@ -195,7 +198,7 @@ def start(trials: dict[str, Trial], reached: dict[str, np.ndarray]) -> list[Conn
     for share in shared_out(trials, PROCESSES.value):
         ours, theirs = context.Pipe()
         of_share = {name: reached[name] for name in share}
-        asked = (cores_of(len(ends)), HORIZON.value, REST.value, begun_at())
+        asked = (cores_of(len(ends)), HORIZON.value, REST.value, ALONE.value, begun_at())
         context.Process(target=serve, args=(theirs, share, of_share, *asked), daemon=True).start()
         ends.append(ours)
     return ends

@@ -225,6 +225,12 @@ BROAD = ENDURING | {
 }
 """The same with what it lost on: an evolution strategy on a normalised network, and depth."""
 
+NOISY = BROAD | {
+    "mnist8-relu-64x64x64, es": Trial("mnist8-relu-64x64x64", 4000, 1, 3.0, "es", weight=3.0),
+}
+"""The same with an evolution strategy for long, on a network in which noise that adds up in each
+layer multiplies."""
+
 BEGINNING = shortened(OPENING, 200) | {
     name: LENGTHS[name]
     for name in ("mnist8-relu-32 1000", "digits-autoencoder 1000", "digits-convnet 300")
