@@ -71,7 +71,7 @@ def test_sets_of_trials_are_what_they_say_of_each_other():
     assert lengths.items() <= search_trials.ALL.items()
     heavy = {t.task for t in search_trials.OPENING.values() if t.weight == search_trials.PICTURE}
     assert heavy == {"inversion-32"}
-    growing = ("lasting", "steady"), ("steady", "deep"), ("enduring", "broad")
+    growing = ("lasting", "steady"), ("steady", "deep"), ("enduring", "broad"), ("broad", "noisy")
     for fewer, more in (*growing, ("beginning", "painting")):
         assert search_sets.SETS[fewer].items() < search_sets.SETS[more].items()
     enduring = [t for t in search_trials.ENDURING.values() if t.task == "oscillator-32"]
