@@ -243,3 +243,22 @@ def moved(meta_params: MetaParams, x: Sequence[float] | np.ndarray) -> MetaParam
     there, zero = weights_at(own), weights_at(np.zeros(size))
     changed = jax.tree.map(lambda leaf, to, of: leaf + to - of, meta_params, there, zero)
     return with_early(changed, early)
+
+
+def placed(x: Sequence[float] | np.ndarray, outputs: Sequence[str], told: bool) -> np.ndarray:
+    """What `moved` takes where the numbers of these outputs in `NUMBERS` are `x`, all others 0."""
+    full = np.zeros(len(NUMBERS) + len(TOLD) * told + len(EARLY))
+    full[indices(outputs)] = x
+    return full
+
+
+def indices(outputs: Sequence[str]) -> list[int]:
+    """Of the numbers of these outputs in `NUMBERS`.
+
+    Raises:
+        ValueError: for an output that has none.
+    """
+    if unknown := set(outputs) - {number.output for number in NUMBERS}:
+        known = list(dict.fromkeys(number.output for number in NUMBERS))
+        raise ValueError(f"The rule has no numbers of {sorted(unknown)}, but of {known}.")
+    return [i for i, number in enumerate(NUMBERS) if number.output in outputs]

@@ -14,7 +14,7 @@ where it was cut, and begins at other weights with `--initial=NAME --spread=0.25
 a rule that is told its number of steps, `--early=NAME` what those weights do in their first steps,
 `--axes=NAME` what they do to tensors of more than two axes, with `--alone` to pictures alone,
 `--whole=NAME` the rule's own numbers and those of the first steps, on from that, told or not, with
-`--alone` if NAME is of a search for pictures alone.
+`--alone` if NAME is of a search for pictures alone, with `--outputs=size,drift` some of them.
 """
 
 import contextlib
@@ -38,9 +38,11 @@ from search_numbers import (
     EARLY,
     NUMBERS,
     TOLD,
+    indices,
     is_told,
     moved,
     numbers_at,
+    placed,
     rule,
     weights_at,
     with_axes,
@@ -76,6 +78,7 @@ REST = flags.DEFINE_integer(
     "rest_after", None, "Steps beyond which sizes fall as 1 / t; default: as `search_numbers.rule`."
 )
 WHOLE = flags.DEFINE_string("whole", None, "A bundled name or a file: all numbers, on from it.")
+CHANGED = flags.DEFINE_list("outputs", None, "With --whole: numbers of these outputs alone.")
 DIAGONAL = flags.DEFINE_bool("diagonal", False, "Variances alone, which are learned sooner.")
 SPREAD = flags.DEFINE_float("spread", 0.8, "Of the first generation, in units of the numbers.")
 
@@ -105,12 +108,16 @@ class Begun(NamedTuple):
     axes: str | None
     alone: str | None
     whole: str | None
+    outputs: list[str] | None
 
 
 def weights_of(begun: Begun) -> Callable[[np.ndarray], MetaParams]:
     """What makes meta-parameters of the numbers that are searched."""
+    if begun.whole is not None and begun.outputs:
+        start, outputs = load_optimizer(weights_path(begun.whole))[1], begun.outputs
+        return lambda x: moved(start, placed(x, outputs, is_told(start)))
     with_alone = functools.partial(with_axes, column=ALONE_COLUMN)
-    for name, change in zip(begun, (with_early, with_axes, with_alone, moved), strict=True):
+    for name, change in zip(begun[:4], (with_early, with_axes, with_alone, moved), strict=True):
         if name is not None:
             return functools.partial(change, load_optimizer(weights_path(name))[1])
     return weights_at
@@ -119,7 +126,7 @@ def weights_of(begun: Begun) -> Callable[[np.ndarray], MetaParams]:
 def begun_at() -> Begun:
     """By the flags."""
     thick = (None, THICK.value) if ALONE.value else (THICK.value, None)
-    return Begun(BASE.value, *thick, WHOLE.value)
+    return Begun(BASE.value, *thick, WHOLE.value, CHANGED.value)
 
 
 def num_searched() -> int:
@@ -133,7 +140,7 @@ def num_searched() -> int:
         raise ValueError(
             "--early, --axes, --whole and --initial each begin at weights of their own: give one."
         )
-    at = next((name for name in begun_at() if name), None)
+    at = next((name for name in begun_at()[:4] if name), None)
     if at and HORIZON.value != is_told(load_optimizer(weights_path(at))[1]):
         raise ValueError(
             f"--told is for weights that are told the number of steps, and {at} is "
@@ -141,6 +148,10 @@ def num_searched() -> int:
         )
     if ALONE.value and not (THICK.value or WHOLE.value):
         raise ValueError("--alone is for --axes or --whole: give NAME too, or leave --alone out.")
+    if CHANGED.value:
+        if not WHOLE.value:
+            raise ValueError("--outputs is for --whole=NAME: give it too, or leave --outputs out.")
+        return len(indices(CHANGED.value))
     if BASE.value:
         return len(EARLY)
     if THICK.value:

@@ -226,7 +226,7 @@ BROAD = ENDURING | {
 """The same with what it lost on: an evolution strategy on a normalised network, and depth."""
 
 NOISY = BROAD | {
-    "mnist8-relu-64x64x64, es": Trial("mnist8-relu-64x64x64", 4000, 1, 3.0, "es", weight=3.0),
+    "mnist8-relu-64x64x64, es": Trial("mnist8-relu-64x64x64", 4000, 1, 3.0, "es", weight=2.0),
 }
 """The same with an evolution strategy for long, on a network in which noise that adds up in each
 layer multiplies."""

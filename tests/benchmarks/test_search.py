@@ -255,3 +255,18 @@ def test_what_counts_of_a_ratio_is_itself_until_it_is_large():
     np.testing.assert_allclose(
         search_scores.counted(np.log(0.1)), -0.5 + 0.25 * (np.log(0.1) + 0.5)
     )
+
+
+def test_numbers_of_some_outputs_are_moved_alone():
+    """Columns of the others stay to the bit; a name that is none is told those there are."""
+    start = load_pretrained("enduring-suite")[1]
+    x = np.linspace(-1, 1, len(search_numbers.indices(["size", "drift"])))
+    there = search_numbers.moved(start, search_numbers.placed(x, ["size", "drift"], told=False))
+    (before,), (after,) = start["layers"], there["layers"]
+    same = [bool((before["kernel"][:, i] == after["kernel"][:, i]).all()) for i in range(10)]
+    assert same == [name not in ("size", "drift") for name in search_numbers.OUTPUTS]
+    by = search_numbers.numbers_at(there) - search_numbers.numbers_at(start)
+    np.testing.assert_allclose(by[: len(x)], x, atol=1e-4)
+    np.testing.assert_allclose(by[len(x) :], 0, atol=1e-4)
+    with pytest.raises(ValueError, match=r"no numbers of \['sizes'\], but of \['size', 'drift', "):
+        search_numbers.indices(["sizes"])

@@ -62,3 +62,21 @@ def test_part_of_the_way_from_one_rule_to_another_is_an_average(tmp_path):
     assert "is told the number of steps" in told.stderr
     subprocess.run([*run, "--weights=opening-suite-steps,opening-suite-steps"], check=True)
     assert load_optimizer(out)[2]["optimizer"]["num_steps"] == 1000
+
+
+def test_one_number_is_moved_by_hand_in_its_unit(tmp_path):
+    """To what the search makes of it; a number that is none is refused with those there are."""
+    out = tmp_path / "moved.safetensors"
+    script = Path(search_numbers.__file__).with_name("move_number.py")
+    run = [sys.executable, script, "--weights=desk-suite", f"--out={out}", "--by=0.5"]
+    subprocess.run([*run, "--output=drift", "--statistic=agreement with m 0.99"], check=True)
+    start, by = load_pretrained("desk-suite")[1], np.zeros(16)
+    names = [number.statistic for number in search_numbers.NUMBERS[:16]]
+    by[names.index("agreement with m 0.99", 13)] = 0.5
+    placed = search_numbers.placed(by, ["size", "drift"], told=False)
+    by_hand = search_numbers.moved(start, placed)
+    made = load_optimizer(out)[1]
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), made, by_hand)
+    none = subprocess.run([*run, "--output=drift", "--statistic=fan-in"], capture_output=True)
+    assert none.returncode
+    assert b"No number is drift, fan-in" in none.stderr
