@@ -19,7 +19,7 @@ without `num_steps`, no horizon to give.
 
 import functools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -34,34 +34,15 @@ from l2ljax.optimizers.nominal_directions import (
     normalised_by_element,
 )
 from l2ljax.optimizers.nominal_network import init_layers, network, outputs, part_now
+from l2ljax.optimizers.nominal_noise import calmed
 from l2ljax.optimizers.nominal_options import checked, layer_sizes
-from l2ljax.optimizers.nominal_statistics import num_remembered, tensor_table
-from l2ljax.optimizers.sharding import axis_in_front
+from l2ljax.optimizers.nominal_state import ScaleByNominalState, fresh_state
+from l2ljax.optimizers.nominal_statistics import tensor_table
 from l2ljax.optimizers.signs import negated
 from l2ljax.specification import specified
 
 LEAK, GAIN = 0.99, 0.03
 """Of the drift, which stays within GAIN / (1 - LEAK) = 3 of 0."""
-
-
-class ScaleByNominalState(NamedTuple):
-    """State of `scale_by_nominal`: 4 or 5 float32 numbers a parameter, and 5 or 7 a tensor.
-
-    Attributes:
-        count: int32 scalar, updates made so far (it stops at the largest int32).
-        momenta: one tree like the parameters for each of `DECAYS`, float32.
-        second: tree like the parameters, float32.
-        memory: for each parameter `[5 or 7, 1, ..., 1]` float32, what is remembered of the tensor:
-            see `nominal_statistics.num_remembered`.
-        pending: tree like the parameters, float32, of what is still to be taken of past steps;
-            an empty one where steps are not averaged.
-    """
-
-    count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
-    momenta: tuple[PyTree, ...]
-    second: PyTree
-    memory: PyTree
-    pending: PyTree
 
 
 def scale_by_nominal(
@@ -76,6 +57,7 @@ def scale_by_nominal(
     averaged: bool = False,
     from_start: bool = False,
     alone: bool = False,
+    noise_limit: float | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Replaces gradients by trusted steps of learned size, in Optax's sign.
 
@@ -85,7 +67,7 @@ def scale_by_nominal(
         meta_params: of `nominal(...).init`.
         num_steps: length of the training, if the meta-parameters were trained with it. An extra
             argument `num_steps` of `update` takes its place, which may be an array, or infinity.
-        rest_after: see `nominal`.
+        rest_after, noise_limit: see `nominal`.
         rate: natural logarithm of the step size around which the network moves it.
         span: by how much its logarithm can differ.
         limit: largest size of a direction's coordinate.
@@ -108,7 +90,16 @@ def scale_by_nominal(
         True
     """
     options = checked(
-        num_steps, rest_after, rate, span, limit, directions, averaged, from_start, alone
+        num_steps,
+        rest_after,
+        rate,
+        span,
+        limit,
+        directions,
+        averaged,
+        from_start,
+        alone,
+        noise_limit,
     )
     hidden = [layer["bias"].shape[0] for layer in meta_params["layers"][:-1]]
     sizes = layer_sizes(options, hidden)
@@ -122,7 +113,7 @@ def scale_by_nominal(
 
     def init(params: PyTree) -> ScaleByNominalState:
         check_real_floating(params, "parameter")
-        return _fresh(options, params)
+        return fresh_state(options, params)
 
     def update(
         updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any
@@ -142,28 +133,13 @@ def scale_by_nominal(
         )
         second = optax.tree.update_moment(gradients, state.second, SECOND_DECAY, 2)
         told = _told(options, extra_args)
-        step, memory, pending = _step(
+        step, memory, pending, noise = _step(
             meta_params, told, count, gradients, params, second, momenta, state
         )
         step = jax.tree.map(lambda u, g: u.astype(jnp.result_type(g)), step, updates)
-        return step, ScaleByNominalState(count, momenta, second, memory, pending)
+        return step, ScaleByNominalState(count, momenta, second, memory, pending, noise)
 
     return optax.GradientTransformationExtraArgs(init, update)
-
-
-def _fresh(options, params):
-    """A state of zeros, each of its trees with buffers of its own, so that it can be donated."""
-    trees = [
-        optax.tree.zeros_like(params, dtype=jnp.float32)
-        for _ in range(len(DECAYS) + 1 + options.averaged)
-    ]
-    momenta, (second, *pending) = trees[: len(DECAYS)], trees[len(DECAYS) :]
-    columns = num_remembered(len(DECAYS), options.from_start)
-    memory = axis_in_front(
-        jax.tree.map(lambda p: jnp.zeros((columns, *[1] * jnp.ndim(p)), jnp.float32), params)
-    )
-    count = jnp.zeros([], jnp.int32)
-    return ScaleByNominalState(count, tuple(momenta), second, memory, pending[0] if pending else ())
 
 
 def _told(options, extra_args):
@@ -178,7 +154,7 @@ def _step(meta_params, options, count, gradients, params, second, momenta, state
     t = count.astype(jnp.float32)
     leaves, treedef = jax.tree.flatten(gradients)
     if not leaves:
-        return gradients, state.memory, state.pending
+        return gradients, state.memory, state.pending, state.noise
     kept, kept_treedef = jax.tree.flatten(state.memory)  # boxes around them name more axes
     params = [jnp.asarray(p, jnp.float32) for p in jax.tree.leaves(params)]
     columns = [leaves, jax.tree.leaves(second), *map(jax.tree.leaves, momenta)]
@@ -194,6 +170,10 @@ def _step(meta_params, options, count, gradients, params, second, momenta, state
     drift = LEAK * seen[:, len(DECAYS) + 1] + GAIN * jnp.tanh(drift)
     log_size = jnp.tanh(size + drift)
     step_sizes = jnp.exp(options.rate + options.span * log_size) * (known / t)
+    noise = state.noise
+    if options.noise_limit is not None:
+        factor, noise = calmed(options.noise_limit, t, second, momenta[-1], noise)
+        step_sizes *= factor
     steps = []
     for i, tensor in enumerate(tensors):
         direction = mixed(options.directions, mixture[i], weights[i], t, normalised[i], *tensor)
@@ -208,7 +188,7 @@ def _step(meta_params, options, count, gradients, params, second, momenta, state
         pending = jax.tree.unflatten(jax.tree.structure(pending), left)
     after = seen.at[:, len(DECAYS)].set(log_size).at[:, len(DECAYS) + 1].set(drift)
     after = [row.reshape(each.shape) for row, each in zip(after, kept, strict=True)]
-    return treedef.unflatten(steps), kept_treedef.unflatten(after), pending
+    return treedef.unflatten(steps), kept_treedef.unflatten(after), pending, noise
 
 
 @specified("nominal")
@@ -223,6 +203,7 @@ def nominal(
     averaged: bool = False,
     from_start: bool = False,
     alone: bool = False,
+    noise_limit: float | None = None,
 ) -> LearnedOptimizer:
     """Adam's normalised direction, with a step size and a mixture of momenta from a small network.
 
@@ -255,6 +236,10 @@ def nominal(
         alone: the network is told, in place of how many numbers a tensor has, whether it has more
             than two axes and nine tenths of all numbers: a picture or a grid that is itself what
             is sought, unlike kernels and heads of a network.
+        noise_limit: where gradients are those of random directions, as an evolution strategy's
+            (`nominal_noise`), and have grown to more than so many times what they were at step
+            100, sizes go down as they grow: parameters would else walk away with the noise.
+            `None`: nothing of the kind.
 
     Returns:
         a `LearnedOptimizer`, close to Adam at exp(rate) when fresh; its meta-parameters are
@@ -270,7 +255,16 @@ def nominal(
         (21, 8)
     """
     options = checked(
-        num_steps, rest_after, rate, span, limit, directions, averaged, from_start, alone
+        num_steps,
+        rest_after,
+        rate,
+        span,
+        limit,
+        directions,
+        averaged,
+        from_start,
+        alone,
+        noise_limit,
     )
     sizes = layer_sizes(options, check_sizes("hidden_sizes", hidden_sizes))
 

@@ -21,6 +21,7 @@ class Options(NamedTuple):
     averaged: bool
     from_start: bool
     alone: bool
+    noise_limit: float | None
 
 
 def checked(*given: Any) -> Options:
@@ -34,8 +35,9 @@ def checked(*given: Any) -> Options:
         if getattr(options, name) is not None:
             check_positive_int(name, getattr(options, name))
     check_number("rate", options.rate)
-    for name in ("span", "limit"):
-        check_number(name, getattr(options, name), above=0)
+    for name in ("span", "limit", "noise_limit"):
+        if getattr(options, name) is not None:
+            check_number(name, getattr(options, name), above=0)
     for name in options.directions:
         check_choice("directions", name, OTHERS)
     for name in ("averaged", "from_start", "alone"):
