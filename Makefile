@@ -79,7 +79,7 @@ default: desk
 		--share=0.7 --rest_after=2000 --out=runs/default/between.safetensors
 	$(RUN) benchmarks/quality/search_rule.py --trials=heads --axes=runs/default/between.safetensors --rest_after=2000 \
 		--population=12 --spread=0.5 --settle=14 --generations=24 --adam=runs/desk/adam --out=runs/default/heads
-	$(RUN) benchmarks/quality/search_rule.py --trials=pictures --axes=runs/default/heads/averaged.safetensors --alone --rest_after=2000 \
+	$(RUN) benchmarks/quality/search_rule.py --trials=pictures --axes=runs/default/heads/averaged.safetensors --alone --rest_after=2000 --noise_limit=2 \
 		--population=12 --spread=1 --settle=12 --generations=24 --adam=runs/desk/adam --out=runs/default
 
 # Its like that is told the number of steps, from scratch in about as long: `desk` told, all numbers at

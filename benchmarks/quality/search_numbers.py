@@ -7,7 +7,7 @@ without all steps becoming longer or shorter.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -132,16 +132,16 @@ REST_AFTER = 4000
 
 
 def rule(
-    num_steps: int | None = None, rest_after: int | None = None, alone: bool = False
+    num_steps: int | None = None, rest_after: int | None = None, **options: Any
 ) -> LearnedOptimizer:
-    """The rule; told the number of steps where one is given.
+    """The rule; told the number of steps where one is given, with further options of `nominal`.
 
     Unless `rest_after` is given, it rests after `REST_AFTER` steps, and never where it is told.
     """
     if rest_after is None and num_steps is None:
         rest_after = REST_AFTER
-    options = {"directions": DIRECTIONS, "averaged": True, "from_start": True}
-    return nominal((), num_steps, rest_after, **options, alone=alone)
+    always = {"directions": DIRECTIONS, "averaged": True, "from_start": True}
+    return nominal((), num_steps, rest_after, **always, **options)
 
 
 def weights_at(x: Sequence[float] | np.ndarray) -> MetaParams:

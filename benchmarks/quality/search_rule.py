@@ -26,7 +26,7 @@ import time
 from collections.abc import Callable, Iterable
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cma
 import jax
@@ -77,6 +77,7 @@ ALONE = flags.DEFINE_bool(
 REST = flags.DEFINE_integer(
     "rest_after", None, "Steps beyond which sizes fall as 1 / t; default: as `search_numbers.rule`."
 )
+NOISE = flags.DEFINE_float("noise_limit", None, "As `nominal` has it; default: none.")
 WHOLE = flags.DEFINE_string("whole", None, "A bundled name or a file: all numbers, on from it.")
 CHANGED = flags.DEFINE_list("outputs", None, "With --whole: numbers of these outputs alone.")
 DIAGONAL = flags.DEFINE_bool("diagonal", False, "Variances alone, which are learned sooner.")
@@ -129,6 +130,11 @@ def begun_at() -> Begun:
     return Begun(BASE.value, *thick, WHOLE.value, CHANGED.value)
 
 
+def rule_options() -> dict[str, Any]:
+    """Of the rule, by the flags."""
+    return {"rest_after": REST.value, "alone": ALONE.value, "noise_limit": NOISE.value}
+
+
 def num_searched() -> int:
     """How many numbers, by the flags.
 
@@ -165,15 +171,14 @@ def serve(
     reached: dict[str, np.ndarray],
     cores: set[int],
     told: bool,
-    rest_after: int | None,
-    alone: bool,
+    options: dict[str, Any],
     begun: Begun,
 ) -> None:
     """Answers lists of candidates with their log ratios on some trials, until it is told None."""
     if cores:
         os.sched_setaffinity(0, cores)
     jax.config.update("jax_default_matmul_precision", "highest")  # as on CPUs
-    programs = {name: program(trial, told, rest_after, alone) for name, trial in trials.items()}
+    programs = {name: program(trial, told, **options) for name, trial in trials.items()}
     weights = weights_of(begun)
     with contextlib.suppress(EOFError, BrokenPipeError, KeyboardInterrupt):  # it was cut
         while (tried := connection.recv()) is not None:
@@ -209,7 +214,7 @@ def start(trials: dict[str, Trial], reached: dict[str, np.ndarray]) -> list[Conn
     for share in shared_out(trials, PROCESSES.value):
         ours, theirs = context.Pipe()
         of_share = {name: reached[name] for name in share}
-        asked = (cores_of(len(ends)), HORIZON.value, REST.value, ALONE.value, begun_at())
+        asked = (cores_of(len(ends)), HORIZON.value, rule_options(), begun_at())
         context.Process(target=serve, args=(theirs, share, of_share, *asked), daemon=True).start()
         ends.append(ours)
     return ends
@@ -242,13 +247,13 @@ def main(argv: list[str]) -> None:
     folder, adam = Path(str(OUT.value)), Path(str(ADAM.value))
     folder.mkdir(parents=True, exist_ok=True)
     state = folder / "search.pickle"
-    options = {"popsize": POPULATION.value, "seed": SEED.value, "verbose": -9}
-    options |= {"CMA_diagonal": DIAGONAL.value}
+    how = {"popsize": POPULATION.value, "seed": SEED.value, "verbose": -9}
+    how |= {"CMA_diagonal": DIAGONAL.value}
     begun, weights = np.zeros(num_searched()), weights_of(begun_at())
     if INITIAL.value:
         known = numbers_at(load_optimizer(weights_path(INITIAL.value))[1])[: begun.size]
         begun[: known.size] = known
-    search, means = cma.CMAEvolutionStrategy(begun, SPREAD.value, options), []
+    search, means = cma.CMAEvolutionStrategy(begun, SPREAD.value, how), []
     if state.exists():
         search, means = pickle.loads(state.read_bytes())
         if begun.size != search.N:
@@ -257,7 +262,7 @@ def main(argv: list[str]) -> None:
                 "leave --told, --early, --axes, --whole as they were there, or give another --out."
             )
     trials = SETS[CHOSEN.value]
-    made = rule(1000 if HORIZON.value else None, REST.value, ALONE.value)
+    made = rule(1000 if HORIZON.value else None, **rule_options())
     short = min(SHORT.value, GENERATIONS.value), shortened(trials, SHORT_STEPS)
     parts = [part for part in (short, (GENERATIONS.value, trials)) if search.countiter < part[0]]
     tune_adam([trial for _, of_part in parts for trial in of_part.values()], adam)

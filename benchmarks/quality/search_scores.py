@@ -59,17 +59,12 @@ def optimizees(trial: Trial, purpose: int = board.REPORTED) -> jax.Array:
     return keys[: trial.num_tasks]
 
 
-def program(
-    trial: Trial,
-    told: bool = False,
-    rest_after: int | None = None,
-    alone: bool = False,
-) -> Callable[..., Any]:
+def program(trial: Trial, told: bool = False, **options: Any) -> Callable[..., Any]:
     """Compiled: candidates `[n]`, keys `[k]` -> losses at the start, means of the last 5 %.
 
-    Candidates are told the trial's number of steps, or not, and rest as `rule` has it.
+    Candidates are told the trial's number of steps, or not; `options` are those of `rule`.
     """
-    task, optimizer = built(trial), rule(trial.num_steps if told else None, rest_after, alone)
+    task, optimizer = built(trial), rule(trial.num_steps if told else None, **options)
 
     def one(meta_params, key):
         tx = optimizer.transform(meta_params)

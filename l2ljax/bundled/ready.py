@@ -151,7 +151,7 @@ WHERE_THEY_FAIL = {
     "lstm-quadratic-last": "behind Adam already on quadratics: a lesson, not a tool",
     "averaged-suite": "slow for 100 steps; large matrices on CPUs; unguarded on equations",
     "desk-suite": "deep networks; large matrices on CPUs; unguarded on equations",
-    "enduring-suite": "100 steps; evolution strategies, equations for long; large matrices on CPUs",
+    "enduring-suite": "100 steps; unguarded on equations for long; large matrices on CPUs",
     "opening-suite": "100 steps of pictures; large matrices on CPUs; unguarded on equations",
     "opening-suite-steps": "a num_steps that is not the training's (1,000 unless given)",
     "nominal-suite-steps": "a num_steps that is not the training's (1,000 unless given)",
