@@ -90,7 +90,7 @@ timed: desk
 		--population=20 --spread=0.25 --diagonal --settle=30 --generations=42 --adam=runs/desk/adam --out=runs/timed/far
 	$(RUN) benchmarks/quality/part_way.py --weights=runs/timed/told.safetensors,runs/timed/far/averaged.safetensors \
 		--share=0.7 --out=runs/timed/between.safetensors
-	$(RUN) benchmarks/quality/search_rule.py --told --trials=pictures --axes=runs/timed/between.safetensors --alone --rest_after=1000 \
+	$(RUN) benchmarks/quality/search_rule.py --told --trials=pictures --axes=runs/timed/between.safetensors --alone --rest_after=1000 --noise_limit=2 \
 		--population=12 --spread=1 --settle=12 --generations=24 --adam=runs/desk/adam --out=runs/timed
 
 # One work: make bench BENCH="--works=mnist". Other implementations beside it: BENCH="--peers=FOLDER".
