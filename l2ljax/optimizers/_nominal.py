@@ -89,18 +89,8 @@ def scale_by_nominal(
         >>> bool((updates["w"] < 0).all())
         True
     """
-    options = checked(
-        num_steps,
-        rest_after,
-        rate,
-        span,
-        limit,
-        directions,
-        averaged,
-        from_start,
-        alone,
-        noise_limit,
-    )
+    further = rate, span, limit, directions, averaged, from_start, alone, noise_limit
+    options = checked(num_steps, rest_after, *further)
     hidden = [layer["bias"].shape[0] for layer in meta_params["layers"][:-1]]
     sizes = layer_sizes(options, hidden)
     check_like(
@@ -254,18 +244,8 @@ def nominal(
         >>> meta_params["layers"][0]["kernel"].shape
         (21, 8)
     """
-    options = checked(
-        num_steps,
-        rest_after,
-        rate,
-        span,
-        limit,
-        directions,
-        averaged,
-        from_start,
-        alone,
-        noise_limit,
-    )
+    further = rate, span, limit, directions, averaged, from_start, alone, noise_limit
+    options = checked(num_steps, rest_after, *further)
     sizes = layer_sizes(options, check_sizes("hidden_sizes", hidden_sizes))
 
     def init(key: Key) -> MetaParams:
