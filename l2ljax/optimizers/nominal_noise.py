@@ -1,7 +1,8 @@
 """Whether `nominal`'s gradients are noise alone, alike in all coordinates, and smaller steps if so.
 
-An estimate by one random direction, of an evolution strategy or a forward gradient, is a number
-times white noise: second moments of all parameters are alike, of whatever tensor, and momenta are
+An estimate by one random direction, of an evolution strategy (Salimans et al. 2017,
+arXiv:1703.03864) or a forward gradient (Baydin et al. 2022, arXiv:2202.08587), is a number times
+white noise: second moments of all parameters are alike, of whatever tensor, and momenta are
 what noise leaves of them. Gradients by backpropagation differ between coordinates by far, also
 where they are mostly noise of a minibatch.
 """
@@ -53,7 +54,13 @@ def calmed(
 
     Returns:
         float32 scalar, above 0 and at most 1: exactly 1 where gradients tell parameters apart;
-        and `begun` for the next step.
+        and `begun` for the next step, float32 scalar.
+
+    Example:
+        >>> moments, momenta, begun = jnp.full((20, 20), 16.0), jnp.zeros((20, 20)), jnp.float32(1)
+        >>> factor, _ = calmed(2.0, jnp.float32(9999), moments, momenta, begun)
+        >>> f"{factor:.2f}"
+        '0.25'
     """
     second, momentum = jax.lax.stop_gradient((second, momentum))  # roots of 0 have no slope
     unbias = (1 - SECOND_DECAY**t) / (1 - DECAYS[-1] ** t) ** 2

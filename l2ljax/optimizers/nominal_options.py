@@ -35,9 +35,10 @@ def checked(*given: Any) -> Options:
         if getattr(options, name) is not None:
             check_positive_int(name, getattr(options, name))
     check_number("rate", options.rate)
-    for name in ("span", "limit", "noise_limit"):
-        if getattr(options, name) is not None:
-            check_number(name, getattr(options, name), above=0)
+    for name in ("span", "limit"):
+        check_number(name, getattr(options, name), above=0)
+    if options.noise_limit is not None:
+        check_number("noise_limit", options.noise_limit, above=0)
     for name in options.directions:
         check_choice("directions", name, OTHERS)
     for name in ("averaged", "from_start", "alone"):

@@ -16,6 +16,8 @@ from l2ljax.optimizers.sharding import axis_in_front
 class ScaleByNominalState(NamedTuple):
     """State of `scale_by_nominal`: 4 or 5 float32 numbers a parameter, and 5 or 7 a tensor.
 
+    And one in all with a `noise_limit`.
+
     Attributes:
         count: int32 scalar, updates made so far (it stops at the largest int32).
         momenta: one tree like the parameters for each of `DECAYS`, float32.

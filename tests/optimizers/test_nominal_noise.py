@@ -1,6 +1,7 @@
 """Sizes of `nominal` where gradients are white noise, as those of random directions are."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 
+from l2ljax import pretrained
 from l2ljax.optimizers import nominal
 from l2ljax.optimizers.nominal_noise import white
 from l2ljax.tasks import transforms
@@ -29,17 +31,21 @@ def noise(seed, sizes, like=PARAMS):
     return jax.tree.map(draw, like)
 
 
-def last_of(gradients, like=PARAMS, **options):
-    """The last step on these gradients, of a rule whose sizes are Adam's at exp(-6)."""
-    optimizer = nominal((), **options)
-    tx = optimizer.transform(optimizer.init(jax.random.key(0)))
+def steps_on(tx, gradients, like):
+    """All steps on these gradients, stacked as they are."""
 
     def step(state, gradient):
         updates, state = tx.update(gradient, state, like)
         return state, updates
 
-    _, updates = jax.lax.scan(step, tx.init(like), gradients)
-    return jax.tree.map(lambda u: u[-1], updates)
+    return jax.lax.scan(step, tx.init(like), gradients)[1]
+
+
+def last_of(gradients, like=PARAMS, **options):
+    """The last step on these gradients, of a rule whose sizes are Adam's at exp(-6)."""
+    optimizer = nominal((), **options)
+    tx = optimizer.transform(optimizer.init(jax.random.key(0)))
+    return jax.tree.map(lambda u: u[-1], steps_on(tx, gradients, like))
 
 
 def mean_squares(gradients):
@@ -115,3 +121,21 @@ def test_an_evolution_strategy_is_white_and_backpropagation_is_not():
 def test_what_is_no_positive_number_is_refused(limit):
     with pytest.raises((TypeError, ValueError), match="noise_limit must be a "):
         nominal(noise_limit=limit)
+
+
+@pytest.mark.parametrize("name", ["span", "limit"])
+def test_none_is_for_what_can_be_left_out_alone(name):
+    options: Any = {name: None}
+    with pytest.raises((TypeError, ValueError), match=f"{name} must be a "):
+        nominal(**options)
+
+
+def test_the_bundled_ones_without_a_limit_take_one():
+    """As docs/choose.md says: shorter steps where noise has grown, and none of the others."""
+    gradients, ends = noise(6, [1.0] * 100 + [6.0] * 400), []
+    for options in ({}, {"noise_limit": 2}):
+        tx = pretrained("opening-suite", **options)
+        ends.append(steps_on(tx, gradients, PARAMS)["b"])
+    plain, limited = np.asarray(ends)
+    np.testing.assert_allclose(limited[:100], plain[:100], rtol=1e-4, atol=1e-8)
+    assert np.abs(limited[-50:]).mean() < 0.6 * np.abs(plain[-50:]).mean()
