@@ -57,7 +57,7 @@ def test_options_are_the_builders():
 OPTIONS = "it takes learning_rate, weight_decay, guard, hidden_sizes, num_steps"
 UNKNOWN = {  # name, option -> what the sentence says
     ("nominal-suite", "b1"): OPTIONS,
-    ("nominal-suite", "nonfinite"): OPTIONS,
+    ("nominal-suite", "max_update"): OPTIONS,
     ("lstm-mnist", "nonfinit"): "(did you mean nonfinite?); it takes learning_rate, weight_decay",
     ("lstm-mnist", "num_steps"): "guard, hidden_sizes, preprocess",
     ("rnnprop-suite", "options"): "output_scale, b1, b2",

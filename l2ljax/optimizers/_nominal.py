@@ -36,9 +36,11 @@ from l2ljax.optimizers.nominal_directions import (
 from l2ljax.optimizers.nominal_network import init_layers, network, outputs, part_now
 from l2ljax.optimizers.nominal_noise import calmed
 from l2ljax.optimizers.nominal_options import checked, layer_sizes
+from l2ljax.optimizers.nominal_skip import skipping_nonfinite
 from l2ljax.optimizers.nominal_state import ScaleByNominalState, fresh_state
 from l2ljax.optimizers.nominal_statistics import tensor_table
 from l2ljax.optimizers.signs import negated
+from l2ljax.optimizers.transform import NonFinite
 from l2ljax.specification import specified
 
 LEAK, GAIN = 0.99, 0.03
@@ -58,6 +60,7 @@ def scale_by_nominal(
     from_start: bool = False,
     alone: bool = False,
     noise_limit: float | None = None,
+    nonfinite: NonFinite = "propagate",
 ) -> optax.GradientTransformationExtraArgs:
     """Replaces gradients by trusted steps of learned size, in Optax's sign.
 
@@ -71,7 +74,7 @@ def scale_by_nominal(
         rate: natural logarithm of the step size around which the network moves it.
         span: by how much its logarithm can differ.
         limit: largest size of a direction's coordinate.
-        directions, averaged, from_start, alone: see `nominal`.
+        directions, averaged, from_start, alone, nonfinite: see `nominal`.
 
     Returns:
         an Optax transformation that needs `params` in `update`; extra arguments beside `num_steps`
@@ -89,7 +92,7 @@ def scale_by_nominal(
         >>> bool((updates["w"] < 0).all())
         True
     """
-    further = rate, span, limit, directions, averaged, from_start, alone, noise_limit
+    further = rate, span, limit, directions, averaged, from_start, alone, noise_limit, nonfinite
     options = checked(num_steps, rest_after, *further)
     hidden = [layer["bias"].shape[0] for layer in meta_params["layers"][:-1]]
     sizes = layer_sizes(options, hidden)
@@ -129,7 +132,8 @@ def scale_by_nominal(
         step = jax.tree.map(lambda u, g: u.astype(jnp.result_type(g)), step, updates)
         return step, ScaleByNominalState(count, momenta, second, memory, pending, noise)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    tx = optax.GradientTransformationExtraArgs(init, update)
+    return tx if options.nonfinite == "propagate" else skipping_nonfinite(tx)
 
 
 def _told(options, extra_args):
@@ -194,6 +198,7 @@ def nominal(
     from_start: bool = False,
     alone: bool = False,
     noise_limit: float | None = None,
+    nonfinite: NonFinite = "propagate",
 ) -> LearnedOptimizer:
     """Adam's normalised direction, with a step size and a mixture of momenta from a small network.
 
@@ -230,6 +235,9 @@ def nominal(
             (`nominal_noise`), and have grown to more than so many times what they were at step
             100, sizes go down as they grow: parameters would else walk away with the noise.
             `None`: nothing of the kind.
+        nonfinite: "propagate": a gradient that is not finite makes its tensor's steps and state
+            NaN, as statistics are of whole tensors; "skip": its coordinate stands still, the others
+            go on (`nominal_skip`).
 
     Returns:
         a `LearnedOptimizer`, close to Adam at exp(rate) when fresh; its meta-parameters are
@@ -244,7 +252,7 @@ def nominal(
         >>> meta_params["layers"][0]["kernel"].shape
         (21, 8)
     """
-    further = rate, span, limit, directions, averaged, from_start, alone, noise_limit
+    further = rate, span, limit, directions, averaged, from_start, alone, noise_limit, nonfinite
     options = checked(num_steps, rest_after, *further)
     sizes = layer_sizes(options, check_sizes("hidden_sizes", hidden_sizes))
 

@@ -1,12 +1,13 @@
 """What bounds a step of `nominal` and what its network sees and says, checked."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from l2ljax.checks import check_choice, check_kind, check_number, check_positive_int
 from l2ljax.optimizers.nominal_directions import DECAYS, OTHERS
 from l2ljax.optimizers.nominal_network import num_outputs
 from l2ljax.optimizers.nominal_statistics import num_features
+from l2ljax.optimizers.transform import NonFinite
 
 
 class Options(NamedTuple):
@@ -22,6 +23,7 @@ class Options(NamedTuple):
     from_start: bool
     alone: bool
     noise_limit: float | None
+    nonfinite: NonFinite
 
 
 def checked(*given: Any) -> Options:
@@ -43,6 +45,7 @@ def checked(*given: Any) -> Options:
         check_choice("directions", name, OTHERS)
     for name in ("averaged", "from_start", "alone"):
         check_kind(name, getattr(options, name), bool)
+    check_choice("nonfinite", options.nonfinite, get_args(NonFinite))
     return options._replace(directions=tuple(options.directions))
 
 

@@ -19,6 +19,9 @@ TIMES = (10.0, 100.0)
 ALONE = 0.9
 """A tensor of more than two axes that has this share of all numbers is itself what is sought."""
 
+LARGEST = 1e38
+"""Mean squares are told up to here: a network that reads an infinite one says NaN."""
+
 HORIZON_FEATURES = 3
 """So many more where `num_steps` is given."""
 
@@ -56,8 +59,8 @@ def agreements(normalised: Sequence[jax.Array]) -> jax.Array:
 
 
 def magnitude(mean_square: jax.Array) -> jax.Array:
-    """A third of the logarithm of a root mean square, which may be 0."""
-    return jnp.log(jnp.sqrt(mean_square) + 1e-4) / 3
+    """A third of the logarithm of a root mean square, which may be 0 or beyond float32."""
+    return jnp.log(jnp.sqrt(jnp.minimum(mean_square, LARGEST)) + 1e-4) / 3
 
 
 def tensor_table(

@@ -60,6 +60,7 @@ CASES = {
     "celo2-network": celo2((4,), orthogonalize=False, vectors="network", block_size=24),
     "nominal": nominal((4,)),
     "nominal-averaged": nominal((4,), averaged=True, from_start=True, alone=True),
+    "nominal-skip": nominal((4,), averaged=True, noise_limit=2, nonfinite="skip"),
     "nominal-directions": nominal((4,), directions=("tensor", "orthogonal", "orthogonal_adam")),
     "celo": celo(num_steps=100),
     "celo_adam": celo_adam(num_steps=100),

@@ -176,10 +176,11 @@ def test_leaves_that_are_not_real_floating_are_refused_by_name(optimizer, dtype)
 def test_map_params_finds_every_state_leaf_of_a_parameter(optimizer):
     """All floating state belongs to a parameter, and has the parameter's axes last.
 
-    But for a scheduler's, which watches the loss of them all.
+    But for a scheduler's, which watches the loss of them all, and what a limit of noise compares.
     """
     tx, params = fresh(optimizer), draw(0)
-    scheduled = hasattr(tx.init(params), "losses")
+    watched = tx.init(params)
+    of_all = hasattr(watched, "losses") or bool(jax.tree.leaves(getattr(watched, "noise", ())))
 
     def has_axes_last(leaf, param):
         last = leaf.shape[leaf.ndim - param.ndim :]
@@ -194,7 +195,7 @@ def test_map_params_finds_every_state_leaf_of_a_parameter(optimizer):
         ),
         tx.init(params),
         params,
-        transform_non_params=lambda leaf: leaf.dtype == jnp.int32 or scheduled,
+        transform_non_params=lambda leaf: leaf.dtype == jnp.int32 or of_all,
         is_leaf=lambda node: isinstance(node, optax.MaskedNode),
     )
     assert all(jax.tree.leaves(found))

@@ -32,6 +32,7 @@ ALLOWED = {
     "celo2-network": {"all-reduce"},
     "nominal": {"all-reduce"},
     "nominal-averaged": {"all-reduce"},
+    "nominal-skip": {"all-reduce"},
     "nominal-directions": {"all-reduce", "all-gather", "collective-permute"},
     "celo": {"all-reduce"},
 }
