@@ -42,6 +42,7 @@ from l2ljax.optimizers.tensor_features import (
     update_tensor_moments,
     zero_tensor_moments,
 )
+from l2ljax.optimizers.update_inputs import check_update_inputs
 from l2ljax.specification import specified
 
 
@@ -145,6 +146,7 @@ def scale_by_celo(
         del extra_args
         check_real_floating(updates, "gradient")
         value = check_read("celo", updates, params, value)
+        check_update_inputs("scale_by_celo", updates, state.moments.first, params, in_front=1)
         size, losses, carry = scheduled_size(
             meta_params, state.losses, state.carry, value, state.count, num_steps
         )

@@ -28,6 +28,7 @@ from l2ljax.optimizers.scheduler import (
 )
 from l2ljax.optimizers.signs import negated
 from l2ljax.optimizers.tensor_features import check_read, clipped
+from l2ljax.optimizers.update_inputs import check_update_inputs
 from l2ljax.specification import specified
 
 B1, B2 = 0.9, 0.999
@@ -135,6 +136,7 @@ def scale_by_celo_adam(
         del extra_args
         check_real_floating(updates, "gradient")
         value = check_read("celo_adam", (), params, value)
+        check_update_inputs("scale_by_celo_adam", updates, state.mu)
         size, losses, carry = scheduled_size(
             meta_params, state.losses, state.carry, value, state.count, num_steps
         )

@@ -41,6 +41,7 @@ from l2ljax.optimizers.nominal_state import ScaleByNominalState, fresh_state
 from l2ljax.optimizers.nominal_statistics import tensor_table
 from l2ljax.optimizers.signs import negated
 from l2ljax.optimizers.transform import NonFinite
+from l2ljax.optimizers.update_inputs import check_update_inputs
 from l2ljax.specification import specified
 
 LEAK, GAIN = 0.99, 0.03
@@ -118,6 +119,7 @@ def scale_by_nominal(
                 )
             params = updates
         check_real_floating(updates, "gradient")
+        check_update_inputs("scale_by_nominal", updates, state.second, params)
         gradients = optax.tree.cast(updates, jnp.float32)
         count = jnp.asarray(optax.safe_increment(state.count))
         momenta = tuple(

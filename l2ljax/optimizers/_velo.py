@@ -44,6 +44,7 @@ from l2ljax.optimizers.tensor_features import (
     update_tensor_moments,
     zero_tensor_moments,
 )
+from l2ljax.optimizers.update_inputs import check_update_inputs
 from l2ljax.specification import specified
 
 NUM_STATISTICS = 12
@@ -169,6 +170,7 @@ def scale_by_velo(
         del extra_args
         check_real_floating(updates, "gradient")
         value = check_read("velo", updates, params, value)
+        check_update_inputs("scale_by_velo", updates, state.moments.first, params, in_front=1)
         count = jnp.asarray(optax.safe_increment(state.count))
         losses = update_losses(state.losses, value, state.count, num_steps)
         if not jax.tree.leaves(updates):

@@ -23,8 +23,9 @@ def skipping_nonfinite(
     """`scale_by_nominal`, none of whose coordinates takes in a gradient that is not finite.
 
     Such a coordinate has a step of 0, and its moments stay as they were; statistics of its tensor
-    see a gradient of 0 there. So has one whose gradient is finite and beyond `LARGEST`, which would
-    leave an infinite second moment that no later gradient brings down. `count` counts all steps.
+    see a gradient of 0 there, and are not taken where all of a tensor is so. So has one whose
+    gradient is finite and beyond `LARGEST`, which would leave an infinite second moment that no
+    later gradient brings down. `count` counts all steps.
 
     Args:
         tx: `scale_by_nominal(...)`, whose state is a `ScaleByNominalState`.
@@ -58,7 +59,15 @@ def skipping_nonfinite(
             momenta=tuple(map(where_fine, after.momenta, state.momenta)),
             second=where_fine(after.second, state.second),
             pending=where_fine(after.pending, state.pending) if averaged else after.pending,
+            memory=_of_seen_tensors(fine, after.memory, state.memory),
         )
         return where_fine(step, zeros), after
 
     return optax.GradientTransformationExtraArgs(tx.init, update)
+
+
+def _of_seen_tensors(fine: PyTree, new: PyTree, old: PyTree) -> PyTree:
+    """What is remembered of tensors: new where a gradient was seen. Boxes name more axes in it."""
+    leaves, treedef = jax.tree.flatten(new)
+    columns = jax.tree.leaves(fine), leaves, jax.tree.leaves(old)
+    return treedef.unflatten([jnp.where(f.any(), n, o) for f, n, o in zip(*columns, strict=True)])

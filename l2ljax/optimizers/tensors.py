@@ -22,6 +22,7 @@ from l2ljax.optimizers.features import (
     zero_moments,
 )
 from l2ljax.optimizers.sharding import axis_in_front
+from l2ljax.optimizers.update_inputs import check_update_inputs
 
 
 class Decays(NamedTuple):
@@ -98,6 +99,7 @@ def scale_by_rule(
                 f"{name} reads the parameters, got params=None; call "
                 "update(gradients, state, params)."
             )
+        check_update_inputs(name, updates, state.momentum, params, in_front=1)
         # Leaf by leaf: boxes around a state's arrays name more axes than those of the parameters.
         columns = [jax.tree.leaves(tree) for tree in (params, *state[1:])]
         of_one = jax.jit(one)  # traced once for tensors that are alike

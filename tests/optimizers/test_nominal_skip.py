@@ -55,6 +55,17 @@ def test_a_coordinate_without_a_gradient_stands_still_and_all_others_go_on(value
     assert state.count == 3
 
 
+def test_a_tensor_without_a_gradient_is_as_if_the_step_never_came():
+    tx = of("skip")
+    before = after(tx, [gradient(0), gradient(1)])[1]
+    sick = gradient(2) | {"w": jnp.full((6, 4), jnp.nan)}
+    step, state = jax.jit(tx.update)(sick, before, PARAMS)
+    assert not step["w"].any()
+    assert step["b"].all()
+    ours, theirs = ([*s.momenta, s.second, s.pending, s.memory] for s in (state, before))
+    chex.assert_trees_all_equal([tree["w"] for tree in ours], [tree["w"] for tree in theirs])
+
+
 def test_finite_gradients_are_heeded_as_without():
     gradients = [gradient(seed) for seed in range(4)]
     found, plain = after(of("skip"), gradients), after(of("propagate"), gradients)
