@@ -1,7 +1,7 @@
 """Learning optimizers by gradient descent, as Optax transformations.
 
 A learned optimizer is a function from meta-parameters to an Optax transformation. See
-`l2ljax.scale_by_lstm` to use one, `l2ljax.meta_train` to train one, `l2ljax.tasks` for what on.
+`l2ljax.pretrained` to use one, `l2ljax.meta_train` to train one, `l2ljax.tasks` for what on.
 
 What using a learned optimizer takes is loaded at once, the wings that train and measure one when
 they are first asked for (PEP 562).
@@ -33,6 +33,7 @@ from l2ljax.optimizers import (
     log,
     logit,
     lstm,
+    nominal,
     partition,
     rnnprop,
     scale_by_celo,
@@ -128,6 +129,7 @@ __all__ = [
     "lstm",
     "meta_train",
     "mixture",
+    "nominal",
     "nres",
     "optimizers",
     "partition",

@@ -35,7 +35,7 @@ This page is written by `python scripts/zoo.py` from the files themselves.
 END = """
 `max_update` bounds a coordinate's update by the largest that was seen in training; with
 `nonfinite="skip"` it is what [robustness.md](robustness.md#long-runs-of-a-learned-optimizer)
-recommends for long runs. An update of a matrix of a million numbers takes 3.8 ms with
+recommends for long runs of LSTMs. An update of a matrix of a million numbers takes 3.8 ms with
 `nominal-suite` and 236 ms with `enduring-suite` on two CPU cores (Adam 1.2, Optax's Muon 160), and
 240 ms with an LSTM (Adam then 0.5).
 

@@ -33,6 +33,9 @@ and Celo-Adam at 10 million in one matrix of a day before: 13.1 times the Adam o
   of: three times as fast as matrix products over blocks of features. The mean squares are two
   reductions of up to twelve sums each, which read what features are made of and hold none of them.
   Temporaries are one plane. A wider network (above 512 multiplications) is made of matrix products.
+- `nominal` is without `directions` and `averaged`, as `nominal-suite` is. The default has both: 20
+  bytes a parameter, and of a matrix somewhat more than Muon's time (236 ms a million, Muon 160 in
+  the same run, two cores).
 - The price is compile time, about a third of a second for each large tensor.
 - Derivatives are those of the matrix products, so meta-training costs what it did.
 - "guarded" is under [`guard`](guard.md) with Adam as the fallback. Its tests need all of both

@@ -15,7 +15,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 
 def pretrained_names() -> list[str]:
-    """Names of the bundled optimizers, `<optimizer>-<task>`.
+    """Names of the bundled optimizers, such as "enduring-suite" and "lstm-mnist".
 
     Returns:
         the names, in alphabetical order.

@@ -1,8 +1,8 @@
 """How many optimizees run side by side.
 
-On a CPU an inner step reads and writes the states of all that do. A learned optimizer keeps some
-hundred bytes a parameter, and states that do not stay in the processor's cache cost more than the
-wider operations gain.
+On a CPU an inner step reads and writes the states of all that do. A learned optimizer keeps tens or
+hundreds of bytes a parameter, and states that do not stay in the processor's cache cost more than
+the wider operations gain.
 """
 
 from collections.abc import Callable
