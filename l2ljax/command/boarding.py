@@ -54,7 +54,11 @@ def parser() -> Parser:
     made.add_argument("--steps", type=_listed(integer(1)), help="numbers of steps; 100,1000")
     made.add_argument("--tasks", type=_listed(str), help="names of the suite; default: all")
     made.add_argument("--optimizers", type=_listed(str), help="names; default: all")
-    made.add_argument("--envelopes", metavar="FILE", help="JSON of the published curves")
+    made.add_argument(
+        "--envelopes",
+        metavar="FILE",
+        help='published curves, JSON: {task: {"steps": [...], "loss": [...]}}',
+    )
     made.add_argument("--published", metavar="DIR", help="other people's weights")
     made.add_argument(
         "--num_tasks", type=integer(1), default=board.NUM_TASKS, help="optimizees a cell; 8"
@@ -75,18 +79,32 @@ def run(words: Sequence[str], typed: str) -> int:
         os.environ["TFDS_DATA_DIR"] = given.data_dir
     say = sayer(given.quiet)
     cells = Path(given.cells)
-    if not given.draw_only:
-        everyone = _contestants(given)
-        board.run_board(
-            _cells(given, everyone), ENTRIES, everyone, cells, envelopes=_envelopes(given), say=say
-        )
+    if given.draw_only:
+        _check_alone(given)
+    else:
+        everyone, envelopes = _contestants(given), _envelopes(given)
+        asked = _cells(given, everyone)
+        board_page.check_folder(cells, given.num_tasks, given.seed)
+        board.run_board(asked, ENTRIES, everyone, cells, envelopes=envelopes, say=say)
     out = Path(given.out) if given.out else cells / "results"
     say(_write(cells, out))
     return 0
 
 
+def _check_alone(given: argparse.Namespace) -> None:
+    """Refuses, beside --draw_only, flags of what is run: all cells that are there are drawn."""
+    for name in ("steps", "tasks", "optimizers", "envelopes", "published"):
+        if getattr(given, name) is not None:
+            raise UsageError(
+                f"l2ljax board: --draw_only draws all cells in --cells and runs none, so --{name} "
+                "would be without effect; leave one of the two out."
+            )
+
+
 def _contestants(given: argparse.Namespace) -> dict[str, contestants.Contestant]:
     """All that there are: hand-made, bundled, published."""
+    if given.published and not Path(given.published).is_dir():
+        raise UsageError(f"l2ljax board: --published={given.published} is no directory.")
     return {
         **contestants.HAND_MADE,
         **contestants.learned(name for name in pretrained_names() if "cifar" not in name),
@@ -118,9 +136,16 @@ def _envelopes(given: argparse.Namespace) -> Any:
     if not given.envelopes:
         return None
     try:
-        return json.loads(Path(given.envelopes).read_text())
+        found = json.loads(Path(given.envelopes).read_text())
     except ValueError as error:
         raise ValueError(f"--envelopes={given.envelopes} is no JSON file ({error}).") from error
+    curves = list(found.values()) if isinstance(found, dict) else [found]
+    if not all(isinstance(curve, dict) and {"steps", "loss"} <= curve.keys() for curve in curves):
+        raise ValueError(
+            f"--envelopes={given.envelopes} must hold an object with a member a task, each "
+            '{"steps": [...], "loss": [...]}.'
+        )
+    return found
 
 
 def _write(cells: Path, out: Path) -> str:

@@ -47,14 +47,21 @@ def ratios(ours: np.ndarray, reference: np.ndarray, start: np.ndarray, floor: fl
         start: losses at theta_0, `[num_tasks]`.
         floor: share of the loss at the start below which a task counts as solved by both.
 
+    Returns:
+        `[num_tasks]`: WORST where ours alone is not finite, 1/WORST where the reference alone is
+        not, 1 where neither is.
+
     Example:
         >>> one = np.ones(2)
         >>> ratios(np.array([0.5, np.nan]), one, one, 1e-6).tolist()
         [0.5, 100.0]
     """
-    least = floor * np.abs(start)
-    ratio = np.maximum(ours, least) / np.maximum(reference, least)
-    return np.clip(np.where(np.isfinite(ratio), ratio, WORST), 1 / WORST, WORST)
+    least = np.nan_to_num(floor * np.abs(start), nan=0, posinf=0)
+    lost, theirs_lost = ~np.isfinite(ours), ~np.isfinite(reference)
+    with np.errstate(all="ignore"):
+        ratio = np.maximum(ours, least) / np.maximum(reference, least)
+    ratio = np.select([lost & theirs_lost, lost, theirs_lost], [1, WORST, 1 / WORST], ratio)
+    return np.clip(ratio, 1 / WORST, WORST)
 
 
 def interquartile_mean(

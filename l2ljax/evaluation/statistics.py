@@ -212,6 +212,7 @@ def _geometric(
     """10 to the mean of log10, and its interval; null unless all are positive and finite."""
     with np.errstate(all="ignore"):
         logs = np.log10(values) - np.log10(beside)
+        logs = logs if np.isfinite(logs).all() else np.full_like(logs, np.nan)
         ends = 10.0 ** np.array([logs.mean(), *mean_ci95(logs, clusters)])
     mean, low, high = map(_finite, ends)
     return {"geometric_mean": mean, "geometric_ci95": [low, high]}

@@ -10,7 +10,6 @@ import functools
 import itertools
 import json
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ import numpy as np
 
 from l2ljax.base import Task
 from l2ljax.checks import shorten
-from l2ljax.evaluation.aggregate import final_losses, speed_up
+from l2ljax.evaluation.aggregate import EVERY, final_losses, speed_up
 from l2ljax.experiments.contestants import Contestant
 from l2ljax.storage.workdir import write_atomically
 from l2ljax.tasks.suite import Entry
@@ -73,7 +72,8 @@ def run_cell(
         what the cell's file holds: per optimizee `start`, `final_loss` (mean of the last 5 % of the
         steps), `expected_loss` (of the final parameters over more minibatches) and `log_area` (mean
         of log10 of the loss, from the floor on); `diverged` (not finite, or above the start);
-        `curve`; `speed_up` where there is an envelope; `step_ms`, tuning's results, and settings.
+        `curve`; `speed_up` where there is an envelope, from 10 steps on; `step_ms`, tuning's
+        results, and settings.
     """
     key = jax.random.key(cell.seed)
     rate, tuning = None, {}
@@ -104,7 +104,7 @@ def run_cell(
         "curve": _thinned(losses),
         "step_ms": round(1e3 * seconds / (cell.num_steps * cell.num_tasks), 4),
     }
-    if envelope is not None:
+    if envelope is not None and cell.num_steps >= EVERY:
         found["speed_up"] = _numbers(speed_up(losses, envelope["steps"], envelope["loss"]))
     return found
 
@@ -120,13 +120,19 @@ def run_board(
 ) -> None:
     """Runs the cells that `folder` lacks, in order, and keeps each as soon as it is done.
 
+    A cell that was made without the envelope that is given now is made anew.
+
     Raises:
         ValueError: before any is run, for a cell that is there but damaged, or of other optimizees.
     """
-    todo = [cell for cell in cells if not _is_there(cell, folder)]
+    curves = {
+        cell: (envelopes or {}).get(entries[cell.task].envelope)
+        for cell in cells
+        if entries[cell.task].envelope
+    }
+    todo = [cell for cell in cells if not _is_there(cell, folder, curves.get(cell) is not None)]
     for number, cell in enumerate(todo):
         entry, began = entries[cell.task], time.perf_counter()
-        curve = (envelopes or {}).get(entry.envelope) if entry.envelope else None
         rates = _around_best(cell, folder, contestants[cell.optimizer])
         found = run_cell(
             cell,
@@ -134,7 +140,7 @@ def run_board(
             entry,
             contestants[cell.optimizer],
             rates=rates,
-            envelope=curve,
+            envelope=curves.get(cell),
         )
         path = cell.path(folder)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -166,7 +172,7 @@ def read_cell(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def _is_there(cell: Cell, folder: Path) -> bool:
+def _is_there(cell: Cell, folder: Path, with_envelope: bool = False) -> bool:
     """Whether it has been run, with the seed and on as many optimizees as are asked for."""
     path = cell.path(folder)
     if not path.exists():
@@ -178,7 +184,7 @@ def _is_there(cell: Cell, folder: Path) -> bool:
             f"{cell.num_tasks} with seed {cell.seed} are asked for; give these a folder of their "
             "own."
         )
-    return True
+    return not with_envelope or "speed_up" in found or cell.num_steps < EVERY
 
 
 @functools.lru_cache(maxsize=2)
@@ -189,10 +195,11 @@ def _task(name: str, entry: Entry) -> Task:
 
 def _around_best(cell: Cell, folder: Path, contestant: Contestant) -> tuple[float, ...] | None:
     """At ten times the steps: five rates around the best at a tenth, where that one is known."""
-    shorter = dataclasses.replace(cell, num_steps=cell.num_steps // 10).path(folder)
-    if cell.num_steps < 10_000 or len(contestant.rates) < 14 or not shorter.exists():
+    shorter = dataclasses.replace(cell, num_steps=cell.num_steps // 10)
+    if cell.num_steps < 10_000 or len(contestant.rates) < 14 or not _is_there(shorter, folder):
         return None
-    best = contestant.rates.index(read_cell(shorter)["learning_rate"])
+    found = read_cell(shorter.path(folder))["learning_rate"]
+    best = int(np.argmin(np.abs(np.log(contestant.rates) - np.log(found))))
     first = min(max(best - 3, 0), len(contestant.rates) - 5)
     return contestant.rates[first : first + 5]
 
@@ -247,14 +254,16 @@ def _jitted(contestant: Contestant, num_steps: int, fixed: Any) -> Any:
 
 
 def _thinned(losses: np.ndarray) -> dict[str, Any]:
-    """Median and quartiles over optimizees of means between points spread in the logarithm."""
+    """Median and quartiles over optimizees of means between points spread in the logarithm.
+
+    A loss that is not finite is above all others: null where it is what a quantile would be.
+    """
     steps = losses.shape[1] - 1
-    edges = np.unique(np.round(np.geomspace(1, steps + 1, min(POINTS, steps))).astype(int))
-    pieces = [losses[:, a:b].mean(axis=1) for a, b in itertools.pairwise(edges)]
-    table = np.where(np.isfinite(pieces), pieces, np.nan)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of points at which all are NaN
-        low, middle, high = np.nanpercentile(table, [25, 50, 75], axis=1)
+    edges = np.unique(np.round(np.geomspace(1, steps + 1, max(2, min(POINTS, steps)))).astype(int))
+    with np.errstate(invalid="ignore", over="ignore"):
+        pieces = [losses[:, a:b].mean(axis=1) for a, b in itertools.pairwise(edges)]
+        table = np.where(np.isfinite(pieces), pieces, np.inf)
+        low, middle, high = np.percentile(table, [25, 50, 75], axis=1)
     at = ((edges[:-1] + edges[1:] - 1) / 2).tolist()
     return {"steps": at, "median": _numbers(middle), "low": _numbers(low), "high": _numbers(high)}
 

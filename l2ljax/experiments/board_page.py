@@ -42,6 +42,21 @@ def read_cells(folder: Path) -> dict[tuple[int, str, str], dict[str, Any]]:
     return found
 
 
+def check_folder(folder: Path, num_tasks: int, seed: int) -> None:
+    """Refuses a folder whose cells could not be drawn together with such ones.
+
+    Raises:
+        ValueError: as `read_cells`, and for cells of other optimizees than these.
+    """
+    for cell in list(read_cells(folder).values())[:1]:
+        if (cell["num_tasks"], cell["seed"]) != (num_tasks, seed):
+            raise ValueError(
+                f"The cells in {folder} are of {cell['num_tasks']} optimizees with seed "
+                f"{cell['seed']}, and {num_tasks} with seed {seed} are asked for; give these a "
+                "folder of their own."
+            )
+
+
 def one_file(cells: Cells) -> str:
     """All cells as one JSON list, curves to three digits, bands to two: as much as pictures show.
 
@@ -81,9 +96,10 @@ def rows(cells: Cells, num_steps: int, split: str) -> list[dict[str, Any]]:
     """One row an optimizer, best first: aggregates over the tasks that it has cells of.
 
     Each has `optimizer`, `group`, `tasks`, `iqm` and its interval `ci95`, `median`, `won` (tasks
-    whose median ratio is at or below 1), `diverged` (optimizees), `speed_up` (interquartile mean,
-    over tasks with an envelope), and `above` (how far `iqm` is above that of the default, on whose
-    tasks and optimizees it was, with its interval).
+    whose median ratio is at or below 1), `diverged` (optimizees), `speed_up` (interquartile mean
+    over tasks with an envelope, `None` unless all of them were measured by it), and `above` (how
+    far `iqm` is above that of the default, on whose tasks and optimizees it was, with its
+    interval).
     """
     names = sorted({name for steps, _, name in cells if steps == num_steps})
     first = task_ratios(cells, num_steps, FIRST, split)
@@ -94,7 +110,7 @@ def rows(cells: Cells, num_steps: int, split: str) -> list[dict[str, Any]]:
             continue
         mine = [cells[num_steps, task, name] for task in found]
         total = interquartile_mean(found)
-        fast = [np.array(c["speed_up"], np.float64) for c in mine if c.get("speed_up")]
+        fast = [c.get("speed_up") for c in mine if ENTRIES[c["task"]].envelope]
         table.append(
             {
                 "optimizer": name,
@@ -105,7 +121,7 @@ def rows(cells: Cells, num_steps: int, split: str) -> list[dict[str, Any]]:
                 "median": float(np.median(np.concatenate(list(found.values())))),
                 "won": sum(float(np.median(x)) <= LEVEL for x in found.values()),
                 "diverged": sum(c["diverged"] for c in mine),
-                "speed_up": interquartile_mean(fast).iqm if fast else None,
+                "speed_up": interquartile_mean(np.array(fast)).iqm if fast and all(fast) else None,
                 "above": interquartile_difference(found, first)
                 if name != FIRST and found.keys() == first.keys()
                 else None,

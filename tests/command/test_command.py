@@ -136,6 +136,8 @@ def test_the_page_has_every_command_and_only_command_lines():
         ("board --optimizers=adm", "no optimizer 'adm' (did you mean adam?)"),
         ("board --steps=0", "at least 1, got '0'"),
         ("board --draw_only", "There are no cells in runs/board"),
+        ("board --draw_only --tasks=poisson", "so --tasks would be without effect"),
+        ("board --published=gone", "--published=gone is no directory"),
     ],
 )
 def test_what_is_mistyped_ends_with_one_sentence(words, said, run, tmp_path):

@@ -27,6 +27,14 @@ def test_ratios_have_a_floor_and_a_worst():
     assert ratios(ours, reference, np.ones(5), 1e-6).tolist() == expected
 
 
+def test_a_reference_that_is_lost_is_no_fault_of_ours():
+    """Ours alone is finite: 1/100; neither: 1; and a start that is lost leaves no floor."""
+    ours, reference = np.array([0.5, np.nan, 3.0]), np.array([np.nan, np.inf, 2.0])
+    start = np.array([1.0, 1.0, np.nan])
+    assert ratios(ours, reference, start, 1e-6).tolist() == [0.01, 1.0, 1.5]
+    assert ratios(np.array([np.inf]), np.ones(1), np.ones(1), 1e-6).tolist() == [100.0]
+
+
 def test_the_interquartile_mean_is_the_mean_of_the_middle_half():
     runs = [np.array([1.0, 2.0, 3.0, 100.0]), np.array([0.0, 2.5, 3.5, -50.0])]
     assert interquartile_mean(runs).iqm == pytest.approx(np.mean([1.0, 2.0, 2.5, 3.0]))

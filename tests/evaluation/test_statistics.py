@@ -122,6 +122,17 @@ def test_losses_that_are_not_positive_have_no_geometric_mean():
     )
 
 
+@pytest.mark.parametrize("lost", [np.inf, np.nan, 0.0, -1.0])
+def test_no_ratio_has_a_geometric_mean_where_one_is_not_positive_and_finite(lost):
+    curves = {
+        "a": Curve(None, np.array([[1.0, lost]] + [[1.0, 1.0]] * 5)),
+        "b": Curve(0.1, np.full((6, 2), 2.0)),
+    }
+    for first, other in (("a", "b"), ("b", "a")):
+        ratio = differences(curves, first)[other]["final_ratio"]
+        assert (ratio["geometric_mean"], ratio["geometric_ci95"]) == (None, [None, None])
+
+
 def test_differences_are_of_the_same_optimizees():
     """Pair by pair, above the one that is named; null where one is not finite."""
     losses = np.array([[4.0, 1.0], [4.0, 3.0]])

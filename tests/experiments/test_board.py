@@ -13,7 +13,7 @@ from zoo import ZOO, needs_zoo
 from l2ljax import Task
 from l2ljax.experiments import board, board_page, board_pictures
 from l2ljax.experiments.contestants import HAND_MADE, Contestant, published
-from l2ljax.tasks.suite import Entry
+from l2ljax.tasks.suite import ENTRIES, Entry
 
 PARABOLA = Task(
     init=lambda _, key: jax.random.normal(key, (3,)), loss=lambda theta, _: jnp.sum(theta**2)
@@ -87,6 +87,64 @@ def test_cells_of_other_optimizees_are_not_taken_for_these(tmp_path):
     CELL.path(tmp_path / "three").with_name("adam.json").write_text(of_four)
     with pytest.raises(ValueError, match="3 optimizees with seed 0, 4 optimizees with seed 0"):
         board_page.read_cells(tmp_path / "three")
+
+
+def test_the_folder_of_a_board_is_looked_at_before_anything_is_run(tmp_path):
+    """Cells under other names than those asked for could not be drawn with them either."""
+    board_page.check_folder(tmp_path / "none", 3, 0)
+    board.run_board([CELL], {"parabola": ENTRY}, {"sgd": SGD}, tmp_path, say=lambda _: None)
+    board_page.check_folder(tmp_path, 3, 0)
+    for number, seed in ((4, 0), (3, 1)):
+        with pytest.raises(ValueError, match=r"3 optimizees with seed 0, and .* folder of their"):
+            board_page.check_folder(tmp_path, number, seed)
+
+
+def test_a_cell_made_without_the_envelope_is_made_anew(tmp_path):
+    """Losses end at 0, where the envelope is after 40 steps: four times as fast as its ten."""
+    said, entry = [], ENTRY._replace(envelope="Parabola")
+    envelopes = {"Parabola": {"steps": [0, 40], "loss": [100.0, 99.0]}}
+    for given, runs in ((None, 1), (envelopes, 2), (envelopes, 2), (None, 2)):
+        board.run_board(
+            [CELL], {"parabola": entry}, {"sgd": SGD}, tmp_path, envelopes=given, say=said.append
+        )
+        assert len(said) == runs
+    assert board.read_cell(CELL.path(tmp_path))["speed_up"] == [4.0] * 3
+    short = dataclasses.replace(CELL, num_steps=5)  # shorter than the published evaluations
+    found = board.run_cell(short, PARABOLA, entry, SGD, envelope=envelopes["Parabola"])
+    assert "speed_up" not in found
+
+
+def test_a_speed_up_is_of_all_tasks_with_an_envelope_or_of_none():
+    held_out = [n for n, entry in ENTRIES.items() if entry.envelope and entry.split == "held_out"]
+    some = [
+        cell(name, optimizer, "learned", [0.1] * 4) | {"speed_up": [2.0] * 4}
+        for name in held_out[:2]
+        for optimizer in ("adam", "whole", "half")
+    ]
+    del some[-1]["speed_up"]
+    cells = {(100, c["task"], c["optimizer"]): c for c in some}
+    found = {row["optimizer"]: row["speed_up"] for row in board_page.rows(cells, 100, "held_out")}
+    assert found == {"adam": 2.0, "whole": 2.0, "half": None}
+
+
+def test_a_curve_counts_what_is_lost_as_the_worst():
+    """Of eight that are 1 to 8 and three of them lost: the median stands, the upper quartile not.
+
+    Seven lost of eight: nothing is left of the median, whatever the one that is left does.
+    """
+    losses = np.arange(1.0, 9.0)[:, None] * np.ones((8, 3))
+    losses[5:, 1:] = np.nan
+    found = board._thinned(losses)
+    assert (found["low"][-1], found["median"][-1], found["high"][-1]) == (2.75, 4.5, None)
+    losses[1:, 1:] = np.inf
+    assert board._thinned(losses)["median"][-1] is None
+
+
+@pytest.mark.parametrize("num_steps", [1, 2, 3])
+def test_the_shortest_runs_have_a_curve(num_steps):
+    found = board._thinned(np.ones((2, num_steps + 1)))
+    assert found["median"]
+    assert set(found["median"]) == {1.0}
 
 
 def cell(task, optimizer, group, final):
