@@ -116,6 +116,9 @@ def evaluate_weights(
     config = completed(metadata["config"])
     first = own_name(config["optimizer"]["name"], baselines)
     settings = {**config["evaluation"], **overrides}
+    own = config["evaluation"].get("task", {})
+    if isinstance(overrides.get("task"), Mapping):  # others of its arguments stay, such as a split
+        settings["task"] = {**own, **overrides["task"]}
     check_json("evaluation", settings)
     check_part("evaluation", settings)
     changes, beside = settings.get("task", {}), settings.get("beside", {})
@@ -147,6 +150,7 @@ def evaluate_weights(
     )
     summary = {
         "task": config["task"]["name"],
+        "task_arguments": json.loads(json.dumps({**config["task"], **changes})),
         "num_tasks": settings["num_tasks"],
         "num_steps": num_steps,
         "num_tuning_steps": tuned_at,

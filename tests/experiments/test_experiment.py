@@ -85,6 +85,15 @@ def test_a_run_from_start_to_figures(tmp_path):
     assert report.table(summary).row_count == 5
 
 
+def test_changes_to_the_evaluations_task_leave_its_others_as_configured(tmp_path):
+    """Such as a held-out split: a start a million times as small stays, whatever else is asked."""
+    of_small = {**TINY["evaluation"], "task": {"init_scale": 1e-6, "target_scale": 1e-6}}
+    assert experiment.run(TINY | {"evaluation": of_small}, tmp_path, progress=False) is not None
+    summary, curves = comparison.evaluate_run(tmp_path, {"task": {"dim": 3}})
+    assert summary["task_arguments"] == TINY["task"] | of_small["task"] | {"dim": 3}
+    assert curves["sgd"].losses[:, 0].max() < 1e-9
+
+
 def test_gradient_scales_make_up_for_the_size_of_a_loss():
     """A quadratic with W and y twice as large has four times the loss, and so its gradients."""
     weights, shared = "lstm-quadratic", {"num_tasks": 3, "num_steps": 20}

@@ -109,10 +109,11 @@ def _lead(runs: Sequence[Run], groups: Sequence[Group]) -> str:
     seeds = [group for group in groups if group.several]
     summed = " Runs that differ in the seed only are summed up by their median." if seeds else ""
     tasks = {_name(run, "task") for run in runs}
+    whole = {json.dumps((run.config or {}).get("task"), sort_keys=True) for run in runs}
+    which = ", ".join(sorted(tasks)) + (", with other arguments" if len(tasks) == 1 else "")
     apart = (
-        f" They were trained on different tasks ({', '.join(sorted(tasks))}), whose losses cannot "
-        "be compared."
-        if len(tasks) > 1
+        f" They were trained on different tasks ({which}), whose losses cannot be compared."
+        if len(whole) > 1
         else ""
     )
     return escape(

@@ -1,7 +1,7 @@
 """Evaluations of runs beside their tuned baselines, those of one setting in one figure."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,16 +22,25 @@ class Beside(NamedTuple):
 
 
 def evaluations(groups: Sequence[Group]) -> list[Beside]:
-    """One for each setting (task, optimizees, steps) that runs were evaluated in."""
+    """One for each setting (task and its arguments, optimizees, steps) of runs' evaluations."""
     settings: dict[tuple, list[Group]] = {}
     for group in groups:
         for setting in {run.evaluation.setting: 0 for run in group.runs if run.evaluation}:
             mine = [r for r in group.runs if r.evaluation and r.evaluation.setting == setting]
             settings.setdefault(setting, []).append(group._replace(runs=mine))
-    return [_beside(i, members) for i, members in enumerate(settings.values())]
+    tasks = [_of(members[0].runs[0]).summary for members in settings.values()]
+    return [_beside(i, members, tasks) for i, members in enumerate(settings.values())]
 
 
-def _beside(index: int, groups: Sequence[Group]) -> Beside:
+def _named(summary: Mapping[str, Any], tasks: Sequence[Mapping[str, Any]]) -> str:
+    """The task, and its arguments where another of this name has others."""
+    name, mine = summary["task"], summary["task_arguments"]
+    others = [other["task_arguments"] for other in tasks if other["task"] == name]
+    told = [k for k in mine if any(k not in other or other[k] != mine[k] for other in others)]
+    return " ".join([str(name), *(f"{key}={mine[key]}" for key in told)])
+
+
+def _beside(index: int, groups: Sequence[Group], tasks: Sequence[Mapping[str, Any]]) -> Beside:
     runs = [run for group in groups for run in group.runs]
     summary = _of(runs[0]).summary
     lines = _lines(groups, alone=len(runs) == 1)
@@ -52,7 +61,7 @@ def _beside(index: int, groups: Sequence[Group]) -> Beside:
     )
     if len(runs) == 1:
         sentence += f" {_verdict(_of(runs[0]))}"
-    task = str(summary["task"])
+    task = _named(summary, tasks)
     figure = Figure(
         id=f"evaluation-{index}",
         title=f"Evaluation on {task}",

@@ -20,6 +20,9 @@ CURVE_PARTS = ("mean", "ci95_low", "ci95_high", "median")
 WEIGHTS = ("meta_params.safetensors", "adapted.safetensors")
 """What `l2ljax train` and `l2ljax adapt` leave when they are done."""
 
+SETTING = ("task", "task_arguments", "num_tasks", "num_steps", "num_tuning_steps")
+"""What evaluations in one figure share."""
+
 KNOWN = ("command", "hardware", "seconds", "best_update", "validation_loss", "versions")
 
 
@@ -32,7 +35,7 @@ class Evaluation(NamedTuple):
     @property
     def setting(self) -> tuple[Any, ...]:
         """What two evaluations must share to be compared."""
-        return tuple(self.summary.get(n) for n in ("task", "num_tasks", "num_steps"))
+        return tuple(json.dumps(self.summary.get(n), sort_keys=True) for n in SETTING)
 
 
 class Run(NamedTuple):
@@ -135,7 +138,7 @@ def read_run(workdir: Path, name: str, rules: bool = True) -> Run:
     run = Run(name, workdir, config, records, {}, None, None, "", None, times)
     if not rules:
         return run
-    return _with_weights(run)._replace(evaluation=_evaluation(workdir / "evaluation"))
+    return _with_weights(run)._replace(evaluation=_evaluation(workdir / "evaluation", config or {}))
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
@@ -183,8 +186,8 @@ def _with_weights(run: Run) -> Run:
     return run._replace(card=card, optimizer=optimizer, meta_params=meta_params, why_none=why)
 
 
-def _evaluation(directory: Path) -> Evaluation | None:
-    """What `l2ljax evaluate` has written, if it was run."""
+def _evaluation(directory: Path, config: Mapping[str, Any]) -> Evaluation | None:
+    """What `l2ljax evaluate` has written, if it was run; earlier ones as the run is configured."""
     summary_path, curves_path = directory / "summary.json", directory / "curves.csv"
     if not summary_path.exists() or not curves_path.exists():
         return None
@@ -209,6 +212,8 @@ def _evaluation(directory: Path) -> Evaluation | None:
             if missing
             else f"{curves_path} holds no step; {again}."
         )
+    changes = (config.get("evaluation") or {}).get("task") or {}
+    summary.setdefault("task_arguments", {**(config.get("task") or {}), **changes})
     return Evaluation(summary, columns)
 
 
