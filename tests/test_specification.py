@@ -161,6 +161,7 @@ def test_saving_takes_the_optimizer_and_forgets_nothing(tmp_path):
     network = network_of(loaded)
     assert (network.output_scale, network.hidden_sizes) == (0.5, (3,))
     assert network.preprocess == l2ljax.identity()
+    assert network_of(l2ljax.lstm((3,), kernel="interpreted")).kernel == "interpreted"
     with pytest.raises(ValueError, match=r"network_of needs an optimizer that l2ljax\.lstm made"):
         network_of(here())
 

@@ -149,13 +149,13 @@ def network_of(optimizer: LearnedOptimizer) -> CoordinatewiseLSTM:
             f"network_of needs an optimizer that l2ljax.lstm made, got {short(optimizer)}; use its "
             "optimizer.transform(meta_params)."
         )
-    settings = {field: specification[field] for field in NETWORK_SETTINGS}
+    settings = {name: specification[name] for name in NETWORK_SETTINGS if name in specification}
     settings["preprocess"] = _with_parts("preprocess", settings["preprocess"])
     return CoordinatewiseLSTM(**settings)
 
 
 NETWORK_SETTINGS = (
-    "hidden_sizes", "preprocess", "output_scale", "forget_bias", "dtype", "state_dtype",
+    "hidden_sizes", "preprocess", "output_scale", "forget_bias", "dtype", "state_dtype", "kernel",
 )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ without `num_steps`, no horizon to give.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -95,15 +95,7 @@ def scale_by_nominal(
     """
     further = rate, span, limit, directions, averaged, from_start, alone, noise_limit, nonfinite
     options = checked(num_steps, rest_after, *further)
-    hidden = [layer["bias"].shape[0] for layer in meta_params["layers"][:-1]]
-    sizes = layer_sizes(options, hidden)
-    check_like(
-        jax.eval_shape(functools.partial(init_layers, sizes, options.averaged), jax.random.key(0)),
-        meta_params["layers"],
-        "meta_params",
-        "they must come from nominal(...).init with the same directions, averaged, from_start and "
-        "num_steps (given or not)",
-    )
+    meta_params = _checked_meta_params(options, meta_params)
 
     def init(params: PyTree) -> ScaleByNominalState:
         check_real_floating(params, "parameter")
@@ -136,6 +128,25 @@ def scale_by_nominal(
 
     tx = optax.GradientTransformationExtraArgs(init, update)
     return tx if options.nonfinite == "propagate" else skipping_nonfinite(tx)
+
+
+def _checked_meta_params(options, meta_params):
+    """In float32, whatever they were trained in; those of another rule are refused."""
+    is_mapping = isinstance(meta_params, Mapping) and "layers" in meta_params
+    layers = meta_params["layers"] if is_mapping else meta_params
+    try:
+        hidden = [layer["bias"].shape[0] for layer in layers[:-1]]
+    except (KeyError, TypeError, IndexError, AttributeError):
+        hidden = []  # the sentence below says what is missing
+    sizes = layer_sizes(options, hidden)
+    check_like(
+        jax.eval_shape(functools.partial(init_layers, sizes, options.averaged), jax.random.key(0)),
+        layers,
+        "meta_params",
+        "they must come from nominal(...).init with the same directions, averaged, from_start and "
+        "num_steps (given or not)",
+    )
+    return {"layers": optax.tree.cast(layers, jnp.float32)}
 
 
 def _told(options, extra_args):

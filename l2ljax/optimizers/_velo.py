@@ -181,7 +181,7 @@ def scale_by_velo(
         ]
         (statistics,) = map_to_trees(lambda p, m, v: (_statistics(p, m, v),), 1, params,
                                      state.moments.first, state.moments.second)  # fmt: skip
-        rows = [jnp.concatenate([*shared, row]) for row in _leaves_like(updates, statistics)]
+        rows = [jnp.concatenate([*shared, row]) for row in jax.tree.leaves(statistics)]
         hidden, carry = run_scheduler(meta_params["scheduler"], state.carry, jnp.stack(rows))
         sizes = linear(meta_params["step_size"], hidden)[:, 0]
         controls = linear(meta_params["controls"], hidden)
@@ -233,11 +233,6 @@ def _mixed(bank: dict[str, jax.Array], controls: jax.Array) -> dict[str, jax.Arr
     """One network from the bank: 100 mean_k (c_k W_k) of every array."""
     share = BANK_SCALE / controls.shape[0]
     return {name: share * jnp.tensordot(controls, w, axes=1) for name, w in bank.items()}
-
-
-def _leaves_like(tree: PyTree, other: PyTree) -> list[Any]:
-    """`other`'s values at the leaves of `tree`."""
-    return jax.tree.structure(tree).flatten_up_to(other)
 
 
 def _init(key: Key, *, hidden_size: int, bank_size: int, width: int) -> MetaParams:

@@ -41,8 +41,12 @@ def in_blocks(
     if block_size is None or gradient.size <= block_size:
         return step(carry, gradient)
     # Each block is read from these buffers and its results are written over it: the loop holds
-    # one copy of the state, and no more than a block besides.
+    # one copy of the state, and no more than a block besides. They hold gradients and updates.
     update_dtype = jax.eval_shape(step, carry, gradient)[1].dtype
+    wide = jnp.promote_types(update_dtype, gradient.dtype)
+    if wide != update_dtype:
+        carry, update = in_blocks(_widened(step, wide), carry, gradient, block_size)
+        return carry, update.astype(update_dtype)
     buffers = (carry, gradient.astype(update_dtype))
     if (num_blocks := interleaved_blocks(shape, block_size)) is not None:
         axis = longest_axis(shape[:-1])
@@ -66,6 +70,16 @@ def in_blocks(
         return _update(step, buffers, from_end, start, run, is_new)
 
     return jax.lax.fori_loop(0, -(-length // run), update_run, buffers)
+
+
+def _widened(step: Step, dtype: Any) -> Step:
+    """The step, whose update is told in a dtype that holds the gradient too."""
+
+    def widened(carry: PyTree, gradient: jax.Array) -> tuple[PyTree, jax.Array]:
+        carry, update = step(carry, gradient)
+        return carry, update.astype(dtype)
+
+    return widened
 
 
 def interleaved_blocks(shape: tuple[int, ...], block_size: int) -> int | None:

@@ -11,11 +11,12 @@ class LossWatch(NamedTuple):
     """What the loss test remembers: float32 scalars, and two int32 ones.
 
     Attributes:
-        average: of the finite losses so far, exponentially weighted, not corrected for its start.
+        average: of the finite losses so far, exponentially weighted; a loss that stays the same is
+            its own average to the last bit, or rounding would be taken for a rise.
         noise: of their absolute differences from step to step, likewise.
         last: the newest loss.
         seen: int32, losses so far.
-        best: least corrected average since the learned optimizer took over.
+        best: least average since the learned optimizer took over.
         hold: int32, steps for which the fallback still has control.
     """
 
@@ -68,17 +69,16 @@ def watch_loss(
     value = jnp.where(fine, value, watch.last)
     in_control = watch.hold == 0
 
-    def corrected(average: jax.Array, number: jax.Array) -> jax.Array:
-        return average / jnp.maximum(1 - decay ** number.astype(jnp.float32), 1 - decay)
+    def moved(average: jax.Array, value: jax.Array, number: jax.Array) -> jax.Array:
+        """The average with its newest value, of `number` with weights decay^age."""
+        weights = jnp.maximum(1 - decay ** number.astype(jnp.float32), 1 - decay)
+        return average + jnp.where(number > 1, (1 - decay) / weights, 1) * (value - average)
 
     seen = add_if(watch.seen, fine)
-    average = jnp.where(fine, decay * watch.average + (1 - decay) * value, watch.average)
-    change = jnp.where(watch.seen > 0, jnp.abs(value - watch.last), 0)
-    noise = jnp.where(
-        fine & (watch.seen > 0), decay * watch.noise + (1 - decay) * change, watch.noise
-    )
-    now = corrected(average, seen)
-    rise = tolerance * corrected(watch.noise, jnp.maximum(watch.seen - 1, 0))
+    now = jnp.where(fine, moved(watch.average, value, seen), watch.average)
+    change = jnp.abs(value - watch.last)
+    noise = jnp.where(fine & (watch.seen > 0), moved(watch.noise, change, watch.seen), watch.noise)
+    rise = tolerance * watch.noise
     warm = watch.seen >= max(2, 1 / (1 - decay))
     failed = in_control & (~fine | (warm & (now > watch.best + rise)))
     # While the fallback has control the best is what the learned optimizer will find.
@@ -89,7 +89,7 @@ def watch_loss(
         failed,
         improved,
         LossWatch(
-            average=average,
+            average=now,
             noise=noise,
             last=jnp.where(fine, value, watch.last),
             seen=seen,

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
+from l2ljax.optimizers.roots import root
+
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the polynomial of degree 5 of Muon (Jordan et al. 2024), as Optax's: values end in [0.7, 1.2].
 """
@@ -51,7 +53,7 @@ def newton_schulz(
         x = jax.sharding.reshard(x, P(*spec[:-2], None, None))
     is_tall = x.shape[-2] > x.shape[-1]
     x = jnp.swapaxes(x, -1, -2) if is_tall else x
-    x = x / (jnp.sqrt(jnp.sum(x * x, axis=(-2, -1), keepdims=True)) + 1e-8)
+    x = x / (root(jnp.sum(x * x, axis=(-2, -1), keepdims=True)) + 1e-8)
     said = {"num_iterations": num_iterations, "coefficients": coefficients}
     iterated, by_factor = (functools.partial(way, **said) for way in (_iterated, _by_factor))
     if x.shape[-1] < OBLONG * x.shape[-2]:

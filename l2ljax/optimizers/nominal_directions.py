@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from l2ljax.optimizers.newton_schulz import newton_schulz
+from l2ljax.optimizers.roots import root
 
 DECAYS = (0.5, 0.9, 0.99)
 SECOND_DECAY = 0.999
@@ -29,8 +30,8 @@ def normalised_by_element(
     t: jax.Array, gradient: jax.Array, second: jax.Array, *momenta: jax.Array
 ) -> list[jax.Array]:
     """Momenta over the root of the second moment, corrected for their start; the gradient last."""
-    root = jnp.sqrt(second / (1 - SECOND_DECAY**t)) + EPSILON
-    return [m / root for m in [*_corrected(t, momenta), gradient]]
+    size = root(second / (1 - SECOND_DECAY**t)) + EPSILON
+    return [m / size for m in [*_corrected(t, momenta), gradient]]
 
 
 def mixed(
@@ -61,7 +62,7 @@ def mixed(
         return adam
     power = jnp.mean(second / (1 - SECOND_DECAY**t)) if second.size else jnp.float32(0)
     raw = sum(shares[k] * m for k, m in enumerate([*_corrected(t, momenta), gradient]))
-    tensor = raw / (jnp.sqrt(power) + EPSILON)
+    tensor = raw / (root(power) + EPSILON)
     found = {"tensor": tensor, "orthogonal": adam, "orthogonal_adam": adam}
     sources = {"orthogonal": tensor, "orthogonal_adam": adam}
     sources = {name: x for name, x in sources.items() if name in names}
@@ -82,4 +83,4 @@ def _orthogonal(x: jax.Array) -> jax.Array:
     """Matrices `[n, ..., columns]` with singular values brought near one value: of one size."""
     matrices = newton_schulz(x if x.ndim == 3 else x.reshape(x.shape[0], -1, x.shape[-1]))
     power = jnp.mean(jnp.square(matrices), axis=(1, 2), keepdims=True)
-    return (matrices * (ORTHOGONAL_RMS / (jnp.sqrt(power) + EPSILON))).reshape(x.shape)
+    return (matrices * (ORTHOGONAL_RMS / (root(power) + EPSILON))).reshape(x.shape)

@@ -69,7 +69,10 @@ def init_layers(sizes: Sequence[int], averaged: bool, key: Key) -> list[dict[str
     """Fan-in scaled kernels; the last layer starts so small that the rule starts close to Adam."""
     keys = jax.random.split(key, len(sizes) - 1)
     layers = [
-        {"kernel": jax.random.normal(k, (m, n)) / math.sqrt(m), "bias": jnp.zeros(n)}
+        {
+            "kernel": jax.random.normal(k, (m, n), jnp.float32) / math.sqrt(m),
+            "bias": jnp.zeros(n, jnp.float32),
+        }
         for k, (m, n) in zip(keys, itertools.pairwise(sizes), strict=True)
     ]
     layers[-1]["kernel"] *= 0.01

@@ -12,6 +12,8 @@ import optax
 
 from l2ljax.base import PyTree
 from l2ljax.checks import check_real_floating
+from l2ljax.optimizers.nominal_directions import DECAYS
+from l2ljax.optimizers.nominal_statistics import num_remembered
 
 LARGEST = 2.0**64
 """Gradients from here on have a square beyond float32."""
@@ -67,7 +69,16 @@ def skipping_nonfinite(
 
 
 def _of_seen_tensors(fine: PyTree, new: PyTree, old: PyTree) -> PyTree:
-    """What is remembered of tensors: new where a gradient was seen. Boxes name more axes in it."""
+    """What is remembered of tensors: of gradients only where one was seen, of parameters always.
+
+    Leaf by leaf: boxes around a memory name more axes than those around the gradients.
+    """
     leaves, treedef = jax.tree.flatten(new)
+    of_gradients = num_remembered(len(DECAYS))
+
+    def one(fine: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:
+        column = jnp.arange(new.shape[0]).reshape(-1, *[1] * (new.ndim - 1))
+        return jnp.where(fine.any() | (column >= of_gradients), new, old)
+
     columns = jax.tree.leaves(fine), leaves, jax.tree.leaves(old)
-    return treedef.unflatten([jnp.where(f.any(), n, o) for f, n, o in zip(*columns, strict=True)])
+    return treedef.unflatten(list(map(one, *columns)))

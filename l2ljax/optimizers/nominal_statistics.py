@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from l2ljax.optimizers.roots import root
+
 MEMORY_DECAY = 0.95
 """Of the running averages of how well gradients agree with momenta."""
 
@@ -52,7 +54,7 @@ def agreements(normalised: Sequence[jax.Array]) -> jax.Array:
     """
     *momenta, now = normalised
     if not now.size:
-        return jnp.zeros(len(momenta))
+        return jnp.zeros(len(momenta), jnp.float32)
     return jnp.stack(
         [jnp.mean(now * m) / jnp.sqrt((power(now) + 1e-12) * (power(m) + 1e-12)) for m in momenta]
     )
@@ -60,7 +62,7 @@ def agreements(normalised: Sequence[jax.Array]) -> jax.Array:
 
 def magnitude(mean_square: jax.Array) -> jax.Array:
     """A third of the logarithm of a root mean square, which may be 0 or beyond float32."""
-    return jnp.log(jnp.sqrt(jnp.minimum(mean_square, LARGEST)) + 1e-4) / 3
+    return jnp.log(root(jnp.minimum(mean_square, LARGEST)) + 1e-4) / 3
 
 
 def tensor_table(
@@ -95,7 +97,7 @@ def tensor_table(
         first = num_remembered(momenta)
         seen = seen.at[:, first:].set(jnp.where(t == 1, begun, memory[:, first:]))
     rows = [
-        tensor_row(p, n, seen[i], now[i], known, whole, num_steps, size if alone else None)
+        tensor_row(p, n, seen[i], now[i], t, known, whole, num_steps, size if alone else None)
         for i, (p, n) in enumerate(zip(params, normalised, strict=True))
     ]
     return seen, jnp.stack(rows)
@@ -106,6 +108,7 @@ def tensor_row(
     normalised: Sequence[jax.Array],
     memory: jax.Array,
     now: jax.Array,
+    made: jax.Array,
     t: jax.Array,
     whole: jax.Array,
     num_steps: int | jax.Array | None,
@@ -119,14 +122,15 @@ def tensor_row(
         memory: `[num_remembered]`, agreements averaged up to this step, last size, drift, and the
             sizes at the start where they are remembered.
         now: the agreements of this step.
-        t: updates made, this one included; float32.
+        made: updates made, this one included; float32.
+        t: the time that the network is told, at most that.
         whole: mean square of all parameters.
         num_steps: of the training, if it is known.
         beside: how many numbers all parameters have, where a tensor is told whether it is `ALONE`
             among them in place of how many it has.
     """
     averaged, rest = jnp.split(memory, [len(now)])
-    averaged, (size, drift), begun = averaged / (1 - MEMORY_DECAY**t), rest[:2], rest[2:]
+    averaged, (size, drift), begun = averaged / (1 - MEMORY_DECAY**made), rest[:2], rest[2:]
     powers = jnp.stack([jnp.log(power(n) + 1e-8) / 4 for n in normalised])
     fan_in = param.size // param.shape[-1] if param.ndim > 1 and param.size else 1
     held = math.log(max(param.size, 1)) / 8

@@ -89,7 +89,8 @@ def state_shardings(
     the same recipe with `None` for those: right for both, and for a chain of them.
 
     Args:
-        tx: any Optax transformation; its state's copies of parameters may have axes in front.
+        tx: any Optax transformation; its state's copies of parameters may have axes in front. What
+            has fewer axes than its parameter, as Adafactor's sums, is not sharded.
         params: arrays or leaves `jax.ShapeDtypeStruct`, without boxes (whose states have boxes of
             their own, for `flax.linen.get_sharding`).
         shardings: a tree like `params` of `PartitionSpec` or `NamedSharding` leaves.
@@ -144,6 +145,8 @@ def _in_front(leaf: Any, param: Any, sharding: Any) -> Any:
 def _own_axes(leaf: Any, param: Any, spec: PartitionSpec) -> PartitionSpec:
     """`spec` behind the axes in front, and nothing on an axis that `leaf` has a mean over."""
     front = leaf.ndim - jnp.ndim(param)
+    if front < 0:  # such as sums over rows, which Adafactor keeps: of no axis can it be told which
+        return PartitionSpec()
     sizes = zip(leaf.shape[front:], jnp.shape(param), strict=True)
     averaged = [mine != whole for mine, whole in sizes]
     own = [None if gone else axis for axis, gone in zip(spec, averaged, strict=False)]

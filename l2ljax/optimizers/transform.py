@@ -84,9 +84,10 @@ def scale_by_lstm(
     Each parameter is a network of its own in the compiled program: where there are many small ones,
     not sharded, `optax.flatten` around the transform compiles faster.
 
-    A gradient that is not finite concerns its own coordinate and no other. By default it makes that
-    coordinate's update and state NaN, and `optax.apply_if_finite` around the transform skips such
-    steps for all coordinates; `nonfinite="skip"` skips them for that coordinate alone.
+    A gradient that is not finite concerns its own coordinate and no other. By default NaN makes
+    that coordinate's update and state NaN (infinity is a large gradient to `log_sign`), and
+    `optax.apply_if_finite` around the transform skips such steps for all coordinates;
+    `nonfinite="skip"` skips them for that coordinate alone.
 
     Args:
         meta_params: what `network.init` (or `l2ljax.lstm(...).init`) returns.

@@ -88,7 +88,8 @@ def test_a_run_from_start_to_figures(tmp_path):
 def test_changes_to_the_evaluations_task_leave_its_others_as_configured(tmp_path):
     """Such as a held-out split: a start a million times as small stays, whatever else is asked."""
     of_small = {**TINY["evaluation"], "task": {"init_scale": 1e-6, "target_scale": 1e-6}}
-    assert experiment.run(TINY | {"evaluation": of_small}, tmp_path, progress=False) is not None
+    config = TINY | {"evaluation": of_small}
+    assert experiment.run(config, tmp_path, command="python x", progress=False) is not None
     summary, curves = comparison.evaluate_run(tmp_path, {"task": {"dim": 3}})
     assert summary["task_arguments"] == TINY["task"] | of_small["task"] | {"dim": 3}
     assert curves["sgd"].losses[:, 0].max() < 1e-9

@@ -42,6 +42,20 @@ def test_it_is_the_step(shape, block_size):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(24,), (6, 4)], ids=str)
+def test_a_step_sees_gradients_as_they_are_though_its_updates_are_narrow(shape):
+    """Of 1e-9 and 1e6, which float16 does not hold, the sums are those of float32 in blocks too."""
+    gradient = jnp.reshape(jnp.array([1e-9, 1e6] * 12), shape)
+
+    def narrow(carry, gradient):
+        return carry + gradient, jnp.sign(gradient).astype(jnp.float16)
+
+    carry, update = in_blocks(narrow, jnp.zeros(shape), gradient, 8)
+    np.testing.assert_array_equal(carry, gradient)
+    assert update.dtype == jnp.float16
+    assert (update == 1).all()
+
+
 def test_which_blocks():
     """The least divisor that is fine enough; runs for vectors and for axes without one."""
     assert interleaved_blocks((4096, 4096), 65_536) == 256

@@ -9,6 +9,8 @@ import pytest
 
 import l2ljax
 from l2ljax.optimizers import nominal, scale_by_nominal
+from l2ljax.optimizers.nominal_directions import DECAYS
+from l2ljax.optimizers.nominal_network import network
 from l2ljax.tasks import quadratic
 
 OPTIMIZER = nominal((8,))
@@ -82,6 +84,28 @@ def test_updates_without_parameters_and_weights_of_another_kind_are_refused():
         tx.update(PARAMS, tx.init(PARAMS))
     with pytest.raises(ValueError, match="num_steps"):
         scale_by_nominal(meta_params, num_steps=100)
+    for other in (l2ljax.lstm((3,)), l2ljax.partition({"a": OPTIMIZER}, lambda p: "a")):
+        with pytest.raises(ValueError, match=r"meta_params .* must come from nominal\(...\).init"):
+            scale_by_nominal(other.init(jax.random.key(0)))
+
+
+def test_agreements_are_cosines_whatever_the_time_that_is_told():
+    """Of gradients that are all alike they are 1, long after that time too."""
+    seen = []
+
+    def heard(meta_params, table):
+        seen.append(table)
+        return network(meta_params, table)
+
+    optimizer = nominal((4,), rest_after=3)
+    tx = optimizer.transform(optimizer.init(jax.random.key(0)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("l2ljax.optimizers._nominal.network", heard)
+        run(tx, [jax.tree.map(jnp.ones_like, PARAMS)] * 30)
+    momenta = len(DECAYS)
+    for table in seen:
+        averaged = table[:, momenta + 1 : 2 * momenta + 1]
+        np.testing.assert_allclose(averaged, 1, rtol=1e-4)
 
 
 def test_a_fresh_one_trains_and_the_horizon_is_seen():
@@ -99,3 +123,41 @@ def test_a_fresh_one_trains_and_the_horizon_is_seen():
     meta_params = jax.tree.map(lambda x: 3 * x, short.init(jax.random.key(0)))
     a, b = (run(o.transform(meta_params), gradients()) for o in (short, long))
     assert not np.allclose(a[-1]["w"], b[-1]["w"], rtol=1e-4)
+
+
+@pytest.mark.parametrize("second_derivatives", [False, True])
+@pytest.mark.parametrize("directions", [(), ("tensor", "orthogonal", "orthogonal_adam")])
+def test_meta_gradients_are_right_where_parameters_and_gradients_are_zero(
+    directions, second_derivatives
+):
+    """A bias at 0 that the loss does not see, a matrix behind one of zeros: finite differences."""
+    optimizer = nominal((4,), directions=directions, from_start=True)
+    task = l2ljax.Task(
+        init=lambda _, key: {
+            "w": jax.random.normal(key, (3, 4)), "head": jnp.zeros((4, 2)), "b": jnp.zeros(2),
+        },
+        loss=lambda p, _: jnp.sum((p["w"] @ p["head"] - 1) ** 2) + 0 * jnp.sum(p["b"]),
+    )  # fmt: skip
+    estimator = l2ljax.truncated_bptt(
+        task,
+        optimizer,
+        num_tasks=2,
+        episode_length=4,
+        unroll_length=4,
+        second_derivatives=second_derivatives,
+    )
+    key, meta_params = jax.random.key(1), optimizer.init(jax.random.key(0))
+    meta_params = jax.tree.map(lambda x: x + 0.1, meta_params)
+    state = estimator.init(key, meta_params)
+    estimate = jax.jit(lambda phi: estimator.estimate(phi, state, key)[:2])
+    found = jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(estimate(meta_params)[1])])
+    assert np.isfinite(found).all()
+    if not second_derivatives:  # what is stopped is no derivative of the loss that is there
+        return
+    size = jax.tree.map(jnp.zeros_like, meta_params)
+    size["layers"][-1]["bias"] = size["layers"][-1]["bias"].at[0].set(1e-2)
+    above, below = (
+        float(estimate(jax.tree.map(op, meta_params, size))[0]) for op in (jnp.add, jnp.subtract)
+    )
+    slope = float(estimate(meta_params)[1]["layers"][-1]["bias"][0])
+    assert slope == pytest.approx((above - below) / 2e-2, rel=0.02)

@@ -66,6 +66,18 @@ def test_a_tensor_without_a_gradient_is_as_if_the_step_never_came():
     chex.assert_trees_all_equal([tree["w"] for tree in ours], [tree["w"] for tree in theirs])
 
 
+def test_the_size_at_the_start_is_known_though_the_first_gradients_were_lost():
+    """As where a loss scale begins too large: the parameters of the first update are told later."""
+    optimizer = nominal((4,), nonfinite="skip", from_start=True)
+    tx = optimizer.transform(optimizer.init(jax.random.key(0)))
+    lost = jax.tree.map(lambda p: jnp.full_like(p, jnp.nan), PARAMS)
+    states = [after(tx, [first, gradient(1)])[1] for first in (lost, gradient(0))]
+    for name in PARAMS:
+        found, expected = (state.memory[name][-2:] for state in states)
+        np.testing.assert_array_equal(found, expected)
+        assert (found != 0).all()
+
+
 def test_finite_gradients_are_heeded_as_without():
     gradients = [gradient(seed) for seed in range(4)]
     found, plain = after(of("skip"), gradients), after(of("propagate"), gradients)

@@ -73,6 +73,18 @@ def test_updates_keep_the_gradient_dtype_and_the_state_its_own(optimizer, dtype)
 
 
 @every_optimizer
+def test_x64_mode_changes_neither_the_state_nor_its_types(optimizer):
+    """Meta-parameters are drawn in that mode; parameters are float32, one of them is empty."""
+    with jax.enable_x64(True):
+        tx = transformation(optimizer, optimizer.init(jax.random.key(1)))
+        params = draw(0)._replace(vector=jnp.zeros(0, jnp.float32))
+        state = jax.eval_shape(tx.init, params)
+        updates, next_state = jax.eval_shape(tx.update, params, state)
+    assert dtypes_of(updates) == dtypes_of(params)
+    assert dtypes_of(next_state) == dtypes_of(state)
+
+
+@every_optimizer
 def test_a_tree_of_mixed_dtypes_gets_the_updates_of_float32(optimizer):
     """Gradients are cast on the way in, updates on the way out: the same up to that rounding."""
     tx, values = fresh(optimizer), jnp.array([0.25, -1.5, 0.0, 96.0])  # exact in every dtype

@@ -147,6 +147,17 @@ def test_state_shardings_put_nothing_on_the_axes_in_front(optimizer, kind):
         assert not split or tuple(spec).index("model") == array.ndim - 2
 
 
+def test_sums_over_axes_are_not_sharded():
+    """Adafactor's, of rows and columns; where a parameter is not factored they are as it."""
+    tx = optax.scale_by_factored_rms()
+    params = {"w": jnp.ones((256, 256)), "b": jnp.ones(4)}
+    found = state_shardings(tx, params, {"w": P("model"), "b": P("model")}, P())
+    assert found.v_row["w"] == found.v_col["w"] == P()
+    assert found.v["b"] == P("model")
+    placed = jax.tree.map(lambda leaf, spec: len(spec) <= leaf.ndim, tx.init(params), found)
+    assert all(jax.tree.leaves(placed))
+
+
 def test_shardings_of_another_kind_are_refused():
     """With what was given."""
     with pytest.raises(TypeError, match="PartitionSpecs or NamedShardings, got 'model'"):

@@ -58,9 +58,10 @@ def test_what_the_sentence_says_helps(name):
     assert jax.tree.map(jnp.shape, updates) == {"kernel": (3, 2), "scale": (1,)}
 
 
-def test_containers_may_differ():
+@pytest.mark.parametrize("name", [*READ_PARAMS, "enduring-suite"])
+def test_containers_may_differ(name):
     """Parameters as a list of the gradients' leaves, in their order: each finds its own."""
-    tx = pretrained()
-    updates, _ = tx.update(PARAMS, tx.init(PARAMS), PARAMS)
-    listed, _ = tx.update(PARAMS, tx.init(PARAMS), jax.tree.leaves(PARAMS))
+    tx = made(name) if name in RULES else pretrained(name)
+    updates, _ = tx.update(PARAMS, tx.init(PARAMS), PARAMS, value=1.0)
+    listed, _ = tx.update(PARAMS, tx.init(PARAMS), jax.tree.leaves(PARAMS), value=1.0)
     assert float(optax.tree.norm(optax.tree.sub(updates, listed))) == 0
