@@ -61,27 +61,30 @@ def observe(case, backward="recorded"):
     return [*losses, result.best_score]
 
 
-def observe_alone(case):
+def observe_alone(case, make=l2ljax.truncated_bptt, **options):
     """An estimator used by itself, not by `meta_train`."""
     mesh, context = case()
     with jax.set_mesh(context) if context is not None else contextlib.nullcontext():
         meta_params = OPTIMIZER.init(jax.random.key(0))
-        estimator = l2ljax.truncated_bptt(
-            TASK, OPTIMIZER, num_tasks=4, episode_length=4, unroll_length=2, mesh=mesh
+        estimator = make(
+            TASK, OPTIMIZER, num_tasks=4, episode_length=4, unroll_length=2, mesh=mesh, **options
         )
         state = estimator.init(jax.random.key(1), meta_params)
         loss, gradients, *_ = estimator.estimate(meta_params, state, jax.random.key(2))
     return [float(loss), *np.asarray(gradients["params"]["readout"]).tolist()]
 
 
+ES = {"make": l2ljax.es, "num_perturbations": 2, "sigma": 0.1}
 OBSERVE = {name: functools.partial(observe, case) for name, case in CASES.items()} | {
     "scan": functools.partial(observe, CASES["explicit"], backward="scan"),
     "estimate-explicit": functools.partial(observe_alone, CASES["explicit"]),
     "estimate-inside-explicit": functools.partial(observe_alone, CASES["inside-explicit"]),
+    "es-inside-explicit": functools.partial(observe_alone, CASES["inside-explicit"], **ES),
 }
 EXPECTED = {
     "run": functools.partial(observe, lambda: (None, None)),
     "estimate": functools.partial(observe_alone, lambda: (None, None)),
+    "es": functools.partial(observe_alone, lambda: (None, None), **ES),
 }
 QUICK = ("explicit", "inside-explicit")
 
@@ -110,9 +113,9 @@ def test_a_mesh_changes_nothing_but_the_order_of_sums(name):
 @pytest.mark.long
 @pytest.mark.parametrize("name", [name for name in OBSERVE if name not in QUICK])
 def test_nor_do_other_meshes(name):
-    """Axes of coordinates and of a model, the scan, and an estimate by itself."""
+    """Axes of coordinates and of a model, the scan, and estimates by themselves."""
     found = observations(*EXPECTED, *(name for name in OBSERVE if name not in QUICK))
-    expected = found["estimate" if name.startswith("estimate") else "run"]
+    expected = found.get(name.partition("-")[0], found["run"])
     np.testing.assert_allclose(found[name], expected, rtol=1e-5, atol=1e-7)
 
 

@@ -250,3 +250,17 @@ def test_meta_training_on_data_of_the_host():
     assert estimator.backward == "recorded"
     result = l2ljax.meta_train(estimator, optax.sgd(0.1), META_PARAMS, KEY, num_meta_updates=2)
     assert result.num_skipped == 0
+
+
+@pytest.mark.parametrize("name", ["es", "pes", "nres", "full_es"])
+def test_evolution_strategies_refuse_a_task_with_state(name):
+    """In a sentence; the advice, backpropagation, serves it."""
+    make = getattr(l2ljax, name)
+    options = dict(WINDOW)
+    if name == "full_es":
+        del options["unroll_length"]
+    with pytest.raises(ValueError, match="init_state, such as running averages; train on it with"):
+        make(counted(), OPTIMIZER, num_perturbations=2, sigma=0.1, **options)
+    estimator = l2ljax.truncated_bptt(counted(), OPTIMIZER, **WINDOW)
+    loss, *_ = estimator.estimate(META_PARAMS, estimator.init(KEY, META_PARAMS), KEY)
+    assert np.isfinite(loss)

@@ -64,6 +64,29 @@ def test_meta_training_and_evaluation_work(name, backward, mode):
     assert np.isfinite(result.best_score)
 
 
+SOME = {"num_tasks": 2, "episode_length": (3, 6), "unroll_length": 3}
+PAIRS = {"num_perturbations": 2, "sigma": 0.1}
+ESTIMATORS = {
+    "pes": lambda t, o: l2ljax.pes(t, o, **SOME, **PAIRS),
+    "es": lambda t, o: l2ljax.es(t, o, reduction="mean", **SOME, **PAIRS),
+    "full_es": lambda t, o: l2ljax.full_es(
+        t, o, num_tasks=2, episode_length=(2, 4), reduction="last", **PAIRS
+    ),
+    "staggered": lambda t, o: l2ljax.truncated_bptt(t, o, stagger=True, **SOME),
+    "imitation": lambda t, o: l2ljax.imitation(t, o, optax.sgd(0.1), stagger=True, **SOME),
+    "mixture": lambda t, o: l2ljax.mixture({"a": l2ljax.nres(t, o, **SOME, **PAIRS)}),
+}
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_every_estimator_promotes_nothing(name):
+    with jax.numpy_dtype_promotion("strict"):
+        estimator = ESTIMATORS[name](TASKS["quadratic"], OPTIMIZER)
+        state = estimator.init(jax.random.key(1), META_PARAMS)
+        loss, *_ = estimator.estimate(META_PARAMS, state, jax.random.key(2))
+    assert np.isfinite(loss)
+
+
 def test_no_score_yet_is_still_reported_as_infinite():
     """Though the state of a run holds a number in its place."""
     estimator = l2ljax.truncated_bptt(

@@ -92,8 +92,10 @@ class Imitation(Staggered):
         after, (losses, apart, size) = checkpointed_scan(inner_step, carry, keys[:-1], remat="step")
         last = scalar_loss(task, after[1], draw_batch(task, after[0], keys[-1]))
         losses = jnp.append(losses, last).astype(jnp.float32)
-        scale = jnp.maximum(size.mean(), jnp.finfo(jnp.float32).tiny)
-        value = apart @ window.weights / scale
+        moved, tiny = size.mean(), jnp.finfo(jnp.float32).tiny
+        # Where the teacher stands still, as between the updates of `optax.MultiSteps`, there is
+        # nothing to measure a distance by: no loss.
+        value = jnp.where(moved > 0, apart @ window.weights / jnp.maximum(moved, tiny), 0)
         return value, (OptimizeeState(*after), losses, value)
 
 
@@ -129,7 +131,8 @@ def imitation(
 
     Returns:
         a `GradientEstimator`. `meta_loss` is the window's weighted distance, of which 1 a step is
-        that of making no updates; `metrics["losses"]` is f(theta_t) on the path that is followed.
+        that of making no updates (0 where the teacher makes none); `metrics["losses"]` is
+        f(theta_t) on the path that is followed.
 
     Raises:
         ValueError, TypeError: in one sentence, for arguments that do not fit.

@@ -16,7 +16,7 @@ import optax
 
 from l2ljax.base import GradientEstimator, Key, MetaParams
 from l2ljax.checks import is_number, short
-from l2ljax.estimators.crossing import check_crossing
+from l2ljax.estimators.crossing import check_crossing, first_optimizer
 
 
 class MixtureState(NamedTuple):
@@ -51,6 +51,11 @@ class Mixture(GradientEstimator):
         """The members' mesh."""
         meshes = (getattr(member, "mesh", None) for member in self.members.values())
         return next((mesh for mesh in meshes if mesh is not None), None)
+
+    @property
+    def optimizer(self) -> Any:
+        """What the members train, by the first that tells; `None` if none does."""
+        return first_optimizer(self.members.values())
 
     def init(self, key: Key, meta_params: MetaParams) -> MixtureState:
         """The members' starting states."""
@@ -116,7 +121,11 @@ class Mixture(GradientEstimator):
         return turn
 
     def _normalized(self, loss, grads, size, count):
-        """The gradient over the root of the running mean square, this one's included."""
+        """The gradient over the root of the running mean square, this one's included.
+
+        One whose square is beyond float32 has no size to be divided by: it is NaN, as it would
+        else pass undivided; `meta_train` skips it.
+        """
         if self.normalize is None:
             return grads, size, count
         new = loss if self.normalize == "loss" else optax.tree.norm(grads)
@@ -126,6 +135,7 @@ class Mixture(GradientEstimator):
         count = count + good.astype(jnp.int32)
         mean = size / (1 - self.decay ** jnp.maximum(count, 1).astype(jnp.float32))
         scale = jax.lax.rsqrt(jnp.maximum(mean, jnp.finfo(jnp.float32).tiny))
+        scale = jnp.where(good, scale, jnp.nan)
         return jax.tree.map(lambda g: g * scale.astype(g.dtype), grads), size, count
 
 

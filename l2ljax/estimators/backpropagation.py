@@ -11,8 +11,13 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
 from l2ljax.base import GradientEstimator, Key, LearnedOptimizer, MetaParams, PyTree, Task
-from l2ljax.estimators.divergence import diverged_at, mean_of_finite
-from l2ljax.estimators.groups import group_state_specs, init_group_states
+from l2ljax.estimators.divergence import diverged_at, keep_tasks, mean_of_finite
+from l2ljax.estimators.groups import (
+    coordinate_groups,
+    group_state_specs,
+    init_group_states,
+    keep_group_states,
+)
 from l2ljax.estimators.optimizees import renewed, sample_batch
 from l2ljax.estimators.recorded import recorded_meta_gradient
 from l2ljax.estimators.scanned import scanned_meta_gradient
@@ -139,7 +144,7 @@ class TruncatedBPTT(GradientEstimator):
             optimizees = jax.lax.cond(
                 fine.all(),
                 lambda: optimizees,
-                lambda: renewed(task, sample_keys, fine, optimizees),
+                lambda: self._renewed(task, meta_params, sample_keys, fine, optimizees),
             )
         return mean_over_tasks(meta_grads, self.mesh), losses, fine, optimizees
 
@@ -166,6 +171,17 @@ class TruncatedBPTT(GradientEstimator):
             second_derivatives=self.second_derivatives,
             remat="step" if self.remat == "auto" else self.remat,
         )
+
+    def _renewed(self, task, meta_params, keys, fine, optimizees):
+        """New optimizees in place of those that diverged, with the states of their theta_0."""
+        optimizees = renewed(task, keys, fine, optimizees)
+        fresh = self._init_opt_state(meta_params, optimizees.params)
+        if self.backward == "recorded":
+            groups = coordinate_groups(self.optimizer, optimizees.params)
+            states = keep_group_states(groups, meta_params, fine, optimizees.opt_state, fresh)
+        else:
+            states = keep_tasks(fine, optimizees.opt_state, fresh)
+        return optimizees._replace(opt_state=states)
 
     def _init_opt_state(self, meta_params: MetaParams, params: PyTree) -> PyTree:
         if self.backward == "recorded":

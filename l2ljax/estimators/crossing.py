@@ -1,5 +1,6 @@
 """What an estimator must be to cross `jax.jit` as an argument, checked before it does."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -33,3 +34,9 @@ def check_crossing(name: str, value: Any) -> None:
                 f"{name} must be a pytree of arrays, got {short(leaf)} at {path_name(path)}; "
                 'write that field as dataclasses.field(metadata={"static": True}).'
             )
+
+
+def first_optimizer(estimators: Iterable[GradientEstimator]) -> Any:
+    """What these estimators train, by the first that tells; `None` if none does."""
+    told = (getattr(estimator, "optimizer", None) for estimator in estimators)
+    return next((optimizer for optimizer in told if optimizer is not None), None)

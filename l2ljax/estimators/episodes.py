@@ -56,13 +56,14 @@ def first_shares(key: Key, num_tasks: int) -> jax.Array:
 
     They are spread evenly, each at random in its part; the first task has the whole episode.
     """
-    shift = jax.random.uniform(key, (num_tasks,)).at[0].set(0)
-    return 1 - (jnp.arange(num_tasks) + shift) / num_tasks
+    shift = jax.random.uniform(key, (num_tasks,), jnp.float32).at[0].set(0)
+    return 1 - (jnp.arange(num_tasks, dtype=shift.dtype) + shift) / num_tasks
 
 
 def cut_short(lengths: jax.Array, shares: jax.Array, unit: int) -> jax.Array:
     """Int32 `[tasks]`: those shares of the lengths, in whole units, at least one step."""
-    cut = jnp.ceil(shares * (lengths // unit)).astype(jnp.int32) * unit
+    units = (lengths // unit).astype(shares.dtype)
+    cut = jnp.ceil(shares * units).astype(jnp.int32) * unit
     return jnp.maximum(cut, 1)
 
 

@@ -22,6 +22,7 @@ from l2ljax.estimators.particles import (
     Rollout,
     Told,
     WindowKeys,
+    behind_first,
     run_window,
     start_pairs,
 )
@@ -37,6 +38,7 @@ from l2ljax.estimators.perturbations import (
 )
 from l2ljax.estimators.weights import stretched
 from l2ljax.parallel import SPLIT, WHOLE, gathered, mean_over_tasks, over_tasks
+from l2ljax.parallel.meshes import in_own_mesh
 
 ANTITHETIC, CENTRE = (1.0, -1.0), (0.0,)
 
@@ -68,6 +70,7 @@ class EvolutionStrategy(GradientEstimator):
     mesh: Mesh | None = dataclasses.field(metadata={"static": True})
     shard_data: bool = dataclasses.field(metadata={"static": True})
 
+    @in_own_mesh
     def init(self, key: Key, meta_params: MetaParams) -> EvolutionState | tuple[()]:
         """Draws the first optimizees; leaves have a leading axis `[num_tasks]`."""
         scales(self.sigma, meta_params)
@@ -75,9 +78,14 @@ class EvolutionStrategy(GradientEstimator):
             return ()
         task_keys, pair_keys, first = self._keys(key)
         start = over_tasks(self._start, self.mesh, (self._data, WHOLE, SPLIT, SPLIT, SPLIT), SPLIT)
-        shares = first_shares(first, self.num_tasks) if self.stagger else jnp.ones(self.num_tasks)
+        shares = (
+            first_shares(first, self.num_tasks)
+            if self.stagger
+            else jnp.ones(self.num_tasks, jnp.float32)
+        )
         return start(self.task, meta_params, task_keys[0], pair_keys, shares)
 
+    @in_own_mesh
     def estimate(
         self, meta_params: MetaParams, state: Any, key: Key
     ) -> tuple[jax.Array, MetaParams, Any, dict[str, jax.Array]]:
@@ -87,10 +95,9 @@ class EvolutionStrategy(GradientEstimator):
         is finite the meta-gradient is NaN.
 
         `metrics` has `position` (int32 `[num_tasks]`, inner steps made in each task's episode
-        before the window), `losses` (float32 `[unroll_length + 1]`, the mean over all perturbed
-        optimizees of f(theta_t) along the window), `diverged_at` (int32 `[num_tasks]`, the step at
-        which the first of a task's optimizees diverged, -1 if none did) and `pairs_left_out`
-        (int32, how many).
+        before the window), `losses` (float32 `[unroll_length + 1]`, their mean over all perturbed
+        optimizees along the window), `diverged_at` (int32 `[num_tasks]`, the step at which a task's
+        first optimizee diverged, -1 if none did) and `pairs_left_out` (int32, how many).
         """
         task_keys, pair_keys, _ = self._keys(key)
         keys = WindowKeys(*task_keys, pair_keys)  # pyright: ignore
@@ -179,10 +186,8 @@ class EvolutionStrategy(GradientEstimator):
 
         def few_pairs(arguments):
             pairs, total, noise = arguments
-            few = EvolutionState(state.episodes, pairs, total)
-            sums, after, outcome = self._few_pairs(
-                task, meta_params, few, keys._replace(noise=noise)
-            )
+            few, noisy = EvolutionState(state.episodes, pairs, total), keys._replace(noise=noise)
+            sums, after, outcome = self._few_pairs(task, meta_params, few, noisy)
             # The episodes go the same way beside any pairs: the first part's will do.
             return sums, after.episodes, (after.pairs, after.total, outcome)
 
@@ -214,8 +219,10 @@ class EvolutionStrategy(GradientEstimator):
         sums, total = score(
             coefficients, record.redrawn, record.restarted, old_keys, keys.noise, state.total, draw
         )
-        good = jnp.isfinite(record.losses[1:]) & jnp.isfinite(weighted)
-        good = good.all(axis=-1)
+        good = jnp.isfinite(record.losses[1:])
+        if self.carried == "nothing":
+            good |= behind_first(record)[..., None, None]
+        good = (good & jnp.isfinite(weighted)).all(axis=-1)
         fine = good.all(axis=0)
         bad_at = jnp.take_along_axis(
             jnp.broadcast_to(record.positions[..., None], good.shape),
@@ -245,17 +252,16 @@ class EvolutionStrategy(GradientEstimator):
     def _step_weights(self, record):
         """Weights of the steps, float32 `[num_steps, tasks]`: w_t, reduced over the window."""
         weights = stretched(self.weights, record.positions, record.lengths)
-        if self.carried == "nothing":  # what follows the first episode's end is no part of it
-            over = jnp.cumsum(record.restarted[1:, :, 0], axis=0) > 0
-            weights = weights.at[1:].multiply(~over)
-            steps = record.lengths[0]
+        if self.carried == "nothing":
+            weights = jnp.where(behind_first(record), 0, weights)
+            steps = record.lengths[0].astype(weights.dtype)
         else:
             steps = self.unroll_length
         if self.reduction == "mean":
             return weights / steps
         if self.reduction == "last":
             last = (record.positions == record.lengths).at[-1].set(True)
-            return weights * last
+            return jnp.where(last, weights, 0)
         return weights
 
     def _pairs_at_centre(self, centre):

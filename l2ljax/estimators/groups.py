@@ -206,6 +206,30 @@ def init_group_states(
     )
 
 
+def keep_group_states(
+    groups: tuple[Columns, ...],
+    meta_params: MetaParams,
+    fine: jax.Array,
+    states: tuple[PyTree, ...],
+    fresh: tuple[PyTree, ...],
+) -> tuple[PyTree, ...]:
+    """`states` of the tasks that are `fine`, else `fresh`, as `init_group_states` makes them.
+
+    What is no coordinate's, such as a count, is all tasks' together and kept.
+    """
+
+    def keep(of_coordinate, state, new):
+        return jnp.where(fine[:, None], state, new) if of_coordinate else state
+
+    kept = []
+    for group, state, new in zip(groups, states, fresh, strict=True):
+        of_coordinates = map_columns(
+            group, group.transform(meta_params), lambda leaf: True, state, lambda leaf: False
+        )
+        kept.append(jax.tree.map(keep, of_coordinates, state, new))
+    return tuple(kept)
+
+
 def group_state_specs(
     optimizer: LearnedOptimizer, meta_params: MetaParams, params: Params
 ) -> tuple[PyTree, ...]:

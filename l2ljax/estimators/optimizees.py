@@ -13,7 +13,7 @@ def sample_batch(task: Task, keys: Key) -> tuple[PyTree, PyTree]:
 
 
 def renewed(task: Task, keys: Key, fine: jax.Array, optimizees: OptimizeeState) -> OptimizeeState:
-    """New optimizees in place of those that are not `fine`; their states are fresh already."""
+    """New optimizees in place of those that are not `fine`, with the optimizer states they had."""
     new = sample_batch(task, jax.vmap(lambda k: jax.random.fold_in(k, 1))(keys))
     instances, params = keep_tasks(fine, (optimizees.instance, optimizees.params), new)
     return OptimizeeState(instances, params, optimizees.opt_state)

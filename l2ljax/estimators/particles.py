@@ -70,6 +70,15 @@ class Record(NamedTuple):
     restarted: jax.Array
 
 
+def behind_first(record: Record) -> jax.Array:
+    """Bool `[num_steps, tasks]`: steps behind the end of the window's first episode.
+
+    Where nothing is carried from window to window they are no part of its loss, finite or not.
+    """
+    over = jnp.cumsum(record.restarted[1:, :, 0], axis=0) > 0
+    return jnp.concatenate([jnp.zeros_like(record.restarted[:1, :, 0]), over])
+
+
 class Rollout(NamedTuple):
     """What all windows of an estimator have in common.
 

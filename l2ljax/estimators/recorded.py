@@ -18,13 +18,14 @@ through, and u_s still depends on that tensor's recorded gradients and phi, and 
 import jax
 import jax.numpy as jnp
 
-from l2ljax.base import LearnedOptimizer, MetaParams, PyTree, Task
+from l2ljax.base import LearnedOptimizer, MetaParams, Task
 from l2ljax.estimators.chunks import vjp_over_chunks
-from l2ljax.estimators.columns import Columns, Tensors, map_columns
+from l2ljax.estimators.columns import Columns, Tensors
 from l2ljax.estimators.divergence import all_finite
 from l2ljax.estimators.groups import (
     coordinate_groups,
     init_group_states,
+    keep_group_states,
 )
 from l2ljax.estimators.inside import Inside, later_any, later_sums
 from l2ljax.estimators.recording import record_window
@@ -60,10 +61,7 @@ def recorded_meta_gradient(
     recording = record_window(task, groups, meta_params, window, fresh, options)
     fine = _which_are_fine(groups, recording, window.inside, options.parts)
     meta_grads, fine = _pull_back(groups, meta_params, window, recording, fine, options.parts)
-    states = tuple(
-        _keep_states(group, meta_params, fine, state, new)
-        for group, state, new in zip(groups, recording.states, fresh, strict=True)
-    )
+    states = keep_group_states(groups, meta_params, fine, recording.states, fresh)
     optimizees = OptimizeeState(recording.instance, recording.params, states)
     return options.parts.sum(meta_grads), optimizees, recording.losses, fine
 
@@ -167,17 +165,3 @@ def _of_group(group, i, meta_params, window, recording, visit):
 def _later(before: jax.Array, last: jax.Array) -> jax.Array:
     """What each step led to: the gradients before the next step, or at the window's end."""
     return jnp.concatenate([before[1:], last[None]])
-
-
-def _keep_states(
-    group: Columns, meta_params: MetaParams, fine: jax.Array, states: PyTree, fresh: PyTree
-) -> PyTree:
-    """`states` of the tasks that are `fine`, else `fresh`; what is no coordinate's is kept."""
-    of_coordinates = map_columns(
-        group, group.transform(meta_params), lambda leaf: True, states, lambda leaf: False
-    )
-
-    def keep(of_coordinate, state, new):
-        return jnp.where(fine[:, None], state, new) if of_coordinate else state
-
-    return jax.tree.map(keep, of_coordinates, states, fresh)

@@ -89,6 +89,37 @@ def test_a_diverged_optimizee_is_left_out(backward):
     assert np.isfinite([loss, *grads.values()]).all()
 
 
+def _from_start(phi):
+    """Steps towards theta_0, which the state holds: of another theta_0 they go astray."""
+
+    def update(gradients, state, params=None, **extra_args):
+        del gradients, extra_args
+        return jax.tree.map(lambda start, p: phi * (start - p), state, params), state
+
+    return optax.GradientTransformationExtraArgs(lambda params: params, update)
+
+
+def test_a_new_optimizee_has_the_state_of_its_own_start():
+    """The one that is lost is NaN in all its parameters; of its state nothing may stay."""
+    optimizer = LearnedOptimizer(lambda key: jnp.float32(0.5), _from_start)
+    task = Task(
+        sample=lambda data, key: jnp.float32(1.0),
+        init=lambda instance, key: jax.random.normal(key, (3,)),
+        loss=lambda p, sick: jnp.sum(p**2) * sick,
+    )
+    estimator = truncated_bptt(task, optimizer, num_tasks=3, episode_length=12, unroll_length=4)
+    state = estimator.init(jax.random.key(0), 0.5)
+    _, _, state, _ = estimator.estimate(jnp.float32(0.5), state, jax.random.key(1))
+    sick = state.optimizees._replace(instance=jnp.array([1.0, jnp.nan, 1.0]))
+    lost = sick.params.at[1].set(jnp.nan)
+    state = state._replace(optimizees=sick._replace(params=lost))
+    _, _, state, metrics = estimator.estimate(jnp.float32(0.5), state, jax.random.key(2))
+    assert metrics["diverged_at"].tolist() == [-1, 4, -1]
+    np.testing.assert_array_equal(state.optimizees.opt_state[1], state.optimizees.params[1])
+    _, _, _, metrics = estimator.estimate(jnp.float32(0.5), state, jax.random.key(3))
+    assert metrics["diverged_at"].tolist() == [-1, -1, -1]
+
+
 @both_ways
 def test_where_all_diverge_the_meta_gradient_is_nan(backward):
     """And the next window is fine, for the optimizees are new ones."""

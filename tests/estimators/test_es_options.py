@@ -1,5 +1,7 @@
 """Options of evolution strategies: staggered tasks, other objectives, divergence, errors."""
 
+import dataclasses
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -9,8 +11,8 @@ import pytest
 from evolution_problems import linear_system
 from test_es_exact import ESTIMATE, windows
 
-from l2ljax.base import LearnedOptimizer, Task
-from l2ljax.estimators import es, full_es, gpes, mixture, nres, pes, truncated_bptt
+from l2ljax.base import GradientEstimator, LearnedOptimizer, Task
+from l2ljax.estimators import curriculum, es, full_es, gpes, mixture, nres, pes, truncated_bptt
 
 TASK, OPTIMIZER = linear_system()
 PHI = OPTIMIZER.init(jax.random.key(0))
@@ -186,6 +188,55 @@ def test_errors_of_single_kinds():
         mixture({"a": TASK})
     with pytest.raises(ValueError, match="probabilities must be"):
         mixture({"a": pes(TASK, OPTIMIZER, **SOME)}, {"b": 1.0})
+
+
+def test_what_follows_a_short_episode_leaves_no_pair_out():
+    """Lengths of 1 to 16 in windows of 16: optimizees that are sick from the start are half.
+
+    Any later one, of which there are up to 15, is none of the window's loss.
+    """
+    sick = Task(
+        sample=lambda data, key: jax.random.bernoulli(key),
+        init=lambda instance, key: jnp.ones(2),
+        loss=lambda p, sick: jnp.where(sick, jnp.inf, jnp.sum(p**2)),
+    )
+    rate = LearnedOptimizer(
+        init=lambda key: jnp.float32(0.1),
+        transform=lambda rate: optax.with_extra_args_support(optax.sgd(rate)),
+    )
+    options = {"num_tasks": 400, "num_perturbations": 1, "sigma": 0.01}
+    estimator = full_es(sick, rate, episode_length=(1, 16), **options)
+    loss, grads, _, metrics = ESTIMATE(estimator, jnp.float32(0.1), (), jax.random.key(3))
+    assert np.isfinite([loss, grads]).all()
+    assert abs(int(metrics["pairs_left_out"]) - 200) < 4 * np.sqrt(100)
+
+
+def test_a_mixture_lets_no_gradient_pass_undivided():
+    """1, 1, and one whose square is beyond float32: NaN, which is skipped, and 1 again."""
+
+    @jax.tree_util.register_dataclass
+    @dataclasses.dataclass(frozen=True)
+    class Told(GradientEstimator):
+        def init(self, key, meta_params):
+            return jnp.zeros([], jnp.int32)
+
+        def estimate(self, meta_params, state, key):
+            size = jnp.asarray([1.0, 1.0, 1e20, 1.0], jnp.float32)[state]
+            return size, jnp.full(1, size), state + 1, {}
+
+    estimator = mixture({"one": Told()})
+    state, found = estimator.init(jax.random.key(0), jnp.ones(1)), []
+    for _ in range(4):
+        _, grads, state, _ = estimator.estimate(jnp.ones(1), state, jax.random.key(0))
+        found.append(float(grads[0]))
+    np.testing.assert_allclose(found, [1.0, 1.0, np.nan, 1.0], rtol=1e-5)
+
+
+def test_a_mixture_and_a_curriculum_say_what_they_train():
+    """By the first member that tells, so that a run's weights can be read again."""
+    some = pes(TASK, OPTIMIZER, **SOME)
+    assert mixture({"a": some}).optimizer is OPTIMIZER
+    assert curriculum([(2, mixture({"a": some})), (None, some)]).optimizer is OPTIMIZER
 
 
 def test_mixture_takes_turns_and_divides_by_its_members_sizes():

@@ -9,6 +9,8 @@ import pytest
 from l2ljax import experiments
 from l2ljax.base import LearnedOptimizer, Task
 from l2ljax.estimators import curriculum, imitation, mixture, truncated_bptt
+from l2ljax.optimizers import lstm
+from l2ljax.tasks import quadratic
 from l2ljax.training.loop import meta_train
 
 BOWL = Task(  # g = x, from 1 and 2
@@ -88,6 +90,23 @@ def test_states_go_on_from_window_to_window():
         expected, trace, path = momentum_window(0.7, trace, path)
         np.testing.assert_allclose(loss, expected, rtol=1e-5)
         np.testing.assert_allclose(grad, (ends[0] - ends[1]) / 2e-6, rtol=1e-4)
+
+
+def test_a_teacher_that_stands_still_for_a_window_is_no_divergence():
+    """One update for three gradients, in windows of two steps, and none in the first: no loss."""
+    teacher = optax.MultiSteps(optax.sgd(0.1), 3).gradient_transformation()
+    estimator = imitation(
+        quadratic(2), lstm((2,)), teacher, num_tasks=2, episode_length=6, unroll_length=2
+    )
+    meta_params = lstm((2,)).init(jax.random.key(0))
+    state, losses = estimator.init(jax.random.key(1), meta_params), []
+    for seed in range(3):
+        loss, grads, state, metrics = estimator.estimate(meta_params, state, jax.random.key(seed))
+        losses.append(float(loss))
+        assert (metrics["diverged_at"] == -1).all()
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
+    assert losses[0] == 0
+    assert min(losses[1:]) > 0
 
 
 def test_the_teacher_is_learned_and_gone_on_from():
