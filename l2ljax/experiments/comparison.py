@@ -28,7 +28,7 @@ from l2ljax.experiments.kept import Kept
 from l2ljax.experiments.machine import hardware
 from l2ljax.experiments.parts import build_task, load_images
 from l2ljax.storage.workdir import make_directory, read_config, write_atomically
-from l2ljax.tasks import ACCURACY, CLUSTERS
+from l2ljax.tasks import ACCURACY, cluster_of
 
 
 def evaluate_run(
@@ -143,7 +143,7 @@ def evaluate_weights(
         learning_rates=settings.get("learning_rates"),
         accuracy=_accuracy(config["task"]["name"], settings.get("unseen"), data_dir),
         final_batches=settings.get("final_batches"),
-        cluster=CLUSTERS.get(config["task"]["name"]),
+        cluster=cluster_of(task),
         at_once=settings.get("at_once", 64),
         on_done=on_done,
         around=_around(_kept(keep, key, config, settings), tell),

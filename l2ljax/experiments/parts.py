@@ -49,7 +49,9 @@ def build_task(specification: Mapping[str, Any], data_dir: str | None) -> Task:
     for name, value in specification.items():
         if name == "dataset":
             value = load_images("dataset", value, data_dir)
-        elif isinstance(value, Mapping) and value.get("name") in tasks.BUILDERS:
+        elif isinstance(value, Mapping) and (
+            value.get("name") in tasks.BUILDERS or (name == "task" and "name" in value)
+        ):
             value = build_task(value, data_dir)
         arguments[name] = value
     task = call_with(tasks.BUILDERS, arguments, "task")

@@ -50,14 +50,15 @@ def compare_architectures(
     settings = json.loads(json.dumps({"weights": str(weights), **overrides}))
     found: dict[str, Any] = {"settings": settings, "networks": []}
     if path.exists() and (old := json.loads(path.read_text()))["settings"] == settings:
-        found = old
+        found = old  # but for networks beside another baseline
+        found["networks"] = [n for n in old["networks"] if baseline in n["optimizers"]]
     done = [network["hidden_sizes"] for network in found["networks"]]
     for depth, width in itertools.product(layers, units):
         hidden_sizes = [width] * depth
         if hidden_sizes not in done:
             summary, _ = evaluate_weights(
                 weights,
-                {**overrides, "task": {"hidden_sizes": hidden_sizes}},
+                {**overrides, "task": {**overrides.get("task", {}), "hidden_sizes": hidden_sizes}},
                 baselines={baseline: BASELINES[baseline]},
                 data_dir=data_dir,
             )

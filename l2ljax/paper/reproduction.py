@@ -50,12 +50,16 @@ def compute(figure: Figure, directory: Path, *, data_dir: str | None = None) -> 
 
 
 def draw(figure: Figure, directory: Path) -> None:
-    """Draws `figure` as a PNG from the numbers in `directory`.
+    """Draws `figure` as PNGs from the numbers in `directory`.
+
+    Others that are there are an earlier run's, of other settings perhaps: they are removed once
+    this one's are drawn.
 
     Raises:
-        FileNotFoundError: if they have not been computed.
+        FileNotFoundError: if the numbers have not been computed.
     """
     make_directory(directory)
+    before = {path: path.stat() for path in directory.glob("*.png")}
     try:
         _kind(figure)[1](figure, directory)
     except FileNotFoundError as error:
@@ -63,6 +67,10 @@ def draw(figure: Figure, directory: Path) -> None:
             f"{directory} does not hold the figure's numbers yet (no {error.filename}); "
             "make it without --redraw first."
         ) from error
+    for path, stat in before.items():
+        now = path.stat()
+        if (now.st_ino, now.st_mtime_ns) == (stat.st_ino, stat.st_mtime_ns):
+            path.unlink()
 
 
 def shrink(figure: Figure, sizes: Mapping[str, int]) -> dict[str, Any]:

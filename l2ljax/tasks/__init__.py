@@ -14,7 +14,7 @@ from l2ljax.tasks._image_mlp import image_mlp
 from l2ljax.tasks._inversion import feature_inversion
 from l2ljax.tasks._language import byte_model
 from l2ljax.tasks._mlp import mlp
-from l2ljax.tasks._neural_art import neural_art, photograph
+from l2ljax.tasks._neural_art import Art, neural_art, photograph
 from l2ljax.tasks._quadratic import quadratic
 from l2ljax.tasks._regression import implicit_field, teacher
 from l2ljax.tasks._surfaces import factorisation, rosenbrock, valley
@@ -43,16 +43,29 @@ BUILDERS: dict[str, Callable[..., Task]] = {
 ACCURACY: dict[str, Callable[..., jax.Array]] = {"convnet": accuracy}
 """Name in configs -> `(params, images, labels) -> share of images classified rightly`, if any."""
 
-CLUSTERS: dict[str, Callable[..., jax.Array]] = {"neural_art": photograph}
-"""Name in configs -> `(data, key)`, as `sample` is called with -> a label that all optimizees share
-which are no independent draws, where a task has such."""
+CLUSTERS: dict[type, Callable[..., jax.Array]] = {Art: photograph}
+"""Kind of a task's data -> `(data, key)`, as `sample` is called with -> a label that all optimizees
+share which are no independent draws."""
+
+
+def cluster_of(task: Task) -> Callable[..., jax.Array] | None:
+    """What tells which of the task's optimizees are no independent draws; `None` if all are.
+
+    By its data, so that it holds for what a transform made of the task, and under any name.
+
+    Example:
+        >>> cluster_of(quadratic()) is None
+        True
+    """
+    return CLUSTERS.get(type(task.data))
+
 
 __all__ = [
     "ACCURACY",
     "BUILDERS",
-    "CLUSTERS",
     "autoencoder",
     "byte_model",
+    "cluster_of",
     "convnet",
     "factorisation",
     "feature_inversion",

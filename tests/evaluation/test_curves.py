@@ -9,7 +9,7 @@ import pytest
 from l2ljax.base import Task
 from l2ljax.evaluation import compare, differences, evaluate, summarise
 from l2ljax.optimizers import lstm
-from l2ljax.tasks import CLUSTERS, neural_art, quadratic
+from l2ljax.tasks import cluster_of, neural_art, quadratic, transforms
 from l2ljax.unrolling import init_optimizee
 
 PARABOLA = Task(init=lambda _, key: jax.random.normal(key), loss=lambda x, _: x**2)
@@ -170,9 +170,14 @@ def test_crops_of_a_photograph_are_a_cluster():
     contents = jnp.stack([jnp.full((16, 16, 3), level) for level in (0.1, 0.5, 0.9)])
     task = neural_art(contents, jnp.zeros((16, 16, 3)))
     key = jax.random.key(3)
-    row = int(CLUSTERS["neural_art"](task.data, key))
+    which = cluster_of(task)
+    row = int(which(task.data, key))
     others = task.data._replace(contents=contents.at[jnp.arange(3) != row].set(0.0))
     np.testing.assert_allclose(task.sample(task.data, key), task.sample(others, key), rtol=1e-5)
     assert task.data.photographs.tolist() == [0, 1, 2]
     crops = task.data._replace(photographs=jnp.array([7, 7, 7]))
-    assert int(CLUSTERS["neural_art"](crops, key)) == 7
+    assert int(which(crops, key)) == 7
+    scaled = transforms.random_scale(task, 0.5, 2.0)
+    assert cluster_of(scaled) is which
+    inner, others = (t.sample(task.data, key) for t in (task, scaled))
+    np.testing.assert_array_equal(inner, others.inner)

@@ -17,7 +17,7 @@ from l2ljax.evaluation import Curve, report
 from l2ljax.evaluation._drawing import styles
 from l2ljax.experiments import comparison, experiment
 from l2ljax.experiments.meta_optimizers import build_meta_optimizer
-from l2ljax.experiments.parts import with_own_names
+from l2ljax.experiments.parts import build_task, with_own_names
 from l2ljax.specification.names import find
 
 OWN = """
@@ -259,3 +259,20 @@ def test_across_processes_goes_the_specification():
     state = optimizer.transform(optimizer.init(jax.random.key(0))).init(jnp.ones(2))
     back = pickle.loads(pickle.dumps(state))
     chex.assert_trees_all_equal(back, state)
+
+
+def test_a_transform_of_a_transform_can_be_configured():
+    """As code says it: every `task` is built, whatever names it; 4 times the loss of the inner."""
+    inner = {
+        "name": "l2ljax.tasks.transforms:scale_loss",
+        "low": 2.0,
+        "task": {"name": "quadratic"},
+    }
+    task = build_task({"name": inner["name"], "low": 2.0, "task": inner}, None)
+    plain, key = l2ljax.tasks.quadratic(), jax.random.key(0)
+    found, expected = (
+        t.loss(theta, t.batch(t.data, t.sample(t.data, key), key))
+        for t in (task, plain)
+        for theta in [jax.numpy.ones(10)]
+    )
+    np.testing.assert_allclose(found, 4 * expected, rtol=1e-6)

@@ -56,6 +56,20 @@ def test_curves_report_the_step_that_rates_are_tuned_for(made):
         np.testing.assert_allclose(row["final_loss"]["mean"], table[f"{name}_mean"][4], rtol=1e-5)
 
 
+def test_pictures_of_an_earlier_run_do_not_stay(figures, made, tmp_path):
+    """Such as those of a smoke run from another step on; a failure removes none."""
+    for path in (made / "curves").iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    names = {path.name for path in tmp_path.glob("*.png")}
+    (tmp_path / "curves_from_999.png").write_bytes(b"an earlier run's")
+    paper.draw(figures["curves"], tmp_path)
+    assert {path.name for path in tmp_path.glob("*.png")} == names
+    (tmp_path / "curves.csv").unlink()
+    with pytest.raises(FileNotFoundError):
+        paper.draw(figures["curves"], tmp_path)
+    assert {path.name for path in tmp_path.glob("*.png")} == names
+
+
 def test_architectures_are_computed_once(figures, made, tmp_path, monkeypatch):
     """What a cut-off run has written is kept; other settings start anew."""
     path = tmp_path / "networks.json"
@@ -80,6 +94,12 @@ def test_architectures_are_computed_once(figures, made, tmp_path, monkeypatch):
         path, figure["weights"], overrides=SIZES | {"seed": 1}, **options | {"units": (2,)}
     )
     assert asked == [[3, 3], [2], [2, 2]]
+    others = dict(options, units=(3,), layers=(1,), baseline="sgd")
+    found = architectures.compare_architectures(
+        path, figure["weights"], overrides=SIZES | {"seed": 1}, **others
+    )
+    assert asked[3:] == [[3]]
+    assert list(found["networks"][0]["optimizers"])[1:] == ["sgd"]
     with pytest.raises(ValueError, match="Unknown baseline 'lion'"):
         architectures.compare_architectures(
             path, figure["weights"], overrides={}, **options | {"baseline": "lion"}

@@ -1,5 +1,7 @@
 """Task -> Task: what each transform changes, against the inner task's own values."""
 
+import dataclasses
+
 import chex
 import equinox as eqx
 import jax
@@ -21,6 +23,7 @@ from l2ljax.tasks.transforms import (
     random_scale,
     scale_loss,
 )
+from l2ljax.unrolling import sample_optimizee
 
 KEY = jax.random.key(0)
 TWO = Task(
@@ -229,3 +232,75 @@ def test_as_task_draws_rows_together():
     _, _, batch = drawn(task)
     assert batch.rows[0].shape == (7, 1)
     np.testing.assert_allclose(batch.rows[1], 2 * batch.rows[0])
+
+
+def test_as_task_draws_rows_of_the_data_that_it_is_given():
+    """Of fewer or more than it was made with: each is drawn, and no other."""
+    task = as_task(
+        lambda w, batch: jnp.sum(w), lambda key: jnp.ones(1), jnp.arange(5), batch_size=99
+    )
+    for length in (2, 11):
+        other = dataclasses.replace(task, data=jnp.arange(length))
+        rows = other.batch(other.data, (), jax.random.key(0)).rows
+        assert set(rows.tolist()) == set(range(length))
+
+
+def test_as_task_makes_all_of_a_model_with_one_key():
+    """A mask, which is not trained, and the weights that it was drawn with; theta_0 is fresh."""
+
+    def init(key):
+        weights = jax.random.normal(key, (6,))
+        return {"w": weights, "mask": weights > 0}
+
+    task = as_task(lambda model, batch: jnp.sum(model["w"] * model["mask"]), init)
+    keys = jax.random.split(jax.random.key(3), 5)
+    instances, starts = jax.vmap(lambda key: sample_optimizee(task, key))(keys)
+    np.testing.assert_array_equal(instances.arrays[0], starts[0] > 0)
+    assert len(np.unique(starts[0][:, 0])) == 5
+
+
+def counted():
+    """f_t(x) = (t + 1) |x|^2 / 2, where t is how often the loss made a step."""
+
+    def loss(x, batch):
+        _, step = batch
+        return (step + 1) * jnp.sum(x**2) / 2, step + 1
+
+    return Task(
+        init=lambda instance, key: jnp.ones(2),
+        init_state=lambda instance, key: jnp.float32(0.0),
+        loss=loss,
+    )
+
+
+@pytest.mark.parametrize(
+    ("transform", "first"),
+    [
+        (lambda t: random_scale(t, 2.0, 2.0), 1.0),
+        (lambda t: random_scale(t, 2.0, 2.0, per_tensor=True), 1.0),
+        (lambda t: scale_loss(t, 3.0), 3.0),
+        (lambda t: noisy_gradients(t, 1e-9), 1.0),
+        (lambda t: noisy_gradients(t, 1e-9, relative=True), 1.0),
+        (lambda t: scale_loss(noisy_gradients(random_scale(t, 2.0, 2.0), 1e-9), 3.0), 3.0),
+    ],
+)
+def test_a_tasks_state_goes_through_a_transform(transform, first):
+    """Parameters stand still, so the losses are f_t(1, 1) = t + 1 times the factor."""
+    losses = l2ljax.evaluate(
+        transform(counted()), optax.set_to_zero(), jax.random.key(0), num_tasks=2, num_steps=4
+    )
+    np.testing.assert_allclose(losses, first * np.tile(np.arange(1.0, 6.0), (2, 1)), rtol=1e-5)
+
+
+def test_a_helper_goes_beside_a_task_with_state():
+    losses = l2ljax.evaluate(
+        convex_helper(counted()), optax.set_to_zero(), jax.random.key(0), num_tasks=2, num_steps=3
+    )
+    np.testing.assert_allclose(np.diff(losses, axis=1), 1, rtol=1e-5)
+
+
+def test_evolution_strategies_as_gradients_refuse_a_task_with_state():
+    with pytest.raises(
+        ValueError, match=r"es_gradients looks at .* give a task without init_state"
+    ):
+        es_gradients(counted(), 2)

@@ -15,6 +15,7 @@ from l2ljax.experiments.adaptation.given import Start, title_of
 from l2ljax.experiments.adaptation.outcome import Adaptation, Folder, summary_of
 from l2ljax.experiments.adaptation.pace import FEWEST_UPDATES, Clock, Pace, measure, plan
 from l2ljax.experiments.adaptation.verdict import Level, sentence
+from l2ljax.tasks import cluster_of
 from l2ljax.training.faults import DivergenceError
 from l2ljax.training.loop import meta_train
 from l2ljax.training.result import MetaTrainResult
@@ -66,6 +67,7 @@ class Parts(NamedTuple):
             num_steps=self.sizes.num_steps,
             num_tuning_tasks=num_tuning_tasks,
             baselines=baselines,
+            cluster=cluster_of(self.task),
         )
 
 

@@ -1,11 +1,13 @@
 """A convex function beside the task (Lv et al. 2017)."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
 from l2ljax.base import Key, Params, PyTree, Task
 from l2ljax.checks import check_positive_int, check_task
-from l2ljax.tasks.transforms.carried import With, batch_with
+from l2ljax.tasks.transforms.carried import With, around, batch_with, init_state_inner
 
 
 def convex_helper(task: Task, dim: int = 20) -> Task:
@@ -45,9 +47,16 @@ def convex_helper(task: Task, dim: int = 20) -> Task:
         start = task.init(instance.inner, key)
         return {"task": start, "helper": uniform(jax.random.fold_in(key, 1))}
 
-    def loss(params: Params, batch: With) -> jax.Array:
-        helper = jnp.mean(jnp.square(params["helper"] - batch.extra))
-        value = task.loss(params["task"], batch.inner)
+    def added(inner: Callable[[Params], jax.Array], params: Params, target: jax.Array) -> jax.Array:
+        helper = jnp.mean(jnp.square(params["helper"] - target))
+        value = inner(params["task"])
         return value + helper.astype(value.dtype)
 
-    return Task(init=init, loss=loss, sample=sample, batch=batch_with(task), data=task.data)
+    return Task(
+        init=init,
+        loss=around(task, added),
+        sample=sample,
+        batch=batch_with(task),
+        data=task.data,
+        init_state=init_state_inner(task),
+    )

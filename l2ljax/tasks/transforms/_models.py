@@ -12,9 +12,14 @@ from l2ljax.checks import check_positive_int, short
 
 
 class Fixed(NamedTuple):
-    """What of a model is not trained, as arrays; part of the instance."""
+    """What of a model is not trained, as arrays; the instance.
+
+    And the data of the key that `init_fn` made it with, where there is any: the trained arrays are
+    then made with that key too, so that all of them are of one model.
+    """
 
     arrays: tuple[jax.Array, ...]
+    key_data: jax.Array | tuple[()] = ()
 
 
 class Rows(NamedTuple):
@@ -76,19 +81,21 @@ def as_task(
         check_positive_int("batch_size", batch_size)
         if not lengths:
             raise ValueError(f"batch_size={batch_size} needs data to draw rows from, got none.")
-    num_rows = lengths.pop()[0] if lengths else 0
 
     def sample(data: PyTree, key: Key) -> Instance:
         del data
-        return split(init_fn(key))[1]
+        fixed = split(init_fn(key))[1]
+        return fixed._replace(key_data=jax.random.key_data(key)) if fixed.arrays else fixed
 
     def init(instance: Instance, key: Key) -> Params:
-        del instance
+        if instance.arrays:
+            key = jax.random.wrap_key_data(instance.key_data, impl=jax.random.key_impl(key))
         return split(init_fn(key))[0]
 
     def batch(data: PyTree, instance: Instance, key: Key) -> Rows:
         if batch_size is None:
             return Rows(data, instance)
+        num_rows = jax.tree.leaves(data)[0].shape[0]
         chosen = jax.random.randint(key, (batch_size,), 0, num_rows)
         return Rows(jax.tree.map(lambda leaf: leaf[chosen], data), instance)
 

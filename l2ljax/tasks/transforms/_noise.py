@@ -1,11 +1,14 @@
 """Noise: on gradients, in place of gradients, on labels."""
 
+import dataclasses
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
 from l2ljax.base import Batch, Instance, Key, Params, PyTree, Task
 from l2ljax.checks import check_number, check_positive_int, check_task, is_number, short
-from l2ljax.tasks.transforms.carried import With, with_slope
+from l2ljax.tasks.transforms.carried import With, around, with_slope
 
 
 def noisy_gradients(task: Task, stddev: float, *, relative: bool = False) -> Task:
@@ -37,9 +40,9 @@ def noisy_gradients(task: Task, stddev: float, *, relative: bool = False) -> Tas
     def batch(data: PyTree, instance: Instance, key: Key) -> With:
         return With(task.batch(data, instance, key), jax.random.fold_in(key, 1))
 
-    def loss(params: Params, batch: With) -> jax.Array:
+    def noisy(inner: Callable[[Params], jax.Array], params: Params, key: Key) -> jax.Array:
         leaves, treedef = jax.tree.flatten(params)
-        keys = jax.random.split(batch.extra, max(1, len(leaves)))
+        keys = jax.random.split(key, max(1, len(leaves)))
         noise = treedef.unflatten(
             [
                 stddev * jax.random.normal(key, jnp.shape(leaf), jnp.result_type(leaf))
@@ -47,10 +50,10 @@ def noisy_gradients(task: Task, stddev: float, *, relative: bool = False) -> Tas
             ]
         )
         if relative:
-            return task.loss(jax.tree.map(_with_relative_noise, params, noise), batch.inner)
-        return with_slope(task.loss(params, batch.inner), params, noise)
+            return inner(jax.tree.map(_with_relative_noise, params, noise))
+        return with_slope(inner(params), params, noise)
 
-    return Task(init=task.init, loss=loss, sample=task.sample, batch=batch, data=task.data)
+    return dataclasses.replace(task, loss=around(task, noisy), batch=batch)
 
 
 def es_gradients(task: Task, num_pairs: int, sigma: float = 0.01) -> Task:
@@ -70,7 +73,7 @@ def es_gradients(task: Task, num_pairs: int, sigma: float = 0.01) -> Task:
         a task with the same params.
 
     Raises:
-        ValueError: for a count or a sigma that is not positive.
+        ValueError: for a count or a sigma that is not positive, and a task with `init_state`.
 
     Example:
         >>> steps = Task(init=lambda _, key: jnp.ones(2), loss=lambda x, _: jnp.floor(x).sum())
@@ -79,6 +82,11 @@ def es_gradients(task: Task, num_pairs: int, sigma: float = 0.01) -> Task:
         (2,)
     """
     check_task(task)
+    if task.init_state is not None:
+        raise ValueError(
+            "es_gradients looks at the loss at many places, after which a task's state would be "
+            "that of none; give a task without init_state."
+        )
     check_positive_int("num_pairs", num_pairs)
     check_number("sigma", sigma, above=0)
 
@@ -106,7 +114,7 @@ def es_gradients(task: Task, num_pairs: int, sigma: float = 0.01) -> Task:
         slope = jax.tree.map(lambda s: s.mean(0), slopes)
         return with_slope(jax.lax.stop_gradient(values.mean()), params, slope)
 
-    return Task(init=task.init, loss=loss, sample=task.sample, batch=batch, data=task.data)
+    return dataclasses.replace(task, loss=loss, batch=batch)
 
 
 def noisy_labels(task: Task, share: float, num_classes: int) -> Task:
@@ -140,7 +148,7 @@ def noisy_labels(task: Task, share: float, num_classes: int) -> Task:
         clean = task.batch(data, instance, key)
         return _noisy(clean, jax.random.fold_in(key, 1), share, num_classes)
 
-    return Task(init=task.init, loss=task.loss, sample=task.sample, batch=batch, data=task.data)
+    return dataclasses.replace(task, batch=batch)
 
 
 def _noisy(batch: Batch, key: Key, share: float, num_classes: int) -> Batch:

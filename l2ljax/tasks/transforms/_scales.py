@@ -1,10 +1,20 @@
 """The same functions in other units: scales of the parameters and of the loss."""
 
+from collections.abc import Callable
+
 import jax
 
 from l2ljax.base import Key, Params, PyTree, Task
 from l2ljax.checks import check_task
-from l2ljax.tasks.transforms.carried import With, batch_with, check_bounds, init_inner, log_uniform
+from l2ljax.tasks.transforms.carried import (
+    With,
+    around,
+    batch_with,
+    check_bounds,
+    init_inner,
+    init_state_inner,
+    log_uniform,
+)
 
 
 def random_scale(task: Task, low: float, high: float, *, per_tensor: bool = False) -> Task:
@@ -53,10 +63,14 @@ def random_scale(task: Task, low: float, high: float, *, per_tensor: bool = Fals
         inverse = jax.tree.map(lambda s: 1 / s, instance.extra)
         return times(inverse, task.init(instance.inner, key))
 
-    def loss(params: Params, batch: With) -> jax.Array:
-        return task.loss(times(batch.extra, params), batch.inner)
-
-    return Task(init=init, loss=loss, sample=sample, batch=batch_with(task), data=task.data)
+    return Task(
+        init=init,
+        loss=around(task, lambda inner, params, scale: inner(times(scale, params))),
+        sample=sample,
+        batch=batch_with(task),
+        data=task.data,
+        init_state=init_state_inner(task),
+    )
 
 
 def scale_loss(task: Task, low: float, high: float | None = None) -> Task:
@@ -88,10 +102,15 @@ def scale_loss(task: Task, low: float, high: float | None = None) -> Task:
     def sample(data: PyTree, key: Key) -> With:
         return With(task.sample(data, key), log_uniform(jax.random.fold_in(key, 1), low, high))
 
-    def loss(params: Params, batch: With) -> jax.Array:
-        value = task.loss(params, batch.inner)
-        return value * batch.extra.astype(value.dtype)
+    def scaled(inner: Callable[[Params], jax.Array], params: Params, factor: jax.Array):
+        value = inner(params)
+        return value * factor.astype(value.dtype)
 
     return Task(
-        init=init_inner(task), loss=loss, sample=sample, batch=batch_with(task), data=task.data
+        init=init_inner(task),
+        loss=around(task, scaled),
+        sample=sample,
+        batch=batch_with(task),
+        data=task.data,
+        init_state=init_state_inner(task),
     )

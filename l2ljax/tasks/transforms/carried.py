@@ -28,6 +28,42 @@ def batch_with(task: Task) -> Callable[[PyTree, With, Key], With]:
     return lambda data, instance, key: With(task.batch(data, instance.inner, key), instance.extra)
 
 
+def init_state_inner(task: Task) -> Callable[[With, Key], PyTree] | None:
+    """The state of the inner task's loss, if it has one."""
+    if task.init_state is None:
+        return None
+    init_state = task.init_state
+    return lambda instance, key: init_state(instance.inner, key)
+
+
+def around(task: Task, change: Callable[[Callable[[Params], jax.Array], Params, Any], jax.Array]):
+    """A loss made of the inner task's, whose state, if it has one, goes through.
+
+    Args:
+        task: the inner task.
+        change: (its loss of the parameters alone, params, what the transform drew) -> scalar.
+
+    Returns:
+        the loss of batches `With`, or of `(With, state)`.
+    """
+
+    def loss(params: Params, batch: Any) -> Any:
+        if task.init_state is None:
+            return change(lambda p: task.loss(p, batch.inner), params, batch.extra)
+        batch, state = batch
+        after = []
+
+        def inner(params: Params) -> jax.Array:
+            value, next_state = task.loss(params, (batch.inner, state))
+            after.append(next_state)
+            return value
+
+        value = change(inner, params, batch.extra)
+        return value, after[-1]
+
+    return loss
+
+
 def with_slope(value: jax.Array, params: Params, slope: Params) -> jax.Array:
     """`value`, with `slope` added to its gradient: a linear term that is 0 here."""
     moved = jax.tree.map(lambda p, s: jnp.sum(s * (p - jax.lax.stop_gradient(p))), params, slope)
