@@ -96,6 +96,20 @@ def is_finite(tree: PyTree) -> jax.Array:
     return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
 
 
+def stays_finite(new: PyTree, old: PyTree) -> jax.Array:
+    """Bool scalar: whether no number that was finite in `old` is another kind in `new`.
+
+    A meta-optimizer's state may begin with infinities (the best loss so far); one that overflows,
+    as Adam's second moment does from 1.8e19 on, would hold those meta-parameters still for ever.
+    """
+    floats = [
+        (jnp.isfinite(after) | ~jnp.isfinite(before)).all()
+        for after, before in zip(jax.tree.leaves(new), jax.tree.leaves(old), strict=True)
+        if jnp.issubdtype(jnp.result_type(after), jnp.inexact)
+    ]
+    return jnp.stack([jnp.bool(True), *floats]).all()
+
+
 def count_faults(
     faults: Faults, good: jax.Array, diverged_at: jax.Array, update: jax.Array, limits: Limits
 ) -> tuple[Faults, jax.Array]:

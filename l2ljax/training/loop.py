@@ -129,7 +129,8 @@ def meta_train(
     _check_callables(validation, hook)
     loggers = as_loggers(logger) if jax.process_index() == 0 else []
 
-    with outside_other_meshes(getattr(estimator, "mesh", None)):
+    mesh = getattr(estimator, "mesh", None)
+    with logging_to(loggers) as log, outside_other_meshes(mesh):
         if isinstance(validation, Validation):
             validation = moved_onto(validation.mesh, validation)
         parts = Parts(estimator, meta_optimizer, validation, limits)
@@ -142,7 +143,6 @@ def meta_train(
                 progress and jax.process_index() == 0, num_meta_updates, int(run.state.update)
             ) as bar,
             stop_signals() as stop,
-            logging_to(loggers) as log,
         ):
             _train(run, bar, stop, hook, log)
             result = run.result()

@@ -19,6 +19,7 @@ from l2ljax.training.faults import (
     given_up,
     is_finite,
     no_faults,
+    stays_finite,
 )
 from l2ljax.training.meta_optimizers import restart, update_by
 from l2ljax.training.records import check_names
@@ -176,7 +177,8 @@ def meta_step(
     meta_params = optax.apply_updates(state.meta_params, updates)
 
     finite = is_finite((meta_loss, meta_grads))
-    good = finite & is_finite(meta_params) & ~given_up(state.faults, limits)
+    kept = is_finite(meta_params) & stays_finite(opt_state, state.opt_state)
+    good = finite & kept & ~given_up(state.faults, limits)
     best = select(
         finite & (state.best_score >= NO_SCORE), state.meta_params, state.best_meta_params
     )

@@ -209,3 +209,25 @@ def test_limits_are_checked():
         train(Faulty(()), 2, max_consecutive_skips=0)
     with pytest.raises(ValueError, match="max_restores must be an integer of at least 0"):
         train(Faulty(()), 2, max_restores=-1)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Spiked(GradientEstimator):
+    """Meta-gradients of 1, the third of them 1e20: finite, its square is not."""
+
+    def init(self, key, meta_params):
+        return jnp.int32(0)
+
+    def estimate(self, meta_params, state, key):
+        size = jnp.where(state == 2, 1e20, 1.0)
+        return size, jax.tree.map(lambda p: jnp.full_like(p, size), meta_params), state + 1, {}
+
+
+@pytest.mark.parametrize("begin", [optax.identity(), optax.contrib.reduce_on_plateau()])
+def test_an_update_that_would_overflow_the_meta_optimizers_state_is_skipped(begin):
+    """Adam goes on as if the spike had not been; a state that begins at infinity is no harm."""
+    adam = optax.chain(optax.adam(0.1), begin)
+    found = train(Spiked(), 6, adam)
+    assert found.num_skipped == 1
+    np.testing.assert_allclose(found.meta_params["w"], START["w"] - 5 * 0.1, rtol=1e-4)

@@ -33,10 +33,10 @@ ESTIMATOR = truncated_bptt(
 )
 
 
-def train(number=3, **options):
+def train(number=3, seed=1, **options):
     start = OPTIMIZER.init(jax.random.key(0))
     options = {"num_meta_updates": number, "log_every": 1, **options}
-    return meta_train(ESTIMATOR, optax.sgd(0.1), start, jax.random.key(1), **options)
+    return meta_train(ESTIMATOR, optax.sgd(0.1), start, jax.random.key(seed), **options)
 
 
 def test_a_logger_gets_each_record_and_a_failing_one_only_warns(tmp_path):
@@ -95,6 +95,15 @@ def test_a_logger_is_closed_when_the_run_fails(error):
     kept = Kept()
     with pytest.raises(error):
         train(logger=kept, hook=fail)
+    assert kept.closed == 1
+
+
+def test_a_logger_is_closed_when_the_run_is_refused(tmp_path):
+    """As by a workdir that holds another run."""
+    train(2, workdir=tmp_path)
+    kept = Kept()
+    with pytest.raises(ValueError, match="holds another run"):
+        train(2, workdir=tmp_path, logger=kept, seed=5)
     assert kept.closed == 1
 
 
