@@ -21,7 +21,7 @@ from jax.sharding import Mesh
 from l2ljax.base import GradientEstimator, Key, MetaParams
 from l2ljax.base.words import named_leaves
 from l2ljax.checks import short, shorten
-from l2ljax.parallel import is_key, on_host
+from l2ljax.parallel import TASKS, is_key, on_host
 from l2ljax.storage.seal import seal, seal_json
 from l2ljax.training.faults import Limits
 from l2ljax.training.program import jaxpr_digest, program_digest
@@ -31,7 +31,7 @@ DIGEST = "sha256 "
 """Begins what stands for an array, a long list or a function."""
 
 LEFT_OUT = {"mesh", "shard_data"}
-"""Fields of estimators that say on which devices they run."""
+"""Fields of estimators that say on which devices they run; see `_data_parts` too."""
 
 INITIAL = "the initial meta_params"
 
@@ -140,7 +140,7 @@ def describe(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
         told = describe({name: v for name, v in fields.items() if name not in LEFT_OUT})
-        return {"class": type(value).__qualname__, **told}
+        return {"class": type(value).__qualname__, **told, **_data_parts(fields)}
     if isinstance(value, Mapping):
         return {str(name): describe(v) for name, v in value.items() if not _is_function(v)}
     if isinstance(value, tuple) and (fields := getattr(value, "_fields", None)):
@@ -156,6 +156,12 @@ def describe(value: Any) -> Any:
         return {"class": type(value).__qualname__, "repr": said[:LONG]}
     told = {name: describe(leaf) for name, leaf in leaves.items() if not _is_function(leaf)}
     return {"class": type(value).__qualname__} | told
+
+
+def _data_parts(fields: Mapping[str, Any]) -> dict[str, int]:
+    """Where devices have their own parts of the data, how many: it decides what tasks draw."""
+    parts = fields["mesh"].shape.get(TASKS, 1) if fields.get("mesh") is not None else 1
+    return {"parts of the data": parts} if fields.get("shard_data") and parts > 1 else {}
 
 
 def _is_function(value: Any) -> bool:

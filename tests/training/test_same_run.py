@@ -11,13 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.sharding import AxisType
+from jax.sharding import AbstractMesh, AxisType
 from test_meta_train import ADAM, PARABOLA, SMALL, VALIDATION, same, train
 
 import l2ljax
 from l2ljax.base import LearnedOptimizer, Task
 from l2ljax.estimators import truncated_bptt
 from l2ljax.storage.workdir import exclusive
+from l2ljax.training.fingerprint import describe
 from l2ljax.training.program import program_digest
 
 
@@ -115,6 +116,20 @@ def test_a_mesh_is_no_other_run(workdir):
     over_a_mesh = estimator(mesh=jax.make_mesh((1,), ("tasks",), axis_types=(AxisType.Auto,)))
     again = l2ljax.meta_train(**arguments(estimator=over_a_mesh), workdir=workdir)
     assert again.num_meta_updates == 2
+
+
+def test_devices_with_their_own_parts_of_the_data_are_another_run():
+    """Four draw others than two, or than one that has all; sharing all of it is no difference."""
+    mesh = jax.make_mesh((1,), ("tasks",), axis_types=(AxisType.Auto,))
+    whole, split = estimator(mesh=mesh), estimator(mesh=mesh, shard_data=True)
+    assert describe(whole) == describe(split) == describe(estimator())
+    found = []
+    for number in (2, 4):
+        over = dataclasses.replace(split, mesh=AbstractMesh((number,), ("tasks",)))
+        found.append(describe(over))
+        assert describe(dataclasses.replace(over, shard_data=False)) == describe(whole)
+    assert found[0] != found[1]
+    assert describe(whole) not in found
 
 
 def test_the_same_run_made_anew_goes_on(workdir):
