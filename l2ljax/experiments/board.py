@@ -125,11 +125,8 @@ def run_board(
     Raises:
         ValueError: before any is run, for a cell that is there but damaged, or of other optimizees.
     """
-    curves = {
-        cell: (envelopes or {}).get(entries[cell.task].envelope)
-        for cell in cells
-        if entries[cell.task].envelope
-    }
+    names = {cell: entries[cell.task].envelope for cell in cells}
+    curves = {cell: (envelopes or {}).get(name) for cell, name in names.items() if name}
     todo = [cell for cell in cells if not _is_there(cell, folder, curves.get(cell) is not None)]
     for number, cell in enumerate(todo):
         entry, began = entries[cell.task], time.perf_counter()

@@ -121,7 +121,9 @@ def rows(cells: Cells, num_steps: int, split: str) -> list[dict[str, Any]]:
                 "median": float(np.median(np.concatenate(list(found.values())))),
                 "won": sum(float(np.median(x)) <= LEVEL for x in found.values()),
                 "diverged": sum(c["diverged"] for c in mine),
-                "speed_up": interquartile_mean(np.array(fast)).iqm if fast and all(fast) else None,
+                "speed_up": interquartile_mean(list(map(np.array, fast))).iqm
+                if fast and all(fast)
+                else None,
                 "above": interquartile_difference(found, first)
                 if name != FIRST and found.keys() == first.keys()
                 else None,
