@@ -13,8 +13,8 @@ import jax
 
 jax.config.update("jax_disable_most_optimizations", True)
 
-# The sdist has the tests of the documentation, and not its pages.
-collect_ignore = [] if (Path(__file__).parents[1] / "docs" / "messages.md").exists() else ["docs"]
+# The sdist has the documentation and its tests, and not the results that they compare it with.
+collect_ignore = [] if (Path(__file__).parents[1] / "docs" / "results").exists() else ["docs"]
 
 with pytest.MonkeyPatch.context() as patch:
     patch.setenv("XLA_FLAGS", flags())

@@ -21,6 +21,7 @@ OPTIMIZERS = {
     "pretrained()": l2ljax.pretrained,
     "nominal-suite": lambda: l2ljax.pretrained("nominal-suite"),
     "pretrained(guard=True)": lambda: l2ljax.pretrained(guard=True),
+    "nominal-suite, guarded": lambda: l2ljax.pretrained("nominal-suite", guard=True),
     "adam(1e-3)": lambda: optax.adam(1e-3),
     "adam(3e-3)": lambda: optax.adam(3e-3),
     "adam(1e-2)": lambda: optax.adam(1e-2),

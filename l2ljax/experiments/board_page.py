@@ -1,27 +1,24 @@
 """The board's cells -> tables and one file of figures."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from l2ljax.bundled.ready import DEFAULT
-from l2ljax.evaluation.aggregate import interquartile_difference, interquartile_mean, ratios
+from l2ljax.evaluation.aggregate import interquartile_difference, interquartile_mean
 from l2ljax.experiments.board import read_cell
+from l2ljax.experiments.board_ratios import REFERENCE, Cells, task_ratios
+from l2ljax.experiments.board_standings import standings
 from l2ljax.tasks.suite import ENTRIES
-
-REFERENCE = "adam"
-"""Tuned Adam, which all others are divided by."""
 
 FIRST = DEFAULT
 """From which the distances of others are taken."""
 
 LEVEL = 1.0
 """A task is won where the median ratio is at or below it."""
-
-Cells = Mapping[tuple[int, str, str], Mapping[str, Any]]
 
 
 def read_cells(folder: Path) -> dict[tuple[int, str, str], dict[str, Any]]:
@@ -74,22 +71,6 @@ def one_file(cells: Cells) -> str:
         for cell in cells.values()
     ]
     return json.dumps(brief, separators=(",", ":")) + "\n"
-
-
-def task_ratios(cells: Cells, num_steps: int, optimizer: str, split: str) -> dict[str, np.ndarray]:
-    """Task -> final losses relative to tuned Adam's, where both cells are there."""
-    found = {}
-    for name, entry in ENTRIES.items():
-        ours = cells.get((num_steps, name, optimizer))
-        reference = cells.get((num_steps, name, REFERENCE))
-        if entry.split == split and ours is not None and reference is not None:
-            start = np.array(ours["start"], np.float64)
-            found[name] = ratios(_final(ours), _final(reference), start, entry.floor)
-    return found
-
-
-def _final(cell: Mapping[str, Any]) -> np.ndarray:
-    return np.array([np.nan if x is None else x for x in cell["final_loss"]], np.float64)
 
 
 def rows(cells: Cells, num_steps: int, split: str) -> list[dict[str, Any]]:
@@ -178,6 +159,8 @@ def page(cells: Cells) -> str:
             names = [row["optimizer"] for row in whole if row["optimizer"] != REFERENCE]
             if names:
                 parts.append(by_task(cells, num_steps, split, names))
+                groups = {row["optimizer"]: row["group"] for row in table}
+                parts.append(standings(cells, num_steps, split, groups, names))
     return "\n".join(parts)
 
 

@@ -8,15 +8,8 @@ import numpy as np
 
 from l2ljax.evaluation.aggregate import profile
 from l2ljax.evaluation.report import log_labels, new_figure, save_figure, styles
-from l2ljax.experiments.board_page import (
-    FIRST,
-    REFERENCE,
-    Cells,
-    compared,
-    ranked,
-    rows,
-    task_ratios,
-)
+from l2ljax.experiments.board_page import FIRST, compared, ranked, rows
+from l2ljax.experiments.board_ratios import REFERENCE, Cells, task_ratios
 from l2ljax.tasks.suite import ENTRIES
 
 Looks = Mapping[str, dict[str, Any]]
