@@ -226,3 +226,67 @@ def test_arguments_of_call_with():
     tx = call_with({}, specification, "transformation")
     update, _ = tx.update(jnp.ones(1), tx.init(jnp.ones(1)), jnp.zeros(1))
     np.testing.assert_allclose(update, -0.5, rtol=1e-4)  # Adam's first step is its rate
+
+
+def test_leaves_whose_paths_read_alike_are_kept_apart(tmp_path):
+    """`{"head": {"conv": a}, "head/conv": b}`: labels may hold what separates names."""
+    inner = l2ljax.partition({"conv": l2ljax.lstm((2,)), "fc": l2ljax.lstm((2,))}, ["conv", "fc"])
+    both = {"head": inner, "head/conv": l2ljax.lstm((2,))}
+    optimizer = l2ljax.partition(both, {"w": "head/conv", "b": "head"})
+    phi = optimizer.init(KEY)
+    save_optimizer(tmp_path / "w.safetensors", optimizer, phi)
+    _, loaded, _ = load_optimizer(tmp_path / "w.safetensors")
+    jax.tree.map(np.testing.assert_array_equal, loaded, phi)
+
+
+def test_metadata_cannot_take_the_checksums_name(tmp_path):
+    optimizer = l2ljax.lstm((2,))
+    with pytest.raises(ValueError, match="leave the name 'sha256' to the file's checksum"):
+        save_optimizer(tmp_path / "w", optimizer, optimizer.init(KEY), {"sha256": "abc"})
+    assert not (tmp_path / "w").exists()
+
+
+def test_a_specification_that_is_no_json_is_saved_as_its_builder_tells_it(tmp_path):
+    given = {"name": "lstm", "hidden_sizes": [2], "dtype": jnp.bfloat16}
+    phi = l2ljax.optimizers.build(given).init(KEY)
+    save_optimizer(tmp_path / "w.safetensors", given, phi)
+    assert load_optimizer(tmp_path / "w.safetensors")[2]["optimizer"]["dtype"] == "bfloat16"
+
+
+def twice(gradient):
+    """A preprocess of one's own, found by its name."""
+    return 2 * gradient[None]
+
+
+twice.num_features = 1  # pyright: ignore[reportFunctionMemberAccess]
+
+
+def test_a_preprocess_that_is_a_function_is_found_by_name():
+    optimizer = l2ljax.lstm((3,), twice)
+    assert l2ljax.optimizers.build(optimizer.specification) is optimizer
+    assert network_of(optimizer).preprocess is twice
+
+
+def test_labels_of_another_kind_are_others():
+    """A tuple is no list, though both read alike as plain data; groups without labels say so."""
+    options = {"start": {"learning_rate": l2ljax.log(0.1)}, "groups": ("a", "b")}
+    made = [
+        l2ljax.hyperparameters(optax.sgd, labels=labels, **options)
+        for labels in (("a", "b"), ["a", "b"])
+    ]
+    for optimizer, params in zip(made, [(1.0, 2.0), [1.0, 2.0]], strict=True):
+        params = jax.tree.map(jnp.float32, params)
+        tx = optimizer.transform(optimizer.init(KEY))
+        steps, _ = tx.update(params, tx.init(params), params)
+        np.testing.assert_allclose(jax.tree.leaves(steps), [-0.1, -0.2], rtol=1e-5)
+    with pytest.raises(ValueError, match="are names of labels: give labels, too, or leave both"):
+        l2ljax.hyperparameters(optax.sgd, **options)
+
+
+def test_finding_a_name_in_a_file_leaves_the_path_as_it_was(tmp_path, monkeypatch):
+    """Where its folder is on it already, as a script's own is, too."""
+    (tmp_path / "own_rules.py").write_text("def rule():\n    return 1\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    before = list(sys.path)
+    assert names.find(f"{tmp_path}/own_rules.py:rule")() == 1
+    assert sys.path == before

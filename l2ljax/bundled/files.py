@@ -18,7 +18,8 @@ import safetensors
 import safetensors.numpy
 
 from l2ljax.base import LearnedOptimizer, MetaParams
-from l2ljax.checks import check_like, check_optimizer, check_path, path_name, short, shorten
+from l2ljax.base.words import named_leaves
+from l2ljax.checks import check_like, check_optimizer, check_path, short, shorten
 from l2ljax.optimizers import build
 from l2ljax.specification.plain import specification_of
 from l2ljax.storage.seal import seal, seal_json
@@ -43,11 +44,11 @@ def save_optimizer(
         optimizer: the learned optimizer, which carries its own specification; or that
             specification, as `l2ljax.optimizers.build` takes it, e.g. `{"name": "lstm"}`.
         meta_params: what that optimizer's transform takes.
-        metadata: further JSON values by name.
+        metadata: further JSON values by name; `optimizer` is always that of this call.
 
     Raises:
-        ValueError: if the optimizer has no specification, or one that does not rebuild it, and if
-            the meta-parameters do not fit it.
+        ValueError: if the optimizer has no specification, or one that does not rebuild it, if the
+            meta-parameters do not fit it, and for metadata called "sha256".
         OSError: if the file cannot be written.
 
     Example:
@@ -69,16 +70,33 @@ def save_optimizer(
     expected = jax.eval_shape(rebuilt.init, jax.random.key(0))
     check_like(expected, meta_params, "meta_params", f"expected those of {short(specification)}")
     tensors = {
-        path_name(p): np.array(leaf, order="C")  # safetensors takes contiguous arrays only
-        for p, leaf in jax.tree_util.tree_leaves_with_path(meta_params)
+        name: np.array(leaf, order="C")  # safetensors takes contiguous arrays only
+        for name, leaf in named_leaves(meta_params).items()
     }
-    everything = {**(metadata or {}), "optimizer": specification}
+    if SEAL in (metadata or {}):
+        raise ValueError(f"metadata must leave the name {SEAL!r} to the file's checksum.")
     try:
-        texts = {name: json.dumps(value) for name, value in everything.items()}
+        rest = {name: v for name, v in (metadata or {}).items() if name != "optimizer"}
+        texts = {name: json.dumps(value) for name, value in rest.items()}
     except (TypeError, ValueError) as error:
         raise ValueError(f"metadata must be JSON values by name, got {short(metadata)}.") from error
+    texts["optimizer"] = _as_text(specification, rebuilt)
     texts[SEAL] = json.dumps(_seal(tensors, texts))
     write_atomically(path, safetensors.numpy.save(tensors, metadata=texts))
+
+
+def _as_text(specification: Mapping[str, Any], rebuilt: LearnedOptimizer) -> str:
+    """The specification as JSON: as it is given, or (of dtypes, say) as its builder tells it."""
+    try:
+        return json.dumps(specification)
+    except (TypeError, ValueError):
+        pass
+    try:
+        return json.dumps(dict(specification_of(rebuilt) or {"": object()}))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"The specification must be plain data to be saved, got {short(specification)}."
+        ) from error
 
 
 def _seal(tensors: Mapping[str, np.ndarray], texts: Mapping[str, str]) -> str:
@@ -148,11 +166,10 @@ def load_optimizer(path: str | Path) -> tuple[LearnedOptimizer, MetaParams, dict
     except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} names an optimizer that cannot be built: {error}") from error
     expected = jax.eval_shape(optimizer.init, jax.random.key(0))
-    names = [path_name(p) for p, _ in jax.tree_util.tree_leaves_with_path(expected)]
-    wanted = dict(zip(names, jax.tree.leaves(expected), strict=True))
+    wanted = named_leaves(expected)
     check_like(wanted, tensors, str(path), "the file does not fit the optimizer it names")
     with jax.ensure_compile_time_eval():  # they outlive a function that is traced around this
-        leaves = [jnp.asarray(tensors[n]).astype(wanted[n].dtype) for n in names]
+        leaves = [jnp.asarray(tensors[n]).astype(w.dtype) for n, w in wanted.items()]
     meta_params = jax.tree.unflatten(jax.tree.structure(expected), leaves)
     return optimizer, meta_params, metadata
 

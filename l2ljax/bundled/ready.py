@@ -94,8 +94,11 @@ def pretrained(
 def _rule(name: Any, labels: Any, options: dict[str, Any]) -> tuple[LearnedOptimizer, MetaParams]:
     _, meta_params, metadata = load_optimizer(weights_path(name))
     specification = dict(metadata["optimizer"])
-    if specification["name"] == "partition":
-        specification["labels"] = "conv_fc_or_rank" if labels is None else labels_given(labels)
+    builder = find_builder(BUILDERS, specification["name"], "optimizer")
+    if labels is None and specification["name"] == "partition":
+        specification["labels"] = "conv_fc_or_rank"
+    elif labels is not None and "labels" in inspect.signature(builder).parameters:
+        specification["labels"] = labels_given(labels)
     elif labels is not None:
         raise ValueError(
             f"{short(str(name))} has one rule for all parameters and takes no labels; leave labels "

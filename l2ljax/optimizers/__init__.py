@@ -24,6 +24,7 @@ from l2ljax.optimizers.preprocess import identity, log_and_sign, log_sign
 from l2ljax.optimizers.published import KINDS, from_published, load_published
 from l2ljax.optimizers.sharding import state_shardings
 from l2ljax.specification import call_with, check_mapping
+from l2ljax.specification.names import find
 from l2ljax.specification.plain import Specification, specification_of
 
 BUILDERS: dict[str, Callable[..., LearnedOptimizer]] = {
@@ -97,6 +98,8 @@ def _with_parts(argument: str, value: Any) -> Any:
     if argument == "optimizers":
         _check_members(value)
     if isinstance(value, Mapping):
+        if set(value) == {"function"}:
+            return value  # call_with finds it
         if argument == "preprocess" or (
             isinstance(value.get("name"), str) and value["name"] in PREPROCESS
         ):
@@ -105,8 +108,6 @@ def _with_parts(argument: str, value: Any) -> Any:
             return call_with(SCALES, value, "hyperparameter")
         if "name" in value:
             return _build(value)
-        if set(value) == {"function"}:
-            return value  # call_with finds it
         return {key: _with_parts("", inner) for key, inner in value.items()}
     if isinstance(value, list | tuple) and type(value) in (list, tuple):
         return [_with_parts("", inner) for inner in value]
@@ -150,7 +151,9 @@ def network_of(optimizer: LearnedOptimizer) -> CoordinatewiseLSTM:
             "optimizer.transform(meta_params)."
         )
     settings = {name: specification[name] for name in NETWORK_SETTINGS if name in specification}
-    settings["preprocess"] = _with_parts("preprocess", settings["preprocess"])
+    preprocess = _with_parts("preprocess", settings["preprocess"])
+    by_name = isinstance(preprocess, Mapping)
+    settings["preprocess"] = find(preprocess["function"]) if by_name else preprocess
     return CoordinatewiseLSTM(**settings)
 
 

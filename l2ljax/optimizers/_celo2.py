@@ -25,6 +25,7 @@ from l2ljax.optimizers.alone import tensors_alone
 from l2ljax.optimizers.block_size import BlockSize, checked_block_size
 from l2ljax.optimizers.features import rms_normalized
 from l2ljax.optimizers.newton_schulz import newton_schulz
+from l2ljax.optimizers.roots import root
 from l2ljax.optimizers.signs import negated
 from l2ljax.optimizers.tensor_network import (
     Network,
@@ -233,7 +234,7 @@ def _adam(count: jax.Array, moments: MomentsState) -> jax.Array:
     steps = count.astype(jnp.float32) + 1
     momentum = moments.momentum[0] / (1 - 0.9**steps)
     second_moment = moments.second_moment[0] / (1 - 0.95**steps)
-    return momentum / (jnp.sqrt(second_moment) + 1e-8)
+    return momentum / (root(second_moment) + 1e-8)
 
 
 def _init(sizes: tuple[int, ...], key: jax.Array) -> MetaParams:

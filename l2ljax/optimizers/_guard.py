@@ -34,7 +34,7 @@ class GuardCounts(NamedTuple):
         slope: further steps at which the gradients said that it climbs.
         loss: times that the average loss rose too far, each of which begins a hold.
         fallback: steps in all at which the fallback's update was used.
-        skipped: steps at which neither norm was finite, and the parameters stayed.
+        skipped: steps at which the fallback's update was to be made and was not finite either.
     """
 
     nonfinite: jax.Array

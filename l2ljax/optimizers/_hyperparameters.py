@@ -26,8 +26,10 @@ from l2ljax.checks import (
 )
 from l2ljax.optimizers._partition import partition
 from l2ljax.optimizers.parametrised import Parametrised, as_parametrised
+from l2ljax.optimizers.plain_labels import labels_as_plain
 from l2ljax.optimizers.schedules import Schedule, constant, network, piecewise
 from l2ljax.specification import specified
+from l2ljax.specification.plain import as_plain
 
 ScheduleKind = Literal["piecewise", "network"]
 
@@ -47,7 +49,15 @@ class HyperparametersState(NamedTuple):
     inner: PyTree
 
 
-@specified("hyperparameters")
+def _plain_labels(labels: PyTree | Callable[[Params], PyTree], live: list[Any]) -> Any:
+    """A partition's, but for names of functions, which stand for none here."""
+    if labels is None or not callable(labels):
+        return None if labels is None else labels_as_plain(labels, live)
+    live.append(labels)
+    return as_plain(labels)
+
+
+@specified("hyperparameters", encode={"labels": ("labels", _plain_labels)})
 def hyperparameters(
     make_tx: Callable[..., optax.GradientTransformation],
     start: Mapping[str, Any],
@@ -132,6 +142,10 @@ def hyperparameters(
             )
         )
     if labels is None:
+        if groups is not None:
+            raise ValueError(
+                f"groups={short(groups)} are names of labels: give labels, too, or leave both out."
+            )
         return optimizer
     return partition(dict.fromkeys(_checked_groups(groups), optimizer), labels)
 

@@ -112,7 +112,7 @@ def scale_by_nominal(
             params = updates
         check_real_floating(updates, "gradient")
         check_update_inputs("scale_by_nominal", updates, state.second, params)
-        gradients = optax.tree.cast(updates, jnp.float32)
+        gradients = jax.tree.map(lambda g: jnp.asarray(g, jnp.float32), updates)
         count = jnp.asarray(optax.safe_increment(state.count))
         momenta = tuple(
             optax.tree.update_moment(gradients, tree, decay, 1)

@@ -41,7 +41,7 @@ def look_at(gradient: PyTree, ours: PyTree, safe: PyTree) -> Seen:
 def _product(a: PyTree, b: PyTree) -> jax.Array:
     # sums of products and no dot, which wants to be told how explicitly sharded arrays contract
     products = [
-        jnp.sum(x.astype(jnp.float32) * y.astype(jnp.float32))
+        jnp.sum(jnp.asarray(x, jnp.float32) * jnp.asarray(y, jnp.float32))
         for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
     ]
     return jnp.sum(jnp.stack([jnp.zeros([], jnp.float32), *products]))

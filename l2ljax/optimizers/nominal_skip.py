@@ -48,7 +48,7 @@ def skipping_nonfinite(
         updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, Any]:
         check_real_floating(updates, "gradient")
-        fine = jax.tree.map(lambda g: jnp.abs(g.astype(jnp.float32)) < LARGEST, updates)
+        fine = jax.tree.map(lambda g: jnp.abs(jnp.asarray(g, jnp.float32)) < LARGEST, updates)
 
         def where_fine(new: PyTree, old: PyTree) -> PyTree:
             return jax.tree.map(jnp.where, fine, new, old)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from l2ljax.checks import short
@@ -55,7 +56,8 @@ def flat_arrays(arrays: Mapping[str, Any], prefix: str = "") -> Arrays:
             flat |= flat_arrays(value, f"{name}.")
             continue
         array = np.asarray(value)
-        if not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
+        is_number = jnp.issubdtype(array.dtype, jnp.number)  # bfloat16, too
+        if not is_number or np.iscomplexobj(array):
             raise ValueError(f"{name} must be an array of real numbers, got {short(value)}.")
         flat[name] = array.astype(np.float32)
     return flat

@@ -89,7 +89,10 @@ def tensor_features(moments: Moments, gradient: jax.Array, param: jax.Array) -> 
     row, column = rows_and_columns(factored, gradient.shape)
     row_scale, column_scale = factored_scales(factored, gradient.shape)
     if factored_axes(gradient.shape) is None:
-        of_moments = moments.first * jax.lax.rsqrt(moments.row)  # here without the small constant
+        # Without the small constant, so that its slope is infinite where no gradient has been.
+        none = moments.first == 0
+        over = jax.lax.rsqrt(jnp.where(none, 1, moments.row))
+        of_moments = jnp.where(none, 0, moments.first * over)
     else:
         of_moments = moments.first * row_scale * column_scale
     root = jax.lax.rsqrt(moments.second + 1e-6)

@@ -217,12 +217,14 @@ def _module_of_file(place: str) -> Any:
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         folder = str(path.parent)
-        sys.path.append(folder)  # so that it finds its neighbours, as a script does
+        added = folder not in sys.path  # so that it finds its neighbours, as a script does
+        sys.path += [folder] * added
         try:
             spec.loader.exec_module(module)
         except BaseException:
             del sys.modules[name]
             raise
         finally:
-            sys.path.remove(folder)
+            if added:
+                sys.path.remove(folder)
     return sys.modules[name]

@@ -7,7 +7,8 @@ import optax
 import pytest
 from zoo import ZOO, below, largest_difference, needs_zoo, problem_of, reference, replay
 
-from l2ljax.optimizers import celo2, load_published, scale_by_celo2
+import l2ljax
+from l2ljax.optimizers import celo, celo2, load_published, scale_by_celo2, velo
 from l2ljax.optimizers.features import factored_axes
 
 
@@ -128,3 +129,29 @@ def test_arguments_are_refused_at_the_door(arguments, error, message):
     """By the builder, with what was given."""
     with pytest.raises(error, match=message):
         celo2(**arguments)
+
+
+@pytest.mark.parametrize(
+    "optimizer", [celo2((4,)), celo(num_steps=4), velo(num_steps=4)], ids=["celo2", "celo", "velo"]
+)
+def test_exact_meta_gradients_are_finite_where_a_gradient_is_always_zero(optimizer):
+    """Of a unit that never acts: no root of its moments may have an infinite slope."""
+    steepness = jnp.array([0.0, 1.0, 3.0])
+    task = l2ljax.Task(
+        init=lambda _, key: {"x": jnp.ones(3), "w": jnp.ones((3, 3))},
+        loss=lambda p, _: jnp.sum(steepness * p["x"] ** 2) + jnp.sum(steepness * p["w"] ** 2),
+    )
+    estimator = l2ljax.truncated_bptt(
+        task,
+        optimizer,
+        num_tasks=1,
+        episode_length=3,
+        unroll_length=3,
+        backward="scan",
+        second_derivatives=True,
+    )
+    meta_params = optimizer.init(jax.random.key(0))
+    state = estimator.init(jax.random.key(1), meta_params)
+    _, grads, *_ = jax.jit(estimator.estimate)(meta_params, state, jax.random.key(2))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
+    assert any((np.asarray(leaf) != 0).any() for leaf in jax.tree.leaves(grads))

@@ -115,6 +115,12 @@ def test_a_loss_that_stays_the_same_has_not_risen(loss):
         assert state.counts.loss == 0
 
 
+def test_python_floats_are_parameters_too():
+    tx = l2ljax.guard(optax.sgd(RATE), optax.sgd(RATE))
+    updates, _ = tx.update({"x": 2.0}, tx.init({"x": 1.0}), {"x": 1.0}, value=1.0)
+    np.testing.assert_allclose(updates["x"], -2 * RATE, rtol=1e-6)
+
+
 def test_counts_tell_why():
     """Too long from step 1 on, not finite from 3 on; the fallback's update each time."""
     learned = turning(

@@ -171,6 +171,16 @@ def test_any_tree_is_served(optimizer, arrange):
     assert {int(count) for count in counts(state)} == {2}
 
 
+@every_optimizer
+def test_python_floats_are_parameters_too(optimizer):
+    """As in Optax: their updates are those of float32 scalars."""
+    tx = fresh(optimizer)
+    found, expected = (
+        tx.update({"x": kind(2.0)}, tx.init({"x": kind(1.0)}))[0] for kind in (float, jnp.float32)
+    )
+    np.testing.assert_allclose(found["x"], expected["x"], rtol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", ["int32", "uint8", "bool", "complex64"])
 @every_optimizer
 def test_leaves_that_are_not_real_floating_are_refused_by_name(optimizer, dtype):
