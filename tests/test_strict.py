@@ -87,6 +87,15 @@ def test_every_estimator_promotes_nothing(name):
     assert np.isfinite(loss)
 
 
+def test_a_narrow_network_takes_a_large_parameter_block_by_block():
+    with jax.numpy_dtype_promotion("strict"):
+        optimizer = l2ljax.lstm((2,), dtype="bfloat16", block_size=8)
+        params = jax.numpy.ones(20)
+        tx = optimizer.transform(optimizer.init(jax.random.key(0)))
+        updates, _ = tx.update(params, tx.init(params), params)
+    assert updates.dtype == params.dtype
+
+
 def test_no_score_yet_is_still_reported_as_infinite():
     """Though the state of a run holds a number in its place."""
     estimator = l2ljax.truncated_bptt(

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 from l2ljax.base import GradientEstimator, Key, MetaParams
 from l2ljax.checks import check_positive_int, short
-from l2ljax.estimators.crossing import check_crossing, first_optimizer
+from l2ljax.estimators.crossing import check_crossing, common_optimizer
 
 
 class CurriculumState(NamedTuple):
@@ -46,8 +46,8 @@ class Curriculum(GradientEstimator):
 
     @property
     def optimizer(self) -> Any:
-        """What the stages train, by the first that tells; `None` if none does."""
-        return first_optimizer(self.stages)
+        """What the stages train, if all that tell say the same, else `None`."""
+        return common_optimizer(self.stages)
 
     def at(self, update: int) -> "Curriculum":
         """The curriculum whose program is that of one stage alone, the one of this meta-update."""

@@ -16,7 +16,7 @@ import optax
 
 from l2ljax.base import GradientEstimator, Key, MetaParams
 from l2ljax.checks import is_number, short
-from l2ljax.estimators.crossing import check_crossing, first_optimizer
+from l2ljax.estimators.crossing import check_crossing, common_optimizer
 
 
 class MixtureState(NamedTuple):
@@ -54,8 +54,8 @@ class Mixture(GradientEstimator):
 
     @property
     def optimizer(self) -> Any:
-        """What the members train, by the first that tells; `None` if none does."""
-        return first_optimizer(self.members.values())
+        """What the members train, if all that tell say the same, else `None`."""
+        return common_optimizer(self.members.values())
 
     def init(self, key: Key, meta_params: MetaParams) -> MixtureState:
         """The members' starting states."""

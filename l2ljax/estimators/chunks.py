@@ -60,6 +60,7 @@ def vjp_over_chunks(
     gradients: jax.Array,
     cotangents: Callable[[Cut], jax.Array],
     *,
+    dtype: Any,
     inside: tuple[jax.Array, jax.Array | None] | None = None,
     visit: jax.Array,
     segment_length: int,
@@ -78,6 +79,7 @@ def vjp_over_chunks(
             tensors `[num_steps, *shape, num_tensors]`, and so on for all that is per coordinate.
         cotangents: makes A, the updates' cotangents, `[num_steps, size of a chunk]`, from a
             function that cuts a chunk out of arrays `[..., num_coordinates]`.
+        dtype: of the gradients that the rule was given; they may be held in fewer bits.
         inside: bool `[num_steps]`, before which steps the states are fresh ones of new episodes
             (which cuts the chain), and, of whole tensors, the parameters of each step that fresh
             states are made from; `None` for none.
@@ -113,8 +115,7 @@ def vjp_over_chunks(
 
         states = map_columns(group, tx, cut, snapshots)
         outer = jnp.where(is_new & visited, cotangents(cut), 0)
-        # Gradients may be held in fewer bits than the cotangents of the updates need.
-        chunk = cut(gradients).astype(jnp.promote_types(gradients.dtype, outer.dtype))
+        chunk = cut(gradients).astype(dtype)
         # Steps are added to the last segment whose cotangents are 0: they change nothing. They
         # repeat a gradient, since a rule may have no finite derivative at any made up for them.
         padded = _in_segments(chunk, segment_length, "edge")

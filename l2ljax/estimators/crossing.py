@@ -36,7 +36,17 @@ def check_crossing(name: str, value: Any) -> None:
             )
 
 
-def first_optimizer(estimators: Iterable[GradientEstimator]) -> Any:
-    """What these estimators train, by the first that tells; `None` if none does."""
-    told = (getattr(estimator, "optimizer", None) for estimator in estimators)
-    return next((optimizer for optimizer in told if optimizer is not None), None)
+def common_optimizer(estimators: Iterable[GradientEstimator]) -> Any:
+    """What these estimators train, if all that tell it say the same; else `None`.
+
+    Members may have rules of their own, each told another number of steps, say, of one kind of
+    weights: then none of them is what is trained.
+    """
+    told = [getattr(estimator, "optimizer", None) for estimator in estimators]
+    told = [optimizer for optimizer in told if optimizer is not None]
+    return told[0] if told and all(_alike(told[0], other) for other in told) else None
+
+
+def _alike(one: Any, other: Any) -> bool:
+    said = getattr(one, "specification", None)
+    return one is other or (said is not None and said == getattr(other, "specification", None))

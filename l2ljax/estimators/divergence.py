@@ -35,6 +35,12 @@ def mean_of_finite(values: jax.Array, fine: jax.Array) -> jax.Array:
     return kept.sum(axis=0) / fine.sum().astype(values.dtype)
 
 
+def mean_of_seen(values: jax.Array, fine: jax.Array) -> jax.Array:
+    """As `mean_of_finite`, with each value that is NaN left out, too."""
+    seen = keep_tasks(fine, ~jnp.isnan(values), jnp.zeros(values.shape, bool))
+    return jnp.where(seen, values, 0).sum(axis=0) / seen.sum(axis=0).astype(values.dtype)
+
+
 def diverged_at(losses: jax.Array, fine: jax.Array, position: jax.Array) -> jax.Array:
     """The inner step of an episode at which each optimizee diverged.
 

@@ -13,7 +13,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from l2ljax.base import GradientEstimator, Key, LearnedOptimizer, MetaParams, Task
 from l2ljax.estimators.axes import fold, in_parts
-from l2ljax.estimators.divergence import mean_of_finite
+from l2ljax.estimators.divergence import mean_of_finite, mean_of_seen
 from l2ljax.estimators.episodes import cut_short, first_episodes, first_shares
 from l2ljax.estimators.evolution_state import EvolutionState, Outcome
 from l2ljax.estimators.particles import (
@@ -23,6 +23,7 @@ from l2ljax.estimators.particles import (
     Told,
     WindowKeys,
     behind_first,
+    mean_losses,
     run_window,
     start_pairs,
 )
@@ -125,7 +126,7 @@ class EvolutionStrategy(GradientEstimator):
         first = jnp.where(fine, latest, outcome.bad_at).min(axis=1)
         metrics = {
             "position": position,
-            "losses": mean_of_finite(outcome.losses.reshape(fine.size, -1), fine.reshape(-1)),
+            "losses": mean_of_seen(outcome.losses.reshape(fine.size, -1), fine.reshape(-1)),
             "diverged_at": jnp.where(first == latest, -1, first),
             "pairs_left_out": (~fine).sum(dtype=jnp.int32),
         }
@@ -229,9 +230,8 @@ class EvolutionStrategy(GradientEstimator):
             jnp.argmin(good, axis=0)[None],
             axis=0,
         )[0]
-        outcome = Outcome(
-            jnp.moveaxis(record.losses.mean(axis=-1), 0, -1), weighted.mean(axis=-1), fine, bad_at
-        )
+        losses = mean_losses(record, alone=self.carried == "nothing")
+        outcome = Outcome(losses, weighted.mean(axis=-1), fine, bad_at)
         gradients = gradient_sum(sums, fine, scales(self.sigma, meta_params))
         return gradients, EvolutionState(episodes, pairs._replace(stale=~fine), total), outcome
 

@@ -79,6 +79,16 @@ def behind_first(record: Record) -> jax.Array:
     return jnp.concatenate([jnp.zeros_like(record.restarted[:1, :, 0]), over])
 
 
+def mean_losses(record: Record, alone: bool) -> jax.Array:
+    """`[tasks, pairs, num_steps + 1]`, of each pair; NaN behind the first episode where `alone`."""
+    losses = record.losses.mean(axis=-1)
+    if alone:
+        over = behind_first(record)
+        over = jnp.concatenate([jnp.zeros_like(over[:1]), over])
+        losses = jnp.where(over[..., None], jnp.nan, losses)
+    return jnp.moveaxis(losses, 0, -1)
+
+
 class Rollout(NamedTuple):
     """What all windows of an estimator have in common.
 

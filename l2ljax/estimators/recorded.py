@@ -26,6 +26,7 @@ from l2ljax.estimators.groups import (
     coordinate_groups,
     init_group_states,
     keep_group_states,
+    to_matrices,
 )
 from l2ljax.estimators.inside import Inside, later_any, later_sums
 from l2ljax.estimators.recording import record_window
@@ -147,6 +148,7 @@ def _of_group(group, i, meta_params, window, recording, visit):
         # Not finite only where the update is a constant, see `_which_are_fine`.
         return jnp.where(jnp.isfinite(sums), sums, 0)
 
+    given = jax.eval_shape(lambda p: to_matrices((group,), p), window.optimizees.params)
     return vjp_over_chunks(
         group,
         meta_params,
@@ -154,6 +156,7 @@ def _of_group(group, i, meta_params, window, recording, visit):
         window.restart,
         recording.gradients[i],
         cotangents,
+        dtype=given[0].dtype,
         inside=None if restarts is None else (restarts, recording.begun[i]),
         visit=visit,
         segment_length=recording.plan.segment_length,

@@ -54,6 +54,6 @@ def stretched(weights: tuple[float, ...], positions: jax.Array, lengths: jax.Arr
     if total**2 <= jnp.iinfo(jnp.int32).max:
         return table[-(-positions * total // lengths) - 1]
     # The products do not fit: their rest beside a guess does, which wraps around to what it is.
-    guess = (positions.astype(jnp.float32) * total / lengths).astype(jnp.int32)
+    guess = (positions.astype(jnp.float32) * total / lengths.astype(jnp.float32)).astype(jnp.int32)
     rest = guess * lengths - positions * total
     return table[guess - rest // lengths - 1]

@@ -58,9 +58,11 @@ def ratios(ours: np.ndarray, reference: np.ndarray, start: np.ndarray, floor: fl
     """
     least = np.nan_to_num(floor * np.abs(start), nan=0, posinf=0)
     lost, theirs_lost = ~np.isfinite(ours), ~np.isfinite(reference)
+    ours, reference = np.maximum(ours, least), np.maximum(reference, least)
     with np.errstate(all="ignore"):
-        ratio = np.maximum(ours, least) / np.maximum(reference, least)
-    ratio = np.select([lost & theirs_lost, lost, theirs_lost], [1, WORST, 1 / WORST], ratio)
+        ratio = ours / reference
+    level = (lost & theirs_lost) | (ours == reference)  # both 0, too
+    ratio = np.select([level, lost, theirs_lost], [1, WORST, 1 / WORST], ratio)
     return np.clip(ratio, 1 / WORST, WORST)
 
 

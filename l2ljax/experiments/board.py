@@ -259,10 +259,19 @@ def _thinned(losses: np.ndarray) -> dict[str, Any]:
     edges = np.unique(np.round(np.geomspace(1, steps + 1, max(2, min(POINTS, steps)))).astype(int))
     with np.errstate(invalid="ignore", over="ignore"):
         pieces = [losses[:, a:b].mean(axis=1) for a, b in itertools.pairwise(edges)]
-        table = np.where(np.isfinite(pieces), pieces, np.inf)
-        low, middle, high = np.percentile(table, [25, 50, 75], axis=1)
+        table = np.sort(np.where(np.isfinite(pieces), pieces, np.inf), axis=1)
+        low, middle, high = (_quantile(table, share) for share in (0.25, 0.5, 0.75))
     at = ((edges[:-1] + edges[1:] - 1) / 2).tolist()
     return {"steps": at, "median": _numbers(middle), "low": _numbers(low), "high": _numbers(high)}
+
+
+def _quantile(table: np.ndarray, share: float) -> np.ndarray:
+    """Of sorted rows, interpolated; a number that is met exactly has no neighbour."""
+    position = share * (table.shape[1] - 1)
+    below = int(position)
+    if position == below:
+        return table[:, below]
+    return table[:, below] + (position - below) * (table[:, below + 1] - table[:, below])
 
 
 def _numbers(values: np.ndarray) -> list[float | None]:

@@ -43,7 +43,8 @@ def in_blocks(
     # Each block is read from these buffers and its results are written over it: the loop holds
     # one copy of the state, and no more than a block besides. They hold gradients and updates.
     update_dtype = jax.eval_shape(step, carry, gradient)[1].dtype
-    wide = jnp.promote_types(update_dtype, gradient.dtype)
+    with jax.numpy_dtype_promotion("standard"):
+        wide = jnp.promote_types(update_dtype, gradient.dtype)
     if wide != update_dtype:
         carry, update = in_blocks(_widened(step, wide), carry, gradient, block_size)
         return carry, update.astype(update_dtype)

@@ -40,6 +40,11 @@ class _Identity:
         return jnp.asarray(gradient)[None]
 
 
+def _at_least_float32(dtype: Any) -> Any:
+    """By itself: JAX's promotion refuses in its strict mode."""
+    return dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32
+
+
 @dataclasses.dataclass(frozen=True)
 class _LogSign:
     p: float
@@ -51,7 +56,7 @@ class _LogSign:
 
     def __call__(self, gradient: jax.Array) -> jax.Array:
         dtype = jnp.asarray(gradient).dtype
-        gradient = jnp.asarray(gradient, jnp.promote_types(dtype, jnp.float32))
+        gradient = jnp.asarray(gradient, _at_least_float32(dtype))
         magnitude = jnp.abs(gradient)
         large = magnitude >= math.exp(-self.p)
         # The inner `where` keeps log away from 0: its infinite slope there would turn the unused
@@ -78,7 +83,7 @@ class _LogAndSign:
 
     def __call__(self, gradient: jax.Array) -> jax.Array:
         dtype = jnp.asarray(gradient).dtype
-        gradient = jnp.asarray(gradient, jnp.promote_types(dtype, jnp.float32))
+        gradient = jnp.asarray(gradient, _at_least_float32(dtype))
         magnitude = jnp.log(jnp.abs(gradient) + float(np.finfo(np.float32).eps)) / self.k
         # Clipped before it is scaled, as e^k g of a huge gradient would overflow.
         bound = math.exp(-self.k)

@@ -241,7 +241,8 @@ def _put(tree: PyTree, sharding: NamedSharding) -> PyTree:
         if sharding.is_fully_addressable:
             return jax.device_put(leaf, sharding)
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            return jax.random.wrap_key_data(put(jax.random.key_data(leaf)))
+            put_data = put(jax.random.key_data(leaf))
+            return jax.random.wrap_key_data(put_data, impl=jax.random.key_impl(leaf))
         whole = np.asarray(leaf)
         return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
 

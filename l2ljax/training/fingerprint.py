@@ -16,7 +16,7 @@ import flax
 import jax
 import numpy as np
 import optax
-from jax.sharding import Mesh
+from jax.sharding import AbstractMesh, Mesh
 
 from l2ljax.base import GradientEstimator, Key, MetaParams
 from l2ljax.base.words import named_leaves
@@ -139,7 +139,7 @@ def describe(value: Any) -> Any:
         return DIGEST + _sum(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-        told = describe({name: v for name, v in fields.items() if name not in LEFT_OUT})
+        told = describe({name: v for name, v in fields.items() if not _is_left_out(name, v)})
         return {"class": type(value).__qualname__, **told, **_data_parts(fields)}
     if isinstance(value, Mapping):
         return {str(name): describe(v) for name, v in value.items() if not _is_function(v)}
@@ -158,10 +158,16 @@ def describe(value: Any) -> Any:
     return {"class": type(value).__qualname__} | told
 
 
+def _is_left_out(name: str, value: Any) -> bool:
+    return name in LEFT_OUT and (value is None or isinstance(value, bool | Mesh | AbstractMesh))
+
+
 def _data_parts(fields: Mapping[str, Any]) -> dict[str, int]:
     """Where devices have their own parts of the data, how many: it decides what tasks draw."""
-    parts = fields["mesh"].shape.get(TASKS, 1) if fields.get("mesh") is not None else 1
-    return {"parts of the data": parts} if fields.get("shard_data") and parts > 1 else {}
+    mesh, data = fields.get("mesh"), getattr(fields.get("task"), "data", ())
+    parts = mesh.shape.get(TASKS, 1) if isinstance(mesh, Mesh | AbstractMesh) else 1
+    is_split = fields.get("shard_data") and parts > 1 and jax.tree.leaves(data)
+    return {"parts of the data": parts} if is_split else {}
 
 
 def _is_function(value: Any) -> bool:

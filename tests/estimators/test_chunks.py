@@ -59,6 +59,7 @@ def test_the_vjp_is_that_of_all_steps_at_once(segment_length, chunk_size, remat)
             jnp.bool_(True),
             gradients,
             lambda cut: cut(cotangents),
+            dtype=gradients.dtype,
             visit=jnp.ones(width, bool),
             segment_length=segment_length,
             chunk_size=chunk_size,

@@ -13,6 +13,7 @@ from test_es_exact import ESTIMATE, windows
 
 from l2ljax.base import GradientEstimator, LearnedOptimizer, Task
 from l2ljax.estimators import curriculum, es, full_es, gpes, mixture, nres, pes, truncated_bptt
+from l2ljax.optimizers import nominal
 
 TASK, OPTIMIZER = linear_system()
 PHI = OPTIMIZER.init(jax.random.key(0))
@@ -209,6 +210,8 @@ def test_what_follows_a_short_episode_leaves_no_pair_out():
     loss, grads, _, metrics = ESTIMATE(estimator, jnp.float32(0.1), (), jax.random.key(3))
     assert np.isfinite([loss, grads]).all()
     assert abs(int(metrics["pairs_left_out"]) - 200) < 4 * np.sqrt(100)
+    assert np.isfinite(metrics["losses"]).all()  # of first episodes alone: |1|^2 and less
+    assert (np.diff(metrics["losses"]) < 0).all()
 
 
 def test_a_mixture_lets_no_gradient_pass_undivided():
@@ -233,10 +236,13 @@ def test_a_mixture_lets_no_gradient_pass_undivided():
 
 
 def test_a_mixture_and_a_curriculum_say_what_they_train():
-    """By the first member that tells, so that a run's weights can be read again."""
+    """If all say the same, so that a run's weights can be read again; of several rules none."""
     some = pes(TASK, OPTIMIZER, **SOME)
     assert mixture({"a": some}).optimizer is OPTIMIZER
     assert curriculum([(2, mixture({"a": some})), (None, some)]).optimizer is OPTIMIZER
+    others = [pes(TASK, nominal((4,), num_steps=number), **SOME) for number in (10, 10, 20)]
+    assert mixture(dict(zip("ab", others[:2], strict=True))).optimizer is others[0].optimizer
+    assert mixture(dict(zip("abc", others, strict=True))).optimizer is None
 
 
 def test_mixture_takes_turns_and_divides_by_its_members_sizes():

@@ -87,6 +87,12 @@ def test_mixed_dtypes_agree_to_the_least_precise():
     assert_same(task, RULES["momentum"](), rtol=2e-2)
 
 
+@pytest.mark.parametrize("rule", ["rms", "momentum"])
+def test_a_state_in_the_gradients_own_narrow_dtype_is_kept(rule):
+    """Where all of a group is bfloat16, so is what a rule of Optax's remembers: a scan's carry."""
+    assert_same(problem([(5,)], [jnp.bfloat16]), RULES[rule](), rtol=5e-2)
+
+
 def test_a_wrapped_optimizer_is_trained_with_its_wrapper():
     """`_replace` drops groups that know nothing of it; `wrap` keeps them where it may."""
     task, bare = problem([(4,)], [jnp.float32]), RULES["momentum"]()

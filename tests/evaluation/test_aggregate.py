@@ -33,6 +33,8 @@ def test_a_reference_that_is_lost_is_no_fault_of_ours():
     start = np.array([1.0, 1.0, np.nan])
     assert ratios(ours, reference, start, 1e-6).tolist() == [0.01, 1.0, 1.5]
     assert ratios(np.array([np.inf]), np.ones(1), np.ones(1), 1e-6).tolist() == [100.0]
+    nothing = np.zeros(2)
+    assert ratios(nothing, nothing, np.array([0.0, np.nan]), 1e-6).tolist() == [1.0, 1.0]
 
 
 def test_the_interquartile_mean_is_the_mean_of_the_middle_half():

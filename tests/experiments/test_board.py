@@ -141,6 +141,16 @@ def test_a_curve_counts_what_is_lost_as_the_worst():
     assert board._thinned(losses)["median"][-1] is None
 
 
+@pytest.mark.parametrize("number", [3, 5, 9])
+def test_a_quantile_that_is_a_run_needs_no_neighbour(number):
+    """One lost of an odd number: the median is the middle run, as NumPy has it of none lost."""
+    losses = np.arange(1.0, number + 1)[:, None] * np.ones(3)
+    whole = board._thinned(losses)
+    losses[-1, 1:] = np.nan
+    assert board._thinned(losses)["median"] == whole["median"] == [(number + 1) / 2]
+    assert whole["low"][-1] == np.percentile(np.arange(1.0, number + 1), 25)
+
+
 @pytest.mark.parametrize("num_steps", [1, 2, 3])
 def test_the_shortest_runs_have_a_curve(num_steps):
     found = board._thinned(np.ones((2, num_steps + 1)))

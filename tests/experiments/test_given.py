@@ -64,6 +64,13 @@ def test_the_estimator_suits_the_optimizer(optimizer, kind, windows):
     task = l2ljax.Task(init=lambda i, k: {"w": jnp.ones((2, 3))}, loss=lambda p, b: p["w"].sum())
     found = choose_estimator(None, task, optimizer, params, Sizes(100, 2, 3, 5))
     assert (type(found).__name__, found.unroll_length) == (kind, windows)
+    stateful = l2ljax.Task(
+        init=task.init,
+        init_state=lambda i, k: jnp.zeros(()),
+        loss=lambda p, b: (p["w"].sum(), b[1]),
+    )
+    found = choose_estimator(None, stateful, optimizer, params, Sizes(100, 2, 3, 5))
+    assert (type(found).__name__, found.unroll_length) == ("TruncatedBPTT", 100)
     asked = {"name": "nres", "num_perturbations": 2, "sigma": 0.1, "unroll_length": 10}
     found = choose_estimator(asked, task, optimizer, params, Sizes(100, 2, 3, 5), "last")
     assert (found.unroll_length, found.weights[-2:]) == (10, (0.0, 1.0))

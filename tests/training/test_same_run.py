@@ -132,6 +132,18 @@ def test_devices_with_their_own_parts_of_the_data_are_another_run():
     assert describe(whole) not in found
 
 
+def test_a_field_called_mesh_may_be_anything():
+    """Such as the nodes of finite elements: they are content, and tell runs apart."""
+
+    @jax.tree_util.register_dataclass
+    @dataclasses.dataclass(frozen=True)
+    class Elements:
+        mesh: jax.Array
+
+    found = [describe(Elements(jnp.full((4, 2), size))) for size in (1.0, 2.0)]
+    assert found[0] != found[1]
+
+
 def test_the_same_run_made_anew_goes_on(workdir):
     """Other objects with equal content; without its weights, and with more patience."""
     again = l2ljax.meta_train(

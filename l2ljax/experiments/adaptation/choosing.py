@@ -68,7 +68,7 @@ def choose_estimator(
     """
     check_choice("weights_of_steps", weights, list(WEIGHTS))
     if isinstance(estimator, GradientEstimator):
-        if (trained := getattr(estimator, "optimizer", optimizer)) is not optimizer:
+        if (trained := getattr(estimator, "optimizer", None)) not in (None, optimizer):
             raise ValueError(
                 f"estimator trains {short(trained)}, but weights belong to {short(optimizer)}; "
                 "make it with the optimizer of the pair that is given as weights."
@@ -119,9 +119,11 @@ def described(estimator: GradientEstimator) -> dict[str, Any]:
 def _suited(
     task: Task, optimizer: LearnedOptimizer, params: Params, sizes: Sizes
 ) -> dict[str, Any]:
+    if task.init_state is not None:  # evolution strategies do not carry it
+        return {"name": truncated_bptt.__name__}
     batch = jax.tree.map(lambda p: jax.ShapeDtypeStruct((1, *p.shape), p.dtype), params)
     alone = optimizer.coordinate_groups is not None  # whole tensors are no faster recorded
-    if task.init_state is None and alone and is_recordable(optimizer, batch):
+    if alone and is_recordable(optimizer, batch):
         coordinates = sizes.num_tasks * _coordinates(params)
         share = max(LEAST_SHARE, min(1.0, COORDINATES / max(1, coordinates)))
         return {"name": truncated_bptt.__name__, "coordinate_share": share}
