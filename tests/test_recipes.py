@@ -13,10 +13,20 @@ ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "CONTRIBUTING.md").read_text()
 RECIPES = re.findall(
     r"`(l2ljax/\w+/_\w+\.py)`:\n\n```python\n(.*?)```\n\n"
-    r"In `(\w+)` in `(\S+)`: `(.*?)`\nIn `(\w+)` in `(\S+)`: `(.*?)`\nIt must pass `(\S+?)`",
+    r"In `(\w+)` in `(\S+)`: `(.*?)`\nIn `(\w+)` in `(\S+)`: `(.*?)`\nIt must pass (.*?)\n\n",
     PAGE,
     re.DOTALL,
 )
+
+
+CHECKS = """
+import jax.numpy as jnp
+import l2ljax
+{imported}
+task, optimizer = l2ljax.tasks.quadratic(2), l2ljax.lstm((2,))
+params = {{"w": jnp.ones((3, 2))}}
+{check}
+"""
 
 
 def add_line(file: Path, name: str, line: str, imported: str) -> None:
@@ -50,12 +60,23 @@ def test_a_recipe_ends_with_its_contract_suite_green(recipe, tmp_path):
     imported = f"from {file.removesuffix('.py').replace('/', '.')} import {name}"
     add_line(tmp_path / builders, list_, line, imported)
     add_line(tmp_path / suite, cases, case, imported)
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-n0", "-m", "not long", must_pass, "-k", name],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+    suites = re.findall(r"`(tests/\S+?\.py)`", must_pass)
+    checks = re.findall(r"`(l2ljax\.check_\w+\(.*?\))`", must_pass, re.DOTALL)
+    assert suites[0] == suite or len(suites) > 1
+    pytest_ = [sys.executable, "-m", "pytest", "-q", "-n0", "-m", "not long"]
+    done = run([*pytest_, *suites, "-k", name], tmp_path)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert re.search(r"\d+ deselected|\[100%\]", done.stdout)
+    for check in checks:
+        done = run([sys.executable, "-c", CHECKS.format(imported=imported, check=check)], tmp_path)
+        assert done.returncode == 0, done.stderr[-3000:]
+
+
+def run(words, folder):
+    return subprocess.run(
+        words,
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(folder)},
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, done.stdout[-3000:]
-    assert re.search(r"\d+ deselected|\[100%\]", done.stdout)
