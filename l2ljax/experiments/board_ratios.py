@@ -31,8 +31,8 @@ def task_ratios(
         reference = cells.get((num_steps, name, REFERENCE))
         if entry.split == split and ours is not None and reference is not None:
             start = np.array(ours["start"], np.float64)
-            losses = (_numbers(cell, measure) for cell in (ours, reference))
-            found[name] = ratios(*losses, start, entry.floor)
+            mine, adams = _numbers(ours, measure), _numbers(reference, measure)
+            found[name] = ratios(mine, adams, start, entry.floor)
     return found
 
 
