@@ -101,11 +101,7 @@ def evolution_strategy(
         ValueError, TypeError: in one sentence, for what does not fit.
     """
     check_task(task)
-    if task.init_state is not None:
-        raise ValueError(
-            "Evolution strategies do not carry the state of a task with init_state, such as "
-            "running averages; train on it with truncated_bptt, or give a task without it."
-        )
+    _check_stateless(task)
     check_optimizer("optimizer", optimizer)
     check_positive_int("num_tasks", num_tasks)
     check_positive_int("num_perturbations", num_perturbations)
@@ -141,6 +137,14 @@ def evolution_strategy(
         mesh=mesh,
         shard_data=shard_data,
     )
+
+
+def _check_stateless(task: Task) -> None:
+    if task.init_state is not None:
+        raise ValueError(
+            "Evolution strategies do not carry the state of a task with init_state, such as "
+            "running averages; train on it with truncated_bptt, or give a task without it."
+        )
 
 
 def _check_reduction(reduction: Any, *, least: bool) -> None:

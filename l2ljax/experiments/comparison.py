@@ -115,10 +115,7 @@ def evaluate_weights(
     check_fields(metadata["config"])
     config = completed(metadata["config"])
     first = own_name(config["optimizer"]["name"], baselines)
-    settings = {**config["evaluation"], **overrides}
-    own = config["evaluation"].get("task", {})
-    if isinstance(overrides.get("task"), Mapping):  # others of its arguments stay, such as a split
-        settings["task"] = {**own, **overrides["task"]}
+    settings = _settings(config["evaluation"], overrides)
     check_json("evaluation", settings)
     check_part("evaluation", settings)
     changes, beside = settings.get("task", {}), settings.get("beside", {})
@@ -161,6 +158,14 @@ def evaluate_weights(
         "above": {"of": first, "losses": differences(curves, first)},
     }
     return summary, curves
+
+
+def _settings(configured: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the evaluation; what is not named of the task's arguments stays, such as a split."""
+    settings = {**configured, **overrides}
+    if isinstance(overrides.get("task"), Mapping):
+        settings["task"] = {**configured.get("task", {}), **overrides["task"]}
+    return settings
 
 
 def _kept(

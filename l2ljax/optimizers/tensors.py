@@ -51,6 +51,8 @@ class MomentsState(NamedTuple):
     column: PyTree
 
 
+CALL = "call update(gradients, state, params)"
+
 Rule = Callable[[jax.Array, jax.Array, jax.Array, Any], jax.Array]
 """(count, gradient, param, its moments as a `MomentsState`) -> step, float32 of Optax's sign."""
 
@@ -95,10 +97,7 @@ def scale_by_rule(
         )
         gradients, treedef = jax.tree.flatten(updates)
         if params is None and gradients:
-            raise ValueError(
-                f"{name} reads the parameters, got params=None; call "
-                "update(gradients, state, params)."
-            )
+            raise ValueError(f"{name} reads the parameters, got params=None; {CALL}.")
         check_update_inputs(name, updates, state.momentum, params, in_front=1)
         # Leaf by leaf: boxes around a state's arrays name more axes than those of the parameters.
         columns = [jax.tree.leaves(tree) for tree in (params, *state[1:])]

@@ -53,6 +53,13 @@ def cluster_of(task: Task) -> Callable[..., jax.Array] | None:
 
     By its data, so that it holds for what a transform made of the task, and under any name.
 
+    Args:
+        task: any.
+
+    Returns:
+        `(data, key) -> label`, called as `task.sample` is: optimizees of one label, such as crops
+        of one photograph, are a cluster to intervals.
+
     Example:
         >>> cluster_of(quadratic()) is None
         True

@@ -94,7 +94,7 @@ def test_statistics_are_the_columns_of_the_table():
     seen = jnp.zeros(len(DECAYS) + 4).at[1].set(0.3).at[-2:].set(jnp.log(jnp.array([0.1, 0.3])) / 3)
     now = jnp.zeros(len(DECAYS))
     halves = [jnp.full((5, 3), 0.5)] * (len(DECAYS) + 1)
-    row = tensor_row(tensor, halves, seen, now, t, whole, None)
+    row = tensor_row(tensor, halves, seen, now, t, t, whole, None)
     expected = {
         "power of m 0.9": np.log(0.25) / 4,
         "agreement with m 0.9": 0.3 / (1 - 0.95**500),
@@ -185,7 +185,7 @@ def test_numbers_of_the_beginning_fade_as_one_over_one_plus_the_square_of_the_ti
         for steps in (1, 30, 1000):
             t, halves = jnp.float32(steps), [jnp.full((5, 3), 0.5)] * (len(DECAYS) + 1)
             seen = jnp.zeros(len(DECAYS) + 4)
-            row = tensor_row(tensor, halves, seen, zeros, t, jnp.float32(1), None)[None]
+            row = tensor_row(tensor, halves, seen, zeros, t, t, jnp.float32(1), None)[None]
             around = 10 if number.statistic == "before 10" else 100
             expected = np.zeros(len(names))
             expected[names.index(number.output)] = number.unit / (1 + (steps / around) ** 2)
@@ -204,7 +204,7 @@ def test_numbers_of_more_than_two_axes_leave_all_other_tensors_as_they_were(name
     seen, now, t = jnp.full(len(DECAYS) + 4, 0.1), jnp.full(len(DECAYS), 0.1), jnp.float32(7)
     for shape in ((5,), (5, 3), (5, 3, 2), (3, 3, 2, 2)):
         halves = [jnp.full(shape, 0.5)] * (len(DECAYS) + 1)
-        row = tensor_row(jnp.ones(shape), halves, seen, now, t, jnp.float32(1), num_steps)[None]
+        row = tensor_row(jnp.ones(shape), halves, seen, now, t, t, jnp.float32(1), num_steps)[None]
         for k, number in enumerate(numbers):
             weights = search_numbers.with_axes(bundled, np.eye(len(numbers))[k])
             expected = np.zeros(len(names))
@@ -223,7 +223,9 @@ def test_numbers_of_pictures_leave_all_tensors_of_networks_as_they_were():
     weights = search_numbers.with_axes(bundled, moved, search_numbers.ALONE_COLUMN)
     for shape, beside in (((5, 3), 15), ((5, 3, 2), 40), ((5, 3, 2), 31)):
         halves = [jnp.full(shape, 0.5)] * (len(DECAYS) + 1)
-        row = tensor_row(jnp.ones(shape), halves, seen, now, t, jnp.float32(1), None, beside)[None]
+        row = tensor_row(jnp.ones(shape), halves, seen, now, t, t, jnp.float32(1), None, beside)[
+            None
+        ]
         change = np.asarray(network(weights, row) - network(bundled, row))[0]
         expected = np.zeros(len(search_numbers.OUTPUTS))
         if beside == 31:

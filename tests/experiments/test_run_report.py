@@ -145,19 +145,6 @@ def test_seeds_are_summed_up_and_other_runs_stand_beside_them(three):
     assert list(page.figures["rules-compared"]["traces"][2]["name"]) == list("seed2")
 
 
-def test_evaluations_of_other_arguments_are_figures_of_their_own(three, tmp_path):
-    """Another dimension is another problem: its Adam is no repetition of this one's."""
-    other = make_run(tmp_path / "other", factor=100.0)
-    config = json.loads((other / "config.json").read_text()) | {
-        "task": {"name": "quadratic", "dim": 2}
-    }
-    (other / "config.json").write_text(json.dumps(config))
-    text = page_of(three / "seed0", other)
-    assert "<h3>Evaluation on quadratic</h3>" in text
-    assert "<h3>Evaluation on quadratic dim=2</h3>" in text
-    assert "different tasks (quadratic, with other arguments)" in text
-
-
 def test_what_is_not_finite_is_left_out(three, tmp_path):
     """A null in the history is a gap, NaN and infinity never reach the page's JSON."""
     run = make_run(tmp_path / "run", evaluated=False)
