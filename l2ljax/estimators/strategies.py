@@ -100,7 +100,6 @@ def evolution_strategy(
     Raises:
         ValueError, TypeError: in one sentence, for what does not fit.
     """
-    check_task(task)
     _check_stateless(task)
     check_optimizer("optimizer", optimizer)
     check_positive_int("num_tasks", num_tasks)
@@ -140,6 +139,7 @@ def evolution_strategy(
 
 
 def _check_stateless(task: Task) -> None:
+    check_task(task)
     if task.init_state is not None:
         raise ValueError(
             "Evolution strategies do not carry the state of a task with init_state, such as "
