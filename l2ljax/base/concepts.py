@@ -175,10 +175,9 @@ class Task:
 
     **State.** With `init_state`, `loss` is `(params, (batch, state)) -> (scalar, next state)`. The
     state travels inside the optimizee's `instance` (as a `Running`), so that functions that carry
-    optimizees need not know of it.
-    For the gradient of an inner step, and for the meta-gradient, it is a constant (except under
-    `second_derivatives=True`, which differentiates through it too). The recorded backward pass and
-    evolution strategies do not serve such tasks; "auto" takes the scan.
+    optimizees need not know of it. For the gradient of an inner step, and for the meta-gradient, it
+    is a constant (except under `second_derivatives=True`, which differentiates through it too). The
+    recorded backward pass and evolution strategies do not serve such tasks; "auto" takes the scan.
 
     **Data that do not fit the device.** `data` may be empty and `batch` call the host: with
     `load(number) -> NumPy arrays`, ::

@@ -36,7 +36,7 @@ def mean_of_finite(values: jax.Array, fine: jax.Array) -> jax.Array:
 
 
 def mean_of_seen(values: jax.Array, fine: jax.Array) -> jax.Array:
-    """As `mean_of_finite`, with each value that is NaN left out, too."""
+    """`[num_tasks, ...]` -> `[...]`: as `mean_of_finite`, each value that is NaN left out, too."""
     seen = keep_tasks(fine, ~jnp.isnan(values), jnp.zeros(values.shape, bool))
     return jnp.where(seen, values, 0).sum(axis=0) / seen.sum(axis=0).astype(values.dtype)
 

@@ -213,9 +213,10 @@ def keep_group_states(
     states: tuple[PyTree, ...],
     fresh: tuple[PyTree, ...],
 ) -> tuple[PyTree, ...]:
-    """`states` of the tasks that are `fine`, else `fresh`, as `init_group_states` makes them.
+    """`states` of the tasks that are `fine`, else `fresh`, both as `init_group_states` makes them.
 
-    What is no coordinate's, such as a count, is all tasks' together and kept.
+    Coordinates' leaves are `[..., num_tasks, coordinates]`, `fine` is bool `[num_tasks]`. What is
+    no coordinate's, such as a count, is all tasks' together and kept.
     """
 
     def keep(of_coordinate, state, new):

@@ -159,8 +159,7 @@ def page(cells: Cells) -> str:
             names = [row["optimizer"] for row in whole if row["optimizer"] != REFERENCE]
             if names:
                 parts.append(by_task(cells, num_steps, split, names))
-                groups = {row["optimizer"]: row["group"] for row in table}
-                parts.append(standings(cells, num_steps, split, groups, names))
+                parts.append(standings(cells, num_steps, split, table, names))
     return "\n".join(parts)
 
 

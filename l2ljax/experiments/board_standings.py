@@ -1,12 +1,13 @@
 """What else the board says of its optimizers: wins by task, other tasks, last parameters, gaps."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from scipy import stats
 
 from l2ljax.evaluation.aggregate import Aggregate, interquartile_mean
-from l2ljax.evaluation.statistics import mean_ci95
+from l2ljax.evaluation.statistics import LEAST, mean_ci95
 from l2ljax.experiments.board_ratios import REFERENCE, Cells, task_ratios
 
 LEAST_TASKS = 5
@@ -16,16 +17,25 @@ Ratios = Mapping[str, np.ndarray]
 
 
 def standings(
-    cells: Cells, num_steps: int, split: str, groups: Mapping[str, str], ranked: Sequence[str]
+    cells: Cells,
+    num_steps: int,
+    split: str,
+    table: Sequence[Mapping[str, Any]],
+    ranked: Sequence[str],
 ) -> str:
     """Three tables, of those that are ranked.
 
     Args:
         cells: the board's.
         num_steps, split: which.
-        groups: optimizer -> its group, of all with a cell.
+        table: `board_page.rows` of these: one row an optimizer with a cell.
         ranked: names of those that have met every task, tuned Adam left out, best first.
+
+    Returns:
+        Markdown. Wins by task need as many optimizees as an interval does.
     """
+    groups = {row["optimizer"]: row["group"] for row in table}
+    totals = {row["optimizer"]: Aggregate(row["iqm"], *row["ci95"]) for row in table}
     found = {name: task_ratios(cells, num_steps, name, split) for name in groups}
     ours = [name for name in ranked if groups[name] == "learned"]
     others = [REFERENCE, *(name for name in ranked if groups[name] != "learned")]
@@ -34,8 +44,12 @@ def standings(
         for name in groups
         if name not in (*ranked, REFERENCE) and len(found[name]) >= LEAST_TASKS
     ]
-    parts = [_other_measures(cells, num_steps, split, ranked, found)]
-    if ours:
+    last = {
+        name: interquartile_mean(task_ratios(cells, num_steps, name, split, "expected_loss"))
+        for name in ranked
+    }
+    parts = [_other_measures(found, totals, last)]
+    if ours and len(next(iter(found[ours[0]].values()))) >= LEAST:
         parts.append(_wins({name: found[name] for name in (*ours, *others)}, ours, others))
     if lacking:
         parts.append(_on_tasks_of({name: found[name] for name in (*ranked, *lacking)}, lacking))
@@ -44,6 +58,9 @@ def standings(
 
 def better_level_worse(ours: Ratios, theirs: Ratios) -> tuple[int, int, int]:
     """On how many tasks ours ends lower, level and higher: by the mean log ratio's 95 % interval.
+
+    Args:
+        ours, theirs: task -> losses over tuned Adam's, `[num_tasks]`, of the same optimizees.
 
     Example:
         >>> low, high = (np.full(8, x) for x in (0.5, 1.0))
@@ -58,7 +75,12 @@ def better_level_worse(ours: Ratios, theirs: Ratios) -> tuple[int, int, int]:
 
 
 def tasks_resampled(found: Ratios, num_resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
-    """The 95 % interval of the interquartile mean over other tasks of the same kind."""
+    """The 95 % interval of the interquartile mean over other tasks of the same kind.
+
+    Args:
+        found: task -> losses over tuned Adam's, `[num_tasks]`, as many of each.
+        num_resamples, seed: of the bootstrap, which draws whole tasks with replacement.
+    """
     draw, table = np.random.default_rng(seed), np.stack(list(found.values()))
     means = [
         stats.trim_mean(table[draw.integers(len(table), size=len(table))].ravel(), 0.25)
@@ -69,16 +91,14 @@ def tasks_resampled(found: Ratios, num_resamples: int = 2000, seed: int = 0) -> 
 
 
 def _other_measures(
-    cells: Cells, num_steps: int, split: str, names: Sequence[str], found: Mapping[str, Ratios]
+    found: Mapping[str, Ratios], totals: Mapping[str, Aggregate], last: Mapping[str, Aggregate]
 ) -> str:
     lines = ["| optimizer | last 5 % of the steps | tasks resampled | last parameters |"]
     lines.append("| --- | --- | --- | --- |")
-    for name in names:
-        last = task_ratios(cells, num_steps, name, split, "expected_loss")
+    for name, of_last in last.items():
         low, high = tasks_resampled(found[name])
         lines.append(
-            f"| {name} | {_told(interquartile_mean(found[name]))} | {low:.2f} ... {high:.2f} | "
-            f"{_told(interquartile_mean(last))} |"
+            f"| {name} | {_told(totals[name])} | {low:.2f} ... {high:.2f} | {_told(of_last)} |"
         )
     return "By another measure, and with tasks resampled in place of runs:\n\n" + _text(lines)
 

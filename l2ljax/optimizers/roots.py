@@ -11,7 +11,10 @@ def root(x: jax.Array) -> jax.Array:
     that goes through, of parameters that are 0 as of gradients that are.
 
     Args:
-        x: of any shape, at least 0; of NaN it is NaN.
+        x: of any shape, at least 0.
+
+    Returns:
+        of that shape and dtype; NaN of NaN.
 
     Example:
         >>> slope = jax.grad(lambda x: root(jnp.sum(x**2)))

@@ -22,7 +22,7 @@ from l2ljax.optimizers.features import (
     zero_moments,
 )
 from l2ljax.optimizers.sharding import axis_in_front
-from l2ljax.optimizers.update_inputs import check_update_inputs
+from l2ljax.optimizers.update_inputs import check_params
 
 
 class Decays(NamedTuple):
@@ -52,6 +52,7 @@ class MomentsState(NamedTuple):
 
 
 CALL = "call update(gradients, state, params)"
+"""What to do where the parameters are missing."""
 
 Rule = Callable[[jax.Array, jax.Array, jax.Array, Any], jax.Array]
 """(count, gradient, param, its moments as a `MomentsState`) -> step, float32 of Optax's sign."""
@@ -98,7 +99,7 @@ def scale_by_rule(
         gradients, treedef = jax.tree.flatten(updates)
         if params is None and gradients:
             raise ValueError(f"{name} reads the parameters, got params=None; {CALL}.")
-        check_update_inputs(name, updates, state.momentum, params, in_front=1)
+        check_params(name, updates, params)
         # Leaf by leaf: boxes around a state's arrays name more axes than those of the parameters.
         columns = [jax.tree.leaves(tree) for tree in (params, *state[1:])]
         of_one = jax.jit(one)  # traced once for tensors that are alike

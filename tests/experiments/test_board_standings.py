@@ -7,6 +7,8 @@ from l2ljax.evaluation.aggregate import interquartile_mean
 from l2ljax.experiments import board_page, board_standings
 from l2ljax.tasks.suite import ENTRIES
 
+SHORTENED = ("start", "final_loss", "expected_loss")
+
 
 def test_wins_are_by_the_interval_of_the_mean_log_ratio():
     """Lower on all, higher on all, and as often lower as higher."""
@@ -50,3 +52,5 @@ def test_the_page_has_other_measures_wins_and_the_tasks_of_those_not_ranked():
     assert "| better, level, worse than | adam |\n| --- | --- |\n| ours | 6, 0, 0 |" in page
     assert "| on the tasks of | muon (5) |" in page
     assert "| muon | 2.000 (2.000 ... 2.000) |" in page
+    few = {key: {**c, **{k: c[k][:4] for k in SHORTENED}} for key, c in cells.items()}
+    assert "better, level, worse" not in board_page.page(few)  # no interval, no verdict

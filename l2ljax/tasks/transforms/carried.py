@@ -36,12 +36,16 @@ def init_state_inner(task: Task) -> Callable[[With, Key], PyTree] | None:
     return lambda instance, key: init_state(instance.inner, key)
 
 
-def around(task: Task, change: Callable[[Callable[[Params], jax.Array], Params, Any], jax.Array]):
+Change = Callable[[Callable[[Params], jax.Array], Params, Any], jax.Array]
+"""(the inner task's loss of the parameters alone, params, what the transform drew) -> scalar."""
+
+
+def around(task: Task, change: Change) -> Callable[[Params, Any], Any]:
     """A loss made of the inner task's, whose state, if it has one, goes through.
 
     Args:
         task: the inner task.
-        change: (its loss of the parameters alone, params, what the transform drew) -> scalar.
+        change: what is made of its loss.
 
     Returns:
         the loss of batches `With`, or of `(With, state)`.
