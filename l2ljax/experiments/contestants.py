@@ -11,7 +11,7 @@ import optax
 
 from l2ljax.base import Params, PyTree
 from l2ljax.evaluation.optlist import OPTLIST, optlist
-from l2ljax.optimizers import build, load_published
+from l2ljax.optimizers import build, load_published, scale_by_celo2
 from l2ljax.specification.plain import specification_of
 
 Group = Literal["tuned", "untuned", "learned", "published"]
@@ -77,17 +77,17 @@ HAND_MADE: dict[str, Contestant] = {
 def published(folder: str | os.PathLike) -> dict[str, Contestant]:
     """Other people's learned optimizers, each run as its authors say.
 
-    Celo2 has a cosine from 0.01, and Adam serves what is no matrix; Celo and Celo-Adam are told the
-    number of steps; the LSTM of rtaiello has been trained for 100 steps, that of aml with its state
-    zeroed every 20.
+    Celo2 has a cosine from 0.01, and Adam serves what is no matrix; `celo2-decay` is the same with
+    the weight decay of its authors' example. Celo and Celo-Adam are told the number of steps; the
+    LSTM of rtaiello has been trained for 100 steps, that of aml with its state zeroed every 20.
 
     Args:
-        folder: where `NAME.npz` are, arrays under their authors' names; those that are missing
-            take no part.
+        folder: where `celo2.npz` and the like are, arrays under their authors' names; those that
+            are missing take no part.
     """
     found = {}
-    for name, (kind, options, make) in _PUBLISHED.items():
-        path = Path(folder) / f"{name}.npz"
+    for name, (file, kind, options, make) in _PUBLISHED.items():
+        path = Path(folder) / f"{file}.npz"
         if path.exists():
             found[name] = Contestant("published", functools.partial(make, kind, path, options))
     return found
@@ -106,6 +106,18 @@ def _celo2(kind, path, options, rate, num_steps):
     return optax.chain(optimizer.transform(weights), optax.scale_by_schedule(schedule))
 
 
+def _celo2_decay(kind, path, options, rate, num_steps):
+    """As in the README of amoudgl/celo2, all parameters of one rate; 0.1 is of their example."""
+    del rate
+    schedule = optax.cosine_decay_schedule(0.01, num_steps)
+    _, weights = _loaded(kind, path, None, options)
+    return optax.chain(
+        scale_by_celo2(weights, vectors="adam"),
+        optax.add_decayed_weights(0.1),
+        optax.scale_by_learning_rate(schedule),
+    )
+
+
 @functools.lru_cache(maxsize=16)
 def _loaded(kind, path, num_steps, options):
     told = {} if num_steps is None else {"num_steps": num_steps}
@@ -115,12 +127,13 @@ def _loaded(kind, path, num_steps, options):
 
 _TOLD = ("celo", "celo-adam")
 _PUBLISHED = {
-    "celo": ("celo", (), _plain),
-    "celo-adam": ("celo-adam", (), _plain),
-    "celo2": ("celo2", (("learning_rate", 1.0),), _celo2),
-    "rnnprop-mean-1": ("rnnprop", (), _plain),
-    "rtaiello-mnist-cw": ("l2l", (), _plain),
-    "aml-mnist-cw": ("l2l", (("reset_every", 20),), _plain),
+    "celo": ("celo", "celo", (), _plain),
+    "celo-adam": ("celo-adam", "celo-adam", (), _plain),
+    "celo2": ("celo2", "celo2", (("learning_rate", 1.0),), _celo2),
+    "celo2-decay": ("celo2", "celo2", (), _celo2_decay),
+    "rnnprop-mean-1": ("rnnprop-mean-1", "rnnprop", (), _plain),
+    "rtaiello-mnist-cw": ("rtaiello-mnist-cw", "l2l", (), _plain),
+    "aml-mnist-cw": ("aml-mnist-cw", "l2l", (("reset_every", 20),), _plain),
 }
 
 

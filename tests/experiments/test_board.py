@@ -1,18 +1,16 @@
 """The board: cells that resume, rates that are tuned, tables from known ratios."""
 
 import dataclasses
-import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from zoo import ZOO, needs_zoo
 
 from l2ljax import Task
 from l2ljax.experiments import board, board_page, board_pictures
-from l2ljax.experiments.contestants import HAND_MADE, Contestant, published
+from l2ljax.experiments.contestants import HAND_MADE, Contestant
 from l2ljax.tasks.suite import ENTRIES, Entry
 
 PARABOLA = Task(
@@ -252,27 +250,3 @@ def test_who_has_not_met_every_task_is_not_ranked():
     page = board_page.page(partial)
     assert "| ours |" not in page
     assert "Not ranked, with cells of fewer than 2 tasks: ours (1)." in page
-
-
-@pytest.mark.parametrize("name", sorted(HAND_MADE))
-def test_every_hand_made_contestant_lowers_a_parabola(name):
-    contestant = HAND_MADE[name]
-    rates = (contestant.rates[0],) if name == "optlist-best-of-10" else contestant.rates[6:9:2]
-    one = dataclasses.replace(CELL, optimizer=name, num_steps=30)
-    found = board.run_cell(one, PARABOLA, ENTRY, contestant, rates=rates)
-    assert json.loads(json.dumps(found))["diverged"] == 0
-
-
-@needs_zoo
-def test_published_ones_can_be_run_one_after_another():
-    """Weights are read once and serve every program: 3 steps on one parabola, then 4."""
-    contestants = published(ZOO)
-    assert {"celo", "celo2", "rnnprop-mean-1"} <= set(contestants)
-    for num_steps in (3, 4):
-        cell = board.Cell("parabola", "celo2", num_steps, num_tasks=2)
-        found = board.run_cell(cell, PARABOLA, ENTRY, contestants["celo2"])
-        assert np.isfinite(found["final_loss"]).all()
-
-
-def test_published_ones_that_are_not_there_take_no_part(tmp_path):
-    assert published(tmp_path) == {}
