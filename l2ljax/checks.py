@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from l2ljax.base import LearnedOptimizer, PyTree, Task
 from l2ljax.base.words import dtype_of, kind_of, path_name, short
@@ -29,7 +30,10 @@ MOST_LAYERS = 64
 def check_positive_int(
     name: str, value: Any, *, minimum: int = 1, maximum: int = LARGEST_INT
 ) -> int:
-    """`value` as an int from `minimum` to `maximum`; bools, floats and tracers are refused.
+    """`value` as an int from `minimum` to `maximum`; bools, floats, arrays, tracers are refused.
+
+    An array of one integer would do here, but counts become part of what is compiled: those are
+    compared and hashed, which arrays cannot be.
 
     Raises:
         ValueError: naming the argument, what was given and what was expected.
@@ -41,14 +45,9 @@ def check_positive_int(
         Traceback (most recent call last):
         ValueError: num_tasks must be an integer of at most 2147483647, got 1099511627776.
     """
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise ValueError(f"{name} must be an integer of at least {minimum}, got {short(value)}.")
-    try:
-        number = value.__index__()
-    except TypeError as error:  # an array of floats or of several numbers has the method too
-        raise ValueError(
-            f"{name} must be an integer of at least {minimum}, got {short(value)}."
-        ) from error
+    number = int(value)
     if number < minimum:
         raise ValueError(f"{name} must be an integer of at least {minimum}, got {short(value)}.")
     if number > maximum:
@@ -82,7 +81,8 @@ def check_sizes(name: str, value: Any) -> tuple[int, ...]:
 def check_number(name: str, value: Any, *, above: float = -math.inf, what: str = "") -> None:
     """Refuses what is no finite real number greater than `above`.
 
-    Arrays of JAX pass, traced ones too (`optax.inject_hyperparams`), if they are real scalars.
+    Arrays of JAX pass, if they are real scalars; the value of traced ones
+    (`optax.inject_hyperparams`) is not known.
 
     Args:
         name: of the argument.
@@ -95,6 +95,8 @@ def check_number(name: str, value: Any, *, above: float = -math.inf, what: str =
     """
     if isinstance(value, jax.Array):
         fits = value.shape == () and not jnp.issubdtype(value.dtype, jnp.complexfloating)
+        if fits and not isinstance(value, Tracer):
+            fits = is_number(float(value)) and float(value) > above
     else:
         fits = is_number(value) and value > above
     if not fits:

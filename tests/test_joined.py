@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from l2ljax.base import CoordinateGroup, LearnedOptimizer
 from l2ljax.optimizers import lstm, partition, rnnprop, small_fc
 from l2ljax.tasks import mlp
 from l2ljax.tasks.data import Images
@@ -68,6 +69,28 @@ def test_left_as_it_is_where_nothing_can_be_joined(optimizer, params):
     chex.assert_trees_all_equal(state, plain.init(params))
     found, _ = fast.update(params, state, params)
     chex.assert_trees_all_equal(found, plain.update(params, plain.init(params), params)[0])
+
+
+@pytest.mark.parametrize(
+    ("served", "words"),
+    [
+        ([(0,)], "b is in 0 groups"),
+        ([(0, 1), (1,)], "b is in 2 groups"),
+        ([(0, 1, 2)], "among the 2 leaves, 0 to 1, got 2"),
+        ([(0, -1)], "got -1"),
+    ],
+)
+def test_groups_that_do_not_serve_each_parameter_once_are_refused(served, words):
+    """A parameter in none would be moved by its gradient as it is, upwards."""
+    rule = lstm((2,))
+    partial = LearnedOptimizer(
+        rule.init,
+        rule.transform,
+        lambda params: tuple(CoordinateGroup(leaves, rule.transform) for leaves in served),
+    )
+    tx = joined(partial, rule.init(jax.random.key(0)))
+    with pytest.raises(ValueError, match=words):
+        tx.init({"a": jnp.ones(2), "b": jnp.ones(3)})
 
 
 def test_a_validation_scores_the_same_episodes():

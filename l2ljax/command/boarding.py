@@ -60,10 +60,8 @@ def parser() -> Parser:
         help='published curves, JSON: {task: {"steps": [...], "loss": [...]}}',
     )
     made.add_argument("--published", metavar="DIR", help="other people's weights")
-    made.add_argument(
-        "--num_tasks", type=integer(1), default=board.NUM_TASKS, help="optimizees a cell; 8"
-    )
-    made.add_argument("--seed", type=integer(0), default=0, help="of optimizees and minibatches")
+    made.add_argument("--num_tasks", type=integer(1), help=f"optimizees a cell; {board.NUM_TASKS}")
+    made.add_argument("--seed", type=integer(0), help="of optimizees and minibatches; 0")
     made.add_argument("--draw_only", action="store_true", help="from the cells that are there")
     made.add_argument("--data_dir", help="where TFDS finds its data sets")
     add_quiet(made)
@@ -84,7 +82,7 @@ def run(words: Sequence[str], typed: str) -> int:
     else:
         everyone, envelopes = _contestants(given), _envelopes(given)
         asked = _cells(given, everyone)
-        board_page.check_folder(cells, given.num_tasks, given.seed)
+        board_page.check_folder(cells, *_draws(given))
         board.run_board(asked, ENTRIES, everyone, cells, envelopes=envelopes, say=say)
     out = Path(given.out) if given.out else cells / "results"
     say(_write(cells, out))
@@ -93,8 +91,9 @@ def run(words: Sequence[str], typed: str) -> int:
 
 def _check_alone(given: argparse.Namespace) -> None:
     """Refuses, beside --draw_only, flags of what is run: all cells that are there are drawn."""
-    for name in ("steps", "tasks", "optimizers", "envelopes", "published"):
-        if getattr(given, name) is not None:
+    idle = {**dict.fromkeys(vars(given)), "quick": False}
+    for name in sorted(set(idle) - {"cells", "out", "draw_only", "quiet"}):
+        if getattr(given, name) != idle[name]:
             raise UsageError(
                 f"l2ljax board: --draw_only draws all cells in --cells and runs none, so --{name} "
                 "would be without effect; leave one of the two out."
@@ -123,13 +122,24 @@ def _cells(given: argparse.Namespace, everyone: Any) -> list[board.Cell]:
                     f"l2ljax board: there is no {what} {short(name)}{hint(name, there)}; there are "
                     f"{', '.join(there)}."
                 )
+    long_ones = [task for task in tasks if ENTRIES[task].small]
+    if given.tasks and any(n >= LONG for n in given.steps or ()) and len(long_ones) < len(tasks):
+        left = ", ".join(task for task in tasks if task not in long_ones)
+        raise UsageError(
+            f"l2ljax board: {LONG:,} steps and more are for the small tasks of the suite, and "
+            f"{left} of --tasks is none; leave it out, or give fewer --steps."
+        )
     return [
-        board.Cell(task, name, num_steps, given.num_tasks, given.seed)
+        board.Cell(task, name, num_steps, *_draws(given))
         for num_steps in given.steps or (QUICK_STEPS if given.quick else STEPS)
-        for task in tasks
-        if ENTRIES[task].small or num_steps < LONG
+        for task in (tasks if num_steps < LONG else long_ones)
         for name in names
     ]
+
+
+def _draws(given: argparse.Namespace) -> tuple[int, int]:
+    """The number of optimizees and the seed, as asked for or as always."""
+    return given.num_tasks or board.NUM_TASKS, given.seed or 0
 
 
 def _envelopes(given: argparse.Namespace) -> Any:

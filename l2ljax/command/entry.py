@@ -60,10 +60,23 @@ def main(argv: Sequence[str] | None = None, program: Sequence[str] = ("l2ljax",)
     try:
         with one_sentence_errors():
             return _run(words, program)
-    except SystemExit as end:  # argparse's --help, and one_sentence_errors
-        return end.code if isinstance(end.code, int) else 0
+    except SystemExit as end:  # argparse's --help, one_sentence_errors, and a user's own file
+        return _code(end.code)
     except KeyboardInterrupt:
         return STOPPED
+
+
+def _code(given: int | str | None) -> int:
+    """Of a `SystemExit`, which may have a sentence in place of a number.
+
+    Example:
+        >>> _code(None), _code(3)
+        (0, 3)
+    """
+    if given is None or isinstance(given, int):
+        return given or 0
+    print(given, file=sys.stderr)
+    return BAD_INPUT
 
 
 def _run(words: list[str], program: Sequence[str]) -> int:

@@ -7,15 +7,15 @@ from l2ljax.base.words import hint
 from l2ljax.bundled import pretrained_names, read_sealed, save_optimizer, weights_path
 from l2ljax.command.arguments import Parser, add_quiet, sayer
 from l2ljax.storage import checkpoint
-from l2ljax.storage.workdir import read_config, write_atomically
+from l2ljax.storage.workdir import finished_weights, read_config, write_atomically
 from l2ljax.training.result import load_run
 
 HELP = """\
 Writes trained weights to a file of your own, which l2ljax.pretrained(FILE) takes.
 
-From a bundled optimizer, a weights file, or the directory of a run. A run that is not finished
-gives its best weights so far. The file is whole or not there; one that exists is kept without
---force.
+From a bundled optimizer, a weights file, or the directory of a run or an adaptation. A run that is
+not finished gives its best weights so far. The file is whole or not there; one that exists is kept
+without --force.
 
 exit codes:
   0 done   2 bad input
@@ -62,8 +62,8 @@ def export(source: str, path: Path) -> str:
     if source in pretrained_names() or source.endswith(".safetensors"):
         weights = weights_path(source)
     elif workdir.is_dir():
-        weights = workdir / "meta_params.safetensors"
-        if not weights.exists():
+        weights = finished_weights(workdir)
+        if weights is None:
             return _newest_checkpoint(workdir, path)
     else:
         names = pretrained_names()

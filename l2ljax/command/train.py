@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from l2ljax.command.arguments import Parser, add_quiet, integer, sayer
@@ -103,16 +103,33 @@ def run(words: Sequence[str], typed: str) -> int:
 
 
 def _with_fields(config: Any, words: Sequence[str]) -> Any:
-    """A `ConfigDict` with the fields that flags change and it leaves to their defaults."""
+    """A `ConfigDict` with the fields that flags change and it leaves to their defaults.
+
+    An evaluation that is left out is as long as the episode, and so reads its flag first.
+    """
+    from l2ljax.experiments.configuration import PARTS
     from l2ljax.experiments.fields import DEFAULTS, defaults_of
 
+    paths = [word.partition("=")[0].lstrip("-").removeprefix("no").split(".")[1:] for word in words]
+    if lengths := [
+        word for word, path in zip(words, paths, strict=True) if path == ["episode_length"]
+    ]:
+        _fill(config, "episode_length", DEFAULTS)
+        with_overrides(config, lengths)
     defaults = {**DEFAULTS, **defaults_of(config)}
-    for word in words:
-        name = word.partition("=")[0].lstrip("-").removeprefix("no").split(".")[1]
-        if name in defaults and name != "initial" and name not in config:
-            with config.unlocked():
-                config[name] = defaults[name]
+    for name, *inner in paths:
+        if name in defaults and name != "initial":
+            _fill(config, name, defaults)
+            if inner and name in PARTS:  # entries without a default have no value yet
+                _fill(config[name], inner[0], dict.fromkeys(PARTS[name][0]) | defaults[name])
     return config
+
+
+def _fill(config: Any, name: str, defaults: Mapping[str, Any]) -> None:
+    """Gives a `ConfigDict` a field that it lacks, where there is a default."""
+    if name in defaults and name not in config:
+        with config.unlocked():
+            config[name] = defaults[name]
 
 
 def _source(of: Parser, arguments: argparse.Namespace) -> str:

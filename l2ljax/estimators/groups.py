@@ -21,9 +21,10 @@ from l2ljax.base import (
     PyTree,
     TensorGroup,
 )
-from l2ljax.checks import path_name, shorten
+from l2ljax.checks import shorten
 from l2ljax.estimators.columns import Columns, Tensors, map_columns, tensors_of
 from l2ljax.parallel import TASKS
+from l2ljax.unrolling.cover import check_cover
 
 RANDOM = ("random_bits", "threefry2x32", "random_wrap", "random_split", "random_fold_in", "rng_")
 """How JAX's primitives that draw random numbers begin."""
@@ -56,7 +57,7 @@ def coordinate_groups(optimizer: LearnedOptimizer, params: Params) -> tuple[Colu
         return ()
 
     jax.eval_shape(ask, one)
-    _check_cover(found[0], one)
+    check_cover(found[0], one)
     meta_params = jax.eval_shape(optimizer.init, jax.random.key(0))
     leaves = jax.tree.leaves(one)
     groups: list[Columns] = []
@@ -103,17 +104,6 @@ class RuleError(ValueError):
         ...     print(" ".join(str(error).split()[:7]))
         A rule with coordinate_groups draws random numbers
     """
-
-
-def _check_cover(groups: Sequence[Group], params: Params) -> None:
-    served = [i for group in groups for i in group.leaves]
-    for i, (path, _) in enumerate(jax.tree_util.tree_leaves_with_path(params)):
-        if (count := served.count(i)) != 1:
-            raise ValueError(
-                f"coordinate_groups must serve each parameter once, but {path_name(path)} is in "
-                f"{count} groups; put it in exactly one (a frozen one in a group of its own, with "
-                "optax.set_to_zero()), or leave coordinate_groups out."
-            )
 
 
 def _check_runs(group: Group, gradient: jax.ShapeDtypeStruct, meta_params: MetaParams) -> None:

@@ -181,5 +181,7 @@ def speed_up(losses: np.ndarray, steps: Sequence[float], envelope: Sequence[floa
         smooth = SMOOTHING * smooth + (1 - SMOOTHING) * column
     curve = np.minimum.accumulate(np.asarray(envelope, np.float64))
     worst, best = curve[0], curve[-1]
-    smooth = np.clip(np.where(np.isfinite(smooth), smooth, worst), best, worst)
-    return np.interp(smooth, curve[::-1], np.asarray(steps, np.float64)[::-1]) / length
+    smooth = np.minimum(np.where(np.isfinite(smooth), smooth, worst), worst)
+    # Where the curve ends flat, it is as low as its end from there on, and never lower.
+    reached = np.interp(smooth, curve[::-1], np.asarray(steps, np.float64)[::-1])
+    return np.where(smooth < best, steps[-1], reached) / length

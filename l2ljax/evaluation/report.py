@@ -85,7 +85,7 @@ def table(summary: Mapping[str, Any]) -> Table:
             _text(row["mean_loss"]),
             str(row["diverged"]),
         )
-    out.caption = "\n".join(flags(summary)) or None
+    out.caption = escape("\n".join(flags(summary))) or None
     return out
 
 

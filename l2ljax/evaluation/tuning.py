@@ -121,7 +121,7 @@ def tune(
         0.01
     """
     sizes = Sizes(num_tasks, num_steps, at_once)
-    _check(task, make_tx, learning_rates, key, sizes)
+    learning_rates = _checked(task, make_tx, learning_rates, key, sizes)
     losses = _sweep(task, make_tx, learning_rates, jax.random.fold_in(key, PURPOSE), sizes)
     finals = np.asarray(losses[:, :, -1], np.float64)
     if not np.isfinite(finals).any():
@@ -185,8 +185,7 @@ def search(
     learning_rates: Sequence[float] = LEARNING_RATES,
 ) -> Tuning:
     """`tune_inside` for a key of its own; tells of an edge in what it returns."""
-    _check(task, make_tx, learning_rates, key, sizes)
-    rates = sorted({float(rate) for rate in learning_rates})
+    rates = sorted(set(_checked(task, make_tx, learning_rates, key, sizes)))
     finals: dict[float, np.ndarray] = {}
     decades = 0
     while True:
@@ -269,7 +268,10 @@ def _all_rates(parts, settings, data, rates, key):
     return jax.lax.map(lambda rate: rollouts_of(task, make_tx(rate), key, sizes).losses, rates)
 
 
-def _check(task: Any, make_tx: Any, learning_rates: Any, key: Any, sizes: Sizes) -> None:
+def _checked(
+    task: Any, make_tx: Any, learning_rates: Any, key: Any, sizes: Sizes
+) -> tuple[float, ...]:
+    """The rates as plain numbers, if all fit."""
     check_task(task)
     if not callable(make_tx):
         raise TypeError(
@@ -283,3 +285,4 @@ def _check(task: Any, make_tx: Any, learning_rates: Any, key: Any, sizes: Sizes)
     for rate in learning_rates:
         check_number("learning_rates", rate, above=0)
     check_counts(key, sizes.num_tasks, sizes.num_steps, sizes.at_once)
+    return tuple(map(float, learning_rates))

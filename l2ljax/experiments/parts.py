@@ -64,9 +64,12 @@ def build_task(specification: Mapping[str, Any], data_dir: str | None) -> Task:
 
 
 def load_images(what: str, arguments: Any, data_dir: str | None) -> Images:
-    """`load_dataset` of arguments that a configuration holds in its field `what`."""
+    """`load_dataset` of arguments that a configuration holds in its field `what`.
+
+    A `data_dir` that is given goes before one of those.
+    """
     check_mapping(what, arguments, example='{"name": "mnist", "split": "train"}')
-    arguments = {**arguments, "data_dir": data_dir}
+    arguments = {**arguments, **({} if data_dir is None else {"data_dir": data_dir})}
     check_arguments(what, load_dataset, arguments)
     return load_dataset(**arguments)
 

@@ -11,6 +11,9 @@ from typing import Any
 
 from l2ljax.checks import short, shorten
 
+WEIGHTS = ("meta_params.safetensors", "adapted.safetensors")
+"""What `l2ljax train` and `l2ljax adapt` leave when they are done."""
+
 
 def claim(workdir: Path, config: Mapping[str, Any], defaults: Mapping | None = None) -> None:
     """Makes `workdir` with `config.json`, or checks that it was made for the same configuration.
@@ -50,6 +53,21 @@ def claim(workdir: Path, config: Mapping[str, Any], defaults: Mapping | None = N
             f"{workdir} holds a run with another configuration (config.json: {named}); "
             "give the same configuration to resume it, or another --workdir."
         )
+
+
+def finished_weights(workdir: Path) -> Path | None:
+    """The weights that a finished run or adaptation left in a directory, if it did.
+
+    Example:
+        >>> import tempfile
+        >>> workdir = Path(tempfile.mkdtemp())
+        >>> print(finished_weights(workdir))
+        None
+        >>> _ = (workdir / "adapted.safetensors").write_bytes(b"")
+        >>> finished_weights(workdir).name
+        'adapted.safetensors'
+    """
+    return next((workdir / name for name in WEIGHTS if (workdir / name).exists()), None)
 
 
 def read_config(workdir: Path) -> dict[str, Any]:

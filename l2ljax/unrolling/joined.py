@@ -13,6 +13,7 @@ import numpy as np
 import optax
 
 from l2ljax.base import LearnedOptimizer, MetaParams, Params, PyTree
+from l2ljax.unrolling.cover import check_cover
 
 
 class JoinedState(NamedTuple):
@@ -28,6 +29,9 @@ def joined(
 
     Where the optimizer declares no such groups, one has parameters of several dtypes, or none has
     more than one parameter, it is the transformation as it is.
+
+    Raises:
+        ValueError: from `init`, for groups that do not serve each parameter once.
 
     Example:
         >>> from l2ljax.optimizers import lstm
@@ -50,6 +54,7 @@ def joined(
 
     def init(params: Params) -> Any:
         leaves, groups = jax.tree.leaves(params), groups_of(params)
+        check_cover(groups, params)
         kinds = [{jnp.result_type(leaves[i]) for i in group.leaves} for group in groups]
         several = any(len(group.leaves) > 1 for group in groups)
         if not several or any(len(dtypes) > 1 for dtypes in kinds):

@@ -137,6 +137,10 @@ def test_the_page_has_every_command_and_only_command_lines():
         ("board --steps=0", "at least 1, got '0'"),
         ("board --draw_only", "There are no cells in runs/board"),
         ("board --draw_only --tasks=poisson", "so --tasks would be without effect"),
+        ("board --draw_only --seed=0", "so --seed would be without effect"),
+        ("board --draw_only --num_tasks=8", "so --num_tasks would be without effect"),
+        ("board --draw_only --quick", "so --quick would be without effect"),
+        ("board --steps=10000 --tasks=poisson,neural-art-64", "neural-art-64 of --tasks is none"),
         ("board --published=gone", "--published=gone is no directory"),
     ],
 )
@@ -206,9 +210,21 @@ def test_export_copies_and_keeps_what_is_there(run, tmp_path):
     assert (tmp_path / "a.safetensors").read_bytes() != first
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "meta_params.safetensors").write_bytes(first)
-    for source in ("run", "run/meta_params.safetensors"):
+    (tmp_path / "adapted").mkdir()
+    (tmp_path / "adapted" / "adapted.safetensors").write_bytes(first)
+    for source in ("run", "run/meta_params.safetensors", "adapted"):
         assert run("export", source, "b.safetensors", "--force")[0] == 0
         assert (tmp_path / "b.safetensors").read_bytes() == first
+        (tmp_path / "b.safetensors").unlink()
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "said"), [('"no data here"', 2, "no data here\n"), ("3", 3, ""), ("", 0, "")]
+)
+def test_a_configuration_that_ends_the_process_is_heard(run, tmp_path, end, code, said):
+    """As by Python itself, a sentence is printed, and is no success."""
+    (tmp_path / "mine.py").write_text(f"raise SystemExit({end})\n")
+    assert run("train", "mine.py", "--workdir=run") == (code, "", said)
 
 
 @pytest.mark.slow

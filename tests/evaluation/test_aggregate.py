@@ -95,3 +95,9 @@ def test_twice_as_fast_is_two_and_what_diverges_is_nothing():
     twice = 2.0 - 2 * np.arange(5_001) / 20_000
     found = speed_up(np.stack([twice, np.full(5_001, np.nan)]), steps, envelope)
     assert found == pytest.approx([2.0, 0.0], abs=0.1)
+
+
+def test_what_is_lower_than_a_flat_end_has_the_published_curves_whole_length():
+    """As low as its end from step 200 of 400 on: 2 for a loss of that end, 4 below."""
+    found = speed_up(np.array([[0.25] * 101, [0.1] * 101]), [0, 200, 400], [1.0, 0.25, 0.25])
+    assert found.tolist() == [2.0, 4.0]

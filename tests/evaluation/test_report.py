@@ -1,9 +1,11 @@
 """Tables and figures: what is labelled, and where the legend is."""
 
+import io
 from itertools import pairwise
 
 import numpy as np
 import pytest
+import rich.console
 
 from l2ljax.evaluation import Curve, report, summarise
 from l2ljax.evaluation._drawing import tick_values
@@ -108,3 +110,11 @@ def test_ticks_are_few_and_the_first_is_below(low, high):
     assert 2 <= len(ticks) <= 13
     assert all(first < second for first, second in pairwise(ticks))
     assert ticks[-1] <= high
+
+
+def test_brackets_in_a_name_are_printed_below_the_table_too(tmp_path):
+    """Rich would read them as markup."""
+    summary = results(tmp_path, 7, ["[mine]", "adam"], bad="[mine]")
+    out = io.StringIO()
+    rich.console.Console(file=out, width=100).print(report.table(summary))
+    assert "[mine]: 1 of 7 are not finite." in out.getvalue()

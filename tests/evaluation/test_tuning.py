@@ -31,6 +31,37 @@ def test_tune_finds_the_closed_form_optimum():
     )
 
 
+@pytest.mark.parametrize("kind", [jnp.asarray, np.asarray, tuple])
+def test_rates_may_be_an_array(kind):
+    """What comes back is a plain number of the grid."""
+    rates = kind((0.25, 0.5, 0.75))
+    best, _ = tune(PARABOLA, optax.sgd, rates, jax.random.key(0), num_tasks=2, num_steps=1)
+    inside, grid = tune_inside(
+        PARABOLA, optax.sgd, jax.random.key(0), num_tasks=2, num_steps=1, learning_rates=rates
+    )
+    assert (best, inside, grid) == (0.5, 0.5, (0.25, 0.5, 0.75))
+    assert type(best) is float
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"learning_rates": jnp.array([0.1, -0.1])},
+            "learning_rates must be a finite number above",
+        ),
+        ({"learning_rates": jnp.array([0.1, jnp.nan])}, "learning_rates must be a finite number"),
+        ({"num_tasks": jnp.array(2)}, "num_tasks must be an integer of at least 1, got"),
+        ({"num_steps": np.array(2)}, "num_steps must be an integer of at least 1, got"),
+    ],
+)
+def test_arrays_are_looked_into_before_anything_is_run(changes, words):
+    """A count that is an array could not be part of what is compiled."""
+    given = {"learning_rates": (0.1,), "num_tasks": 2, "num_steps": 2} | changes
+    with pytest.raises(ValueError, match=words):
+        tune(PARABOLA, optax.sgd, key=jax.random.key(0), **given)
+
+
 def test_tune_compiles_once_for_all_rates():
     """The rate is a traced value: the transformation is built once."""
     built = []

@@ -195,8 +195,19 @@ def test_baselines_that_no_time_is_left_for_are_named(monkeypatch):
     assert sorted(result.curves) == ["adam", "adapted", "start"]
 
 
-def test_ctrl_c_keeps_the_best_so_far():
+@pytest.mark.parametrize("number", [1, 10, 10**3, 10**6])
+@pytest.mark.parametrize("seconds", [1.0, 100.0])
+def test_what_fits_of_a_given_number_is_scored_before_the_time_is_up(number, seconds):
+    """At 0.1 s an update and 0.2 s a validation, the first one ends within the time."""
+    planned = pace.plan(pace.Pace(0.1, 0.2, 1.0), seconds, number)
+    assert planned.num_meta_updates == number
+    assert planned.validate_every * 0.1 + 0.2 <= seconds
+    assert planned.log_every <= planned.validate_every
+
+
+def test_ctrl_c_keeps_the_best_so_far(monkeypatch):
     """The comparison is made all the same."""
+    monkeypatch.setattr(pace, "VALIDATIONS", 10**6)  # the first one long before the signal
 
     def interrupt(sentence):
         if "meta-updates" in sentence:
@@ -209,7 +220,11 @@ def test_ctrl_c_keeps_the_best_so_far():
         signal.signal(signal.SIGALRM, before)
     assert result.ended == "stopped"
     assert 0 < result.num_meta_updates < 10**6
-    assert "adapted" in result.curves
+    scores = [record["validation_loss"] for record in result.validation]
+    assert result.changed
+    assert min(scores) < scores[0]
+    best = [c.losses[:, -1].mean() for c in (result.curves["adapted"], result.curves["start"])]
+    assert best[0] < best[1]
 
 
 def test_ctrl_c_in_the_comparison_keeps_the_weights(tmp_path, monkeypatch):

@@ -65,6 +65,23 @@ def test_the_smallest_configuration_trains_evaluates_and_goes_on(tmp_path, monke
     assert (list(summary["optimizers"]), summary["num_steps"]) == (["lstm", "sgd"], 3)
 
 
+def test_flags_change_what_is_left_out_in_part(tmp_path, monkeypatch, capsys):
+    """A validation without `every`, no evaluation: that is as long as the episode by its flag."""
+    given = SMALLEST | {"validation": {"num_tasks": 2}, "num_meta_updates": 1, "num_tasks": 2}
+    (tmp_path / "mine.py").write_text(f"def get_config():\n    return {given}\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("l2ljax.command.train.set_up", lambda: None)
+    flags = ["evaluation.num_tasks=3", "evaluation.at_once=5", "validation.every=7"]
+    words = [f"--config.{flag}" for flag in [*flags, "episode_length=3"]]
+    assert main(["train", "mine.py", "--workdir=run", "--quiet", *words]) == 0, capsys.readouterr()
+    there = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert there["validation"] == {"num_tasks": 2, "every": 7}
+    evaluation = {"num_tasks": 3, "num_steps": 3, "num_tuning_tasks": 64, "at_once": 5}
+    assert there["evaluation"] == evaluation
+    assert main(["train", "mine.py", "--workdir=run", "--config.validation.evry=7"]) == 2
+    assert 'does not have: "evry"' in capsys.readouterr().err
+
+
 def test_a_run_whose_files_leave_fields_out_is_evaluated(tmp_path, monkeypatch):
     """Made by hand or by another version: what is not said has its default there, too."""
     optimizer = build({"name": "lstm", "hidden_sizes": [3]})

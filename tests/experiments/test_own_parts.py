@@ -15,7 +15,7 @@ from test_experiment import TINY
 import l2ljax
 from l2ljax.evaluation import Curve, report
 from l2ljax.evaluation._drawing import styles
-from l2ljax.experiments import comparison, experiment
+from l2ljax.experiments import comparison, experiment, parts
 from l2ljax.experiments.meta_optimizers import build_meta_optimizer
 from l2ljax.experiments.parts import build_task, with_own_names
 from l2ljax.specification.names import find
@@ -276,3 +276,17 @@ def test_a_transform_of_a_transform_can_be_configured():
         for theta in [jax.numpy.ones(10)]
     )
     np.testing.assert_allclose(found, 4 * expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("configured", "asked", "taken"),
+    [(None, None, None), ("here", None, "here"), (None, "there", "there"), ("a", "b", "b")],
+)
+def test_a_data_set_is_where_its_configuration_says_unless_asked(
+    monkeypatch, configured, asked, taken
+):
+    """`--data_dir` goes before a `data_dir` of the configuration, which stands without it."""
+    monkeypatch.setattr(parts, "load_dataset", lambda name, split, data_dir=None: (name, data_dir))
+    given = {"name": "mnist", "split": "train"}
+    given |= {} if configured is None else {"data_dir": configured}
+    assert parts.load_images("dataset", given, asked) == ("mnist", taken)

@@ -89,20 +89,26 @@ class Plan(NamedTuple):
 def plan(pace: Pace, seconds: float, num_meta_updates: int | None = None) -> Plan:
     """What fits into `seconds`, validations included; or a given number of meta-updates.
 
+    Of a given number validations and records are spread over those that fit.
+
     Example:
         >>> plan(Pace(update=0.1, validation=0.2, start_score=1.0), 100.0)
         Plan(num_meta_updates=850, validate_every=34, log_every=5)
         >>> plan(Pace(update=0.1, validation=0.2, start_score=1.0), 0.0).num_meta_updates
         0
+        >>> plan(Pace(update=0.1, validation=0.2, start_score=1.0), 100.0, num_meta_updates=10_000)
+        Plan(num_meta_updates=10000, validate_every=34, log_every=5)
     """
     spare = max(0.0, MARGIN * seconds)
-    validations = VALIDATIONS
+    affordable = int(spare / 5 / max(pace.validation, 1e-6))
+    validations = max(1, min(VALIDATIONS, affordable))
+    left = max(0.0, spare - validations * pace.validation)
+    fitting = int(left / max(pace.update, 1e-6))
     if num_meta_updates is None:
-        affordable = int(spare / 5 / max(pace.validation, 1e-6))
-        validations = max(1, min(VALIDATIONS, affordable))
-        left = max(0.0, spare - validations * pace.validation)
-        num_meta_updates = int(left / max(pace.update, 1e-6))
-    every = max(1, math.ceil(num_meta_updates / validations))
+        num_meta_updates = fitting
+    # More than fit are cut when the time is up: what was made until then must have been scored.
+    made = min(num_meta_updates, max(1, fitting))
+    every = max(1, math.ceil(made / validations))
     # A record is when the clock is looked at: twice a second, and were the pace another by then.
-    records = min(round(0.5 / max(pace.update, 1e-6)), num_meta_updates // RECORDS)
+    records = min(round(0.5 / max(pace.update, 1e-6)), made // RECORDS)
     return Plan(num_meta_updates, every, max(1, records))

@@ -12,14 +12,11 @@ from l2ljax.base import LearnedOptimizer, MetaParams
 from l2ljax.bundled import load_optimizer, read_sealed
 from l2ljax.checks import short, shorten
 from l2ljax.storage import checkpoint
-from l2ljax.storage.workdir import read_config
+from l2ljax.storage.workdir import finished_weights, read_config
 from l2ljax.training.history import read_metrics, read_seconds
 from l2ljax.training.result import load_run
 
 CURVE_PARTS = ("mean", "ci95_low", "ci95_high", "median")
-WEIGHTS = ("meta_params.safetensors", "adapted.safetensors")
-"""What `l2ljax train` and `l2ljax adapt` leave when they are done."""
-
 SETTING = ("task", "task_arguments", "num_tasks", "num_steps", "num_tuning_steps")
 """What evaluations in one figure share."""
 
@@ -154,9 +151,8 @@ def _names(paths: Sequence[Path]) -> list[str]:
 
 def _with_weights(run: Run) -> Run:
     """With the learned rule and what is known of it; damage to its files is an error."""
-    there = [run.workdir / name for name in WEIGHTS if (run.workdir / name).exists()]
-    weights, finished = there[0] if there else run.workdir, bool(there)
-    if finished:
+    weights = finished_weights(run.workdir)
+    if weights is not None:
         metadata, _ = read_sealed(weights)
         card = {name: metadata[name] for name in KNOWN if name in metadata}
         config = metadata.get("config")
@@ -166,7 +162,7 @@ def _with_weights(run: Run) -> Run:
     else:
         card = {}
     try:
-        if finished:
+        if weights is not None:
             optimizer, meta_params, _ = load_optimizer(weights)
         else:
             found = load_run(run.workdir)
@@ -180,8 +176,8 @@ def _with_weights(run: Run) -> Run:
         raise
     except (ValueError, TypeError) as error:  # somebody's own optimizer, without its code
         reason = shorten(f"{error}", 300)
-        return run._replace(card={**card, "finished": finished}, why_none=reason)
-    card["finished"] = finished or not card.get("interrupted", True)
+        return run._replace(card={**card, "finished": weights is not None}, why_none=reason)
+    card["finished"] = weights is not None or not card.get("interrupted", True)
     why = "" if optimizer is not None else "The run does not say which optimizer it trained."
     return run._replace(card=card, optimizer=optimizer, meta_params=meta_params, why_none=why)
 
