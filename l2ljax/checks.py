@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 
 from l2ljax.base import LearnedOptimizer, PyTree, Task
@@ -81,8 +82,8 @@ def check_sizes(name: str, value: Any) -> tuple[int, ...]:
 def check_number(name: str, value: Any, *, above: float = -math.inf, what: str = "") -> None:
     """Refuses what is no finite real number greater than `above`.
 
-    Arrays of JAX pass, if they are real scalars; the value of traced ones
-    (`optax.inject_hyperparams`) is not known.
+    Arrays pass, if they are real scalars; the value of traced ones (`optax.inject_hyperparams`) is
+    not known.
 
     Args:
         name: of the argument.
@@ -93,6 +94,8 @@ def check_number(name: str, value: Any, *, above: float = -math.inf, what: str =
     Raises:
         ValueError: naming the argument, what was given and what was expected.
     """
+    if isinstance(value, np.ndarray) and value.shape == ():
+        value = value[()]
     if isinstance(value, jax.Array):
         fits = value.shape == () and not jnp.issubdtype(value.dtype, jnp.complexfloating)
         if fits and not isinstance(value, Tracer):

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from l2ljax.base import Key, Params, PyTree, Task
-from l2ljax.checks import check_choice, check_number, check_positive_int, check_task
+from l2ljax.checks import check_choice, check_number, check_positive_int, check_task, short
 from l2ljax.evaluation._rollouts import (
     Optimizer,
     Sizes,
@@ -97,7 +97,7 @@ def compare(
         >>> curves["halving"].losses.tolist()
         [[1.0, 0.25, 0.0625], [1.0, 0.25, 0.0625]]
     """
-    rates: Mapping[str, float | Sequence[float]] = dict(learning_rates or {})
+    rates = {name: _given(name, rate) for name, rate in (learning_rates or {}).items()}
     _check(task, learned, key, baselines, rates, num_steps, num_tuning_steps)
     sizes = Sizes(num_tasks, num_steps, at_once, accuracy is not None, final_batches)
     check_counts(key, num_tasks, num_steps, at_once)
@@ -113,7 +113,7 @@ def compare(
         draw = jax.jit(lambda data, keys: jax.vmap(lambda k: cluster(data, k))(keys))
         clusters = np.asarray(draw(task.data, optimizee_keys(report_key, num_tasks)))
     measured = functools.partial(_measured, task, report_key, sizes, accuracy, clusters)
-    num_tuned = sum(isinstance(rates.get(name, ()), Sequence) for name in baselines)
+    num_tuned = sum(not isinstance(rates.get(name), float) for name in baselines)
     do = _Doing(around, task, len(learned) + len(baselines) + num_tuned)
     curves = {}
     for name, tx in learned.items():
@@ -121,7 +121,7 @@ def compare(
         on_done(name)
     for name, make_tx in baselines.items():
         rate, tuning = rates.get(name, LEARNING_RATES), None
-        if isinstance(rate, Sequence):
+        if not isinstance(rate, float):
             find = functools.partial(search, task, make_tx, tune_key, tuning_sizes, rate)
             tuning = do("tuning", name, make_tx, tuning_sizes, list(rate), find)
             rate = tuning.learning_rate
@@ -178,13 +178,34 @@ def _check(
         raise ValueError(
             f"The name {twice[0]!r} is a learned optimizer's and a baseline's; rename one of them."
         )
-    for name, rate in learning_rates.items():
+    for name in learning_rates:
         check_choice("learning_rates", name, list(baselines))
-        for candidate in rate if isinstance(rate, Sequence) else [rate]:
-            check_number(f"learning_rates.{name}", candidate, above=0)
     if num_tuning_steps is not None:
         check_positive_int("num_tuning_steps", num_tuning_steps)
         if num_tuning_steps > num_steps:
             raise ValueError(
                 f"num_tuning_steps must be at most num_steps, {num_steps}, got {num_tuning_steps}."
             )
+
+
+def _given(name: str, rate: Any) -> float | tuple[float, ...]:
+    """A baseline's rate, or the candidates for it, as plain numbers.
+
+    Example:
+        >>> _given("sgd", 1), _given("adam", np.array([0.5, 0.25]))
+        (1.0, (0.5, 0.25))
+        >>> _given("sgd", [])
+        Traceback (most recent call last):
+        ValueError: learning_rates.sgd must be a number or a list of at least one, got [].
+    """
+    several = isinstance(rate, Sequence) and not isinstance(rate, str)
+    if not (several or np.ndim(rate) == 1):
+        check_number(f"learning_rates.{name}", rate, above=0)
+        return float(rate)
+    if not len(rate):
+        raise ValueError(
+            f"learning_rates.{name} must be a number or a list of at least one, got {short(rate)}."
+        )
+    for candidate in rate:
+        check_number(f"learning_rates.{name}", candidate, above=0)
+    return tuple(map(float, rate))

@@ -121,7 +121,8 @@ def evaluate_weights(
     changes, beside = settings.get("task", {}), settings.get("beside", {})
     check_beside(beside, first, baselines)
     seed = check_positive_int("seed", settings.get("seed", config["seed"]), minimum=0)
-    task = build_task({**config["task"], **changes}, data_dir)
+    specification = {**config["task"], **changes}
+    task = build_task(specification, data_dir)
     learned: dict[str, Any] = {first: (optimizer, meta_params)}
     learned |= {name: load_optimizer(weights_path(source))[:2] for name, source in beside.items()}
     learned |= _scaled(learned, settings.get("gradient_scales", {}))
@@ -138,7 +139,7 @@ def evaluate_weights(
         num_tuning_steps=tuned_at,
         baselines=baselines,
         learning_rates=settings.get("learning_rates"),
-        accuracy=_accuracy(config["task"]["name"], settings.get("unseen"), data_dir),
+        accuracy=_accuracy(specification["name"], settings.get("unseen"), data_dir),
         final_batches=settings.get("final_batches"),
         cluster=cluster_of(task),
         at_once=settings.get("at_once", 64),
@@ -146,8 +147,8 @@ def evaluate_weights(
         around=_around(_kept(keep, key, config, settings), tell),
     )
     summary = {
-        "task": config["task"]["name"],
-        "task_arguments": json.loads(json.dumps({**config["task"], **changes})),
+        "task": specification["name"],
+        "task_arguments": json.loads(json.dumps(specification)),
         "num_tasks": settings["num_tasks"],
         "num_steps": num_steps,
         "num_tuning_steps": tuned_at,

@@ -58,6 +58,16 @@ def test_a_given_rate_is_taken_as_it_is():
             compare(PARABOLA, {}, key, learning_rates=rates, **sizes)
 
 
+@pytest.mark.parametrize("kind", [np.asarray, jnp.asarray])
+def test_rates_may_be_arrays_of_one_number_or_several(kind):
+    sizes = {"num_tasks": 2, "num_steps": 2, "num_tuning_tasks": 2, "baselines": {"sgd": optax.sgd}}
+    for rate in (0.5, (0.25, 0.5, 0.75)):
+        found = compare(
+            PARABOLA, {}, jax.random.key(0), learning_rates={"sgd": kind(rate)}, **sizes
+        )["sgd"]
+        assert (found.learning_rate, found.losses[:, -1].max()) == (0.5, 0.0)
+
+
 def test_a_baseline_is_tuned_among_the_rates_given():
     """A step of rate r multiplies x by 1 - 2 r: 0.45 is the best; alone, 0.1 is an edge."""
     sizes = {"num_tasks": 2, "num_steps": 2, "num_tuning_tasks": 2, "baselines": {"sgd": optax.sgd}}

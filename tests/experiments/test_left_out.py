@@ -93,3 +93,14 @@ def test_a_run_whose_files_leave_fields_out_is_evaluated(tmp_path, monkeypatch):
     monkeypatch.setitem(comparison.evaluate_weights.__kwdefaults__, "baselines", {})
     summary, _ = comparison.evaluate_run(tmp_path, sizes)
     assert (summary["seed"], summary["num_steps"]) == (0, 2)
+
+
+def test_an_evaluation_on_another_task_is_called_by_that(tmp_path, monkeypatch):
+    optimizer = build({"name": "lstm", "hidden_sizes": [3]})
+    path = tmp_path / "meta_params.safetensors"
+    save_optimizer(path, optimizer, optimizer.init(jax.random.key(0)), {"config": SMALLEST})
+    monkeypatch.setitem(comparison.evaluate_weights.__kwdefaults__, "baselines", {})
+    sizes = {"num_tasks": 2, "num_steps": 2, "num_tuning_tasks": 2}
+    other = {"task": {"name": "rosenbrock", "dim": 2}}
+    summary, _ = comparison.evaluate_weights(path, sizes | other)
+    assert (summary["task"], summary["task_arguments"]["name"]) == ("rosenbrock", "rosenbrock")
