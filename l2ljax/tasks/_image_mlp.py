@@ -25,7 +25,7 @@ from l2ljax.checks import (
 from l2ljax.tasks._mlp import ACTIVATIONS
 from l2ljax.tasks.classification import check_classes, cross_entropy
 from l2ljax.tasks.layers import batch_normalise, layer_normalise, truncated_kernel
-from l2ljax.tasks.minibatch import random_minibatch
+from l2ljax.tasks.minibatch import random_minibatch, with_draws
 
 NORMALISATIONS = {"layer": layer_normalise, "batch": batch_normalise}
 
@@ -69,8 +69,8 @@ def image_mlp(
         `"scale"` and `"offset"` `[out]` where the layer is normalised.
 
     Raises:
-        ValueError: for an unknown name, a size that is no positive integer, or a share that is
-            none.
+        ValueError: for an unknown name, a size that is no positive integer, a share that is none,
+            or batches of one row with normalisation by the batch.
 
     Example:
         >>> digits = (jnp.zeros((50, 8, 8, 1), jnp.uint8), jnp.arange(50) % 10)
@@ -85,7 +85,7 @@ def image_mlp(
         check_choice("normalisation", normalisation, sorted(NORMALISATIONS))
     if not (is_number(dropout) and 0 <= dropout < 1):
         raise ValueError(f"dropout must be a share in [0, 1), got {short(dropout)}.")
-    check_positive_int("batch_size", batch_size)
+    check_positive_int("batch_size", batch_size, minimum=2 if normalisation == "batch" else 1)
     check_number("init_scale", init_scale, above=0)
     hidden_sizes = check_sizes("hidden_sizes", hidden_sizes)
     data, classes = check_classes(dataset, num_classes)
@@ -116,7 +116,7 @@ def image_mlp(
             return optax.losses.squared_error(logits, jax.nn.one_hot(batch.labels, classes)).mean()
         return cross_entropy(logits, batch.labels)
 
-    return Task(init=init, loss=task_loss, batch=batch, data=data)
+    return Task(init=init, loss=task_loss, batch=with_draws(batch, 1 if dropout else 0), data=data)
 
 
 def _init(key: Key, sizes: Sequence[int], init_scale: float, *, normalised: bool) -> Params:

@@ -19,14 +19,18 @@ def check_classes(dataset: PyTree, num_classes: int | None) -> tuple[Images, int
         num_classes: size of the output, or `None` for the largest label + 1.
 
     Raises:
-        ValueError: if images and labels do not belong together, or for a label that is not below
-            `num_classes`.
+        ValueError: if images and labels do not belong together, or for a label that is negative or
+            not below `num_classes`.
 
     Example:
         >>> check_classes((jnp.zeros((2, 4, 4, 1)), jnp.array([0, 6])), None)[1]
         7
     """
     data = check_images(dataset)
+    if (least := int(jnp.min(data.labels))) < 0:
+        raise ValueError(
+            f"labels must be at least 0, got {least}; leave out images that have no label."
+        )
     labels_need = int(jnp.max(data.labels)) + 1
     if num_classes is None:
         num_classes = labels_need

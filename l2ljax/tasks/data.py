@@ -97,7 +97,8 @@ def check_images(dataset: PyTree) -> Images:
     """`dataset` as `Images` on the device.
 
     Raises:
-        ValueError: if it is not a pair of images and as many integer labels, at least one.
+        ValueError: if it is not a pair of images and as many integer labels, at least one, or the
+            images are neither uint8 nor floats.
     """
     try:
         images, labels = map(jnp.asarray, dataset)
@@ -111,6 +112,11 @@ def check_images(dataset: PyTree) -> Images:
         raise ValueError(
             "dataset must hold images [n, ...] and integer labels [n] with n >= 1, got images "
             f"{images.shape} and labels {labels.shape} of dtype {labels.dtype}."
+        )
+    if images.dtype != jnp.uint8 and not jnp.issubdtype(images.dtype, jnp.floating):
+        raise ValueError(
+            "dataset must hold images as uint8, which are scaled to [0, 1], or as floats, got "
+            f"{images.dtype}; give images.astype(numpy.uint8), or floats."
         )
     return Images(images, labels)
 

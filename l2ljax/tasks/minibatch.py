@@ -1,6 +1,7 @@
 """Random minibatches of an image data set that stays on the device as it was stored."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,21 @@ def random_minibatch(batch_size: int) -> Callable[[PyTree, Instance, Key], Batch
         rows = jax.random.randint(key, (batch_size,), 0, data.labels.shape[0])
         return Images(as_float(data.images[rows]), data.labels[rows])
 
+    return batch
+
+
+Batching = Callable[[PyTree, Any, Key], Any]
+"""(data, instance, key) -> a minibatch."""
+
+
+def draws(batch: Batching) -> int:
+    """How many numbers `batch` folds into its key, 1 and on; see `with_draws`."""
+    return getattr(batch, "draws", 0)
+
+
+def with_draws(batch: Batching, number: int) -> Batching:
+    """`batch`, which says that it folds 1 to `number` into its key: others take higher ones."""
+    batch.draws = number  # pyright: ignore[reportFunctionMemberAccess]
     return batch
 
 

@@ -266,6 +266,7 @@ def _loss_of_prefix(kind, params, batch):
     [
         (lambda: image_mlp(black(4, 1), dropout=1.0), "dropout"),
         (lambda: image_mlp(black(4, 1), normalisation="group"), "normalisation"),
+        (lambda: image_mlp(black(4, 1), normalisation="batch", batch_size=1), "at least 2, got 1"),
         (lambda: byte_model("lstm"), "kind"),
         (lambda: byte_model(text="ab", sequence=8), "text must have more"),
         (lambda: valley(1), "dim"),

@@ -139,6 +139,8 @@ def test_num_classes_is_the_largest_label_and_one_unless_given():
         ({"dataset": (NUMBERED.images, NUMBERED.labels[:-1])}, r"\(40, 2, 3, 1\) and .* \(39,\)"),
         ({"dataset": (NUMBERED.images, NUMBERED.labels / 2)}, "integer labels .* float32"),
         ({"dataset": NUMBERED.images}, "dataset must "),
+        ({"dataset": (NUMBERED.images, NUMBERED.labels - 1)}, "labels must be at least 0, got -1"),
+        ({"dataset": (jnp.int32(NUMBERED.images), NUMBERED.labels)}, "as uint8, .* got int32"),
     ],
 )
 def test_refuses_with_a_sentence(arguments, message):

@@ -171,6 +171,7 @@ def test_transforms_compose_and_an_optimizer_of_the_scale_follows():
         (lambda: es_gradients(TWO, 0), "num_pairs"),
         (lambda: as_task(lambda m, b: m, lambda key: {"n": 3}), "floating-point arrays"),
         (lambda: as_task(lambda m, b: m, lambda key: jnp.ones(1), batch_size=4), "needs data"),
+        (lambda: as_task(lambda m, b: m, lambda key: jnp.ones(1), jnp.ones((0, 2))), "one row"),
         (
             lambda: as_task(lambda m, b: m, lambda key: jnp.ones(1), (jnp.ones(2), jnp.ones(3))),
             "same leading axis",

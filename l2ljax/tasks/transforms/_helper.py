@@ -7,7 +7,13 @@ import jax.numpy as jnp
 
 from l2ljax.base import Key, Params, PyTree, Task
 from l2ljax.checks import check_positive_int, check_task
-from l2ljax.tasks.transforms.carried import With, around, batch_with, init_state_inner
+from l2ljax.tasks.transforms.carried import (
+    With,
+    around,
+    batch_with,
+    init_state_inner,
+    own_and_inner,
+)
 
 
 def convex_helper(task: Task, dim: int = 20) -> Task:
@@ -41,11 +47,12 @@ def convex_helper(task: Task, dim: int = 20) -> Task:
         return jax.random.uniform(key, (dim,), minval=-1.0)
 
     def sample(data: PyTree, key: Key) -> With:
-        return With(task.sample(data, key), uniform(jax.random.fold_in(key, 1)))
+        own, inner_key = own_and_inner(key)
+        return With(task.sample(data, inner_key), uniform(own))
 
     def init(instance: With, key: Key) -> Params:
-        start = task.init(instance.inner, key)
-        return {"task": start, "helper": uniform(jax.random.fold_in(key, 1))}
+        own, inner_key = own_and_inner(key)
+        return {"task": task.init(instance.inner, inner_key), "helper": uniform(own)}
 
     def added(inner: Callable[[Params], jax.Array], params: Params, target: jax.Array) -> jax.Array:
         helper = jnp.mean(jnp.square(params["helper"] - target))

@@ -54,7 +54,8 @@ def as_task(
         `jax.tree.leaves`.
 
     Raises:
-        ValueError: for a model without floating-point arrays, or data whose leading axes differ.
+        ValueError: for a model without floating-point arrays, and for data without rows or with
+            leading axes that differ.
 
     Example:
         >>> x = jnp.linspace(-1, 1, 32)[:, None]
@@ -76,6 +77,8 @@ def as_task(
             "data must be arrays with the same leading axis, one row an example, got leading axes "
             f"{sorted(lengths)}."
         )
+    if (0,) in lengths:
+        raise ValueError("data must have at least one row, got none; look at what selects them.")
     data = jax.tree.map(jnp.asarray, data)
     if batch_size is not None:
         check_positive_int("batch_size", batch_size)

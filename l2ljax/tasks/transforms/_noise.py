@@ -8,7 +8,8 @@ import jax.numpy as jnp
 
 from l2ljax.base import Batch, Instance, Key, Params, PyTree, Task
 from l2ljax.checks import check_number, check_positive_int, check_task, is_number, short
-from l2ljax.tasks.transforms.carried import With, around, with_slope
+from l2ljax.tasks.minibatch import draws, with_draws
+from l2ljax.tasks.transforms.carried import With, around, own_key, with_slope
 
 
 def noisy_gradients(task: Task, stddev: float, *, relative: bool = False) -> Task:
@@ -38,7 +39,7 @@ def noisy_gradients(task: Task, stddev: float, *, relative: bool = False) -> Tas
     check_number("stddev", stddev, above=0)
 
     def batch(data: PyTree, instance: Instance, key: Key) -> With:
-        return With(task.batch(data, instance, key), jax.random.fold_in(key, 1))
+        return With(task.batch(data, instance, key), own_key(task.batch, key))
 
     def noisy(inner: Callable[[Params], jax.Array], params: Params, key: Key) -> jax.Array:
         leaves, treedef = jax.tree.flatten(params)
@@ -53,7 +54,8 @@ def noisy_gradients(task: Task, stddev: float, *, relative: bool = False) -> Tas
             return inner(jax.tree.map(_with_relative_noise, params, noise))
         return with_slope(inner(params), params, noise)
 
-    return dataclasses.replace(task, loss=around(task, noisy), batch=batch)
+    counted = with_draws(batch, draws(task.batch) + 1)
+    return dataclasses.replace(task, loss=around(task, noisy), batch=counted)
 
 
 def es_gradients(task: Task, num_pairs: int, sigma: float = 0.01) -> Task:
@@ -91,7 +93,7 @@ def es_gradients(task: Task, num_pairs: int, sigma: float = 0.01) -> Task:
     check_number("sigma", sigma, above=0)
 
     def batch(data: PyTree, instance: Instance, key: Key) -> With:
-        return With(task.batch(data, instance, key), jax.random.fold_in(key, 1))
+        return With(task.batch(data, instance, key), own_key(task.batch, key))
 
     def loss(params: Params, batch: With) -> jax.Array:
         here = jax.lax.stop_gradient(params)
@@ -114,7 +116,8 @@ def es_gradients(task: Task, num_pairs: int, sigma: float = 0.01) -> Task:
         slope = jax.tree.map(lambda s: s.mean(0), slopes)
         return with_slope(jax.lax.stop_gradient(values.mean()), params, slope)
 
-    return dataclasses.replace(task, loss=loss, batch=batch)
+    counted = with_draws(batch, draws(task.batch) + 1)
+    return dataclasses.replace(task, loss=loss, batch=counted)
 
 
 def noisy_labels(task: Task, share: float, num_classes: int) -> Task:
@@ -146,9 +149,9 @@ def noisy_labels(task: Task, share: float, num_classes: int) -> Task:
 
     def batch(data: PyTree, instance: Instance, key: Key) -> Batch:
         clean = task.batch(data, instance, key)
-        return _noisy(clean, jax.random.fold_in(key, 1), share, num_classes)
+        return _noisy(clean, own_key(task.batch, key), share, num_classes)
 
-    return dataclasses.replace(task, batch=batch)
+    return dataclasses.replace(task, batch=with_draws(batch, draws(task.batch) + 1))
 
 
 def _noisy(batch: Batch, key: Key, share: float, num_classes: int) -> Batch:

@@ -14,6 +14,7 @@ from l2ljax.tasks.transforms.carried import (
     init_inner,
     init_state_inner,
     log_uniform,
+    own_and_inner,
 )
 
 
@@ -45,8 +46,8 @@ def random_scale(task: Task, low: float, high: float, *, per_tensor: bool = Fals
     check_bounds(low, high)
 
     def sample(data: PyTree, key: Key) -> With:
-        inner = task.sample(data, key)
-        scale_key = jax.random.fold_in(key, 1)
+        scale_key, inner_key = own_and_inner(key)
+        inner = task.sample(data, inner_key)
         if not per_tensor:
             return With(inner, log_uniform(scale_key, low, high))
         params = jax.eval_shape(task.init, inner, key)
@@ -100,7 +101,8 @@ def scale_loss(task: Task, low: float, high: float | None = None) -> Task:
     check_bounds(low, high)
 
     def sample(data: PyTree, key: Key) -> With:
-        return With(task.sample(data, key), log_uniform(jax.random.fold_in(key, 1), low, high))
+        own, inner_key = own_and_inner(key)
+        return With(task.sample(data, inner_key), log_uniform(own, low, high))
 
     def scaled(inner: Callable[[Params], jax.Array], params: Params, factor: jax.Array):
         value = inner(params)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from l2ljax.base import Key, Params, PyTree, Task
 from l2ljax.checks import is_number, short
+from l2ljax.tasks.minibatch import Batching, draws, with_draws
 
 
 class With(NamedTuple):
@@ -18,6 +19,23 @@ class With(NamedTuple):
     extra: Any
 
 
+def own_and_inner(key: Key) -> tuple[Key, Key]:
+    """Of one key, that of a transform's own draw and that which the inner task draws with.
+
+    The inner task may split its key or fold numbers into it, whose first results are the same keys
+    as the own one would be, if it had the outer key.
+    """
+    return jax.random.fold_in(key, 1), jax.random.fold_in(key, 2)
+
+
+def own_key(inner: Batching, key: Key) -> Key:
+    """The key of a transform's own draw with each minibatch, which no transform within has.
+
+    The inner task's minibatches stay those that it would have without the transform.
+    """
+    return jax.random.fold_in(key, 1 + draws(inner))
+
+
 def init_inner(task: Task) -> Callable[[With, Key], Params]:
     """theta_0 of the inner task."""
     return lambda instance, key: task.init(instance.inner, key)
@@ -25,7 +43,11 @@ def init_inner(task: Task) -> Callable[[With, Key], Params]:
 
 def batch_with(task: Task) -> Callable[[PyTree, With, Key], With]:
     """The inner task's batch, and what the transform drew for the instance."""
-    return lambda data, instance, key: With(task.batch(data, instance.inner, key), instance.extra)
+
+    def batch(data: PyTree, instance: With, key: Key) -> With:
+        return With(task.batch(data, instance.inner, key), instance.extra)
+
+    return with_draws(batch, draws(task.batch))
 
 
 def init_state_inner(task: Task) -> Callable[[With, Key], PyTree] | None:
