@@ -58,12 +58,15 @@ def one_file(cells: Cells) -> str:
     """All cells as one JSON list, curves to three digits, bands to two: as much as pictures show.
 
     Example:
-        >>> one_file({(9, "t", "o"): {"task": "t", "curve": {"median": [0.123456, None]}}})
-        '[{"task":"t","curve":{"median":[0.123,null]}}]\\n'
+        >>> curve = {"steps": [1.0, 2.0], "median": [0.123456, None]}
+        >>> one_file({(9, "t", "o"): {"task": "t", "curve": curve}})
+        '[{"task":"t","curve":{"steps":[1,2],"median":[0.123,null]}}]\\n'
     """
 
     def short(name: str, values: list[float | None]) -> list[float | None]:
-        digits = {"steps": 6, "median": 3}.get(name, 2)
+        if name == "steps":
+            return [None if x is None else int(x) if x == int(x) else float(x) for x in values]
+        digits = 3 if name == "median" else 2
         return [None if x is None else float(f"{x:.{digits}g}") for x in values]
 
     brief = [
