@@ -39,6 +39,9 @@ ESTIMATE = "what the estimator computes (its functions, or constants in them)"
 
 UNSET = "(unset)"
 
+CODE_IN_FILE = re.compile(r"(?:[^:]*/)?([^/:]+\.py:[\w.]+)")
+"""`folder/file.py:attribute`."""
+
 LONG = 100
 """Characters; of longer values the digest is kept."""
 
@@ -104,7 +107,7 @@ def check_same_run(workdir: Path, there: Mapping[str, Any], here: Mapping[str, A
             old[name] = new[name]
     if INITIAL not in new:  # one that goes on need not know them
         old.pop(INITIAL, None)
-    differ = list(_differences(old, new))
+    differ = list(_differences(without_folders(old), without_folders(new)))
     if there["versions"] == here["versions"]:
         was, is_ = there["programs"], here["programs"]
         changed = [f"{name} differs" for name in is_ if was.get(name, is_[name]) != is_[name]]
@@ -116,6 +119,25 @@ def check_same_run(workdir: Path, there: Mapping[str, Any], here: Mapping[str, A
             f"{workdir} holds another run: {shorten('; '.join(differ), 400)}. Give what it was "
             "started with to go on with it, or another workdir."
         )
+
+
+def without_folders(value: Any) -> Any:
+    """`value`, where names of code in files are those files' own names.
+
+    The same file is called by another path where Python was started elsewhere; what its code
+    computes is compared as programs.
+
+    Example:
+        >>> without_folders({"optimizer": {"name": "/home/ada/mine.py:rule"}, "steps": [1, 2]})
+        {'optimizer': {'name': 'mine.py:rule'}, 'steps': [1, 2]}
+    """
+    if isinstance(value, Mapping):
+        return {name: without_folders(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_folders(inner) for inner in value]
+    if isinstance(value, str) and (found := CODE_IN_FILE.fullmatch(value)):
+        return found[1]
+    return value
 
 
 def describe(value: Any) -> Any:
