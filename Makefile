@@ -72,7 +72,7 @@ desk: $(VENV)/dev.stamp
 # runs/default/averaged.safetensors.
 default: desk
 	$(RUN) benchmarks/quality/search_rule.py --trials=steady --whole=runs/desk/averaged.safetensors \
-		--population=20 --spread=0.25 --diagonal --settle=18 --generations=18 --adam=runs/desk/adam --out=runs/default/steady
+		--population=20 --spread=0.25 --diagonal --generations=18 --adam=runs/desk/adam --out=runs/default/steady
 	$(RUN) benchmarks/quality/search_rule.py --trials=broad --whole=runs/default/steady/averaged.safetensors --rest_after=2000 \
 		--population=20 --spread=0.2 --diagonal --generations=18 --adam=runs/desk/adam --out=runs/default/broad
 	$(RUN) benchmarks/quality/part_way.py --weights=runs/desk/averaged.safetensors,runs/default/broad/averaged.safetensors \
