@@ -83,10 +83,16 @@ class Run:
         self._log, self._clock = None, None
         self.recent: list[dict[str, Any]] = []
         if workdir is not None:
-            first = jax.process_index() == 0
             update = int(state.update)
-            self._log = MetricsLog(workdir / "metrics.jsonl", update, write=first)
-            self._clock = MetricsLog(workdir / "seconds.jsonl", update, write=first)
+            self._log, self._clock = (
+                MetricsLog(
+                    workdir / name,
+                    update,
+                    first_checkpoint=min(counts.checkpoint_every, counts.num_meta_updates),
+                    write=jax.process_index() == 0,
+                )
+                for name in ("metrics.jsonl", "seconds.jsonl")
+            )
             self.recent = self._log.recent
 
     @property
