@@ -109,6 +109,39 @@ def test_a_file_that_fails_is_a_sentence(tmp_path, monkeypatch):
         assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("import no_such_module_", "ModuleNotFoundError: No module named 'no_such_module_'"),
+        ("from math import no_such_", "ImportError: cannot import name 'no_such_'"),
+        ("open('gone.txt')", "FileNotFoundError: .*gone.txt"),
+    ],
+)
+def test_what_a_files_code_lacks_is_not_the_file(tmp_path, monkeypatch, code, reason):
+    """As a file, a module and one in a package: each is there, and what is wrong is in it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "lacking_pack").mkdir()
+    for file in ("lacking_part.py", "lacking_pack/__init__.py"):
+        (tmp_path / file).write_text(code)
+    for place in ("lacking_part.py", "lacking_part", "lacking_pack.part"):
+        words = f"running the code of {place} failed \\({reason}.*; mend it there"
+        with pytest.raises(ValueError, match=words):
+            names.find(f"{place}:f")
+
+
+def test_a_place_that_is_not_there_is_said_to_be_missing(tmp_path, monkeypatch):
+    """A file, a folder of that name, a module, and one of a package that is there or is none."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "a_folder.py").mkdir()
+    (tmp_path / "empty_pack_").mkdir()
+    (tmp_path / "empty_pack_" / "__init__.py").touch()
+    for place in ("gone.py", "a_folder.py", "gone_", "gone_.part", "empty_pack_.part", "math.part"):
+        with pytest.raises(ValueError, match="code of your own that is not at hand"):
+            names.find(f"{place}:f")
+
+
 def test_a_module_that_no_path_leads_to_is_named_by_its_file(own, tmp_path, monkeypatch):
     """As ml_collections loads a configuration; the file is not run a second time here."""
     spec = importlib.util.spec_from_file_location("config_config", tmp_path / own)

@@ -200,6 +200,32 @@ def test_what_does_not_fit_is_refused():
             )
 
 
+@pytest.mark.parametrize("start", [jnp.int32(0), jnp.array(True), np.int64(0)])
+def test_floats_are_not_cut_to_the_integers_that_a_state_began_with(start):
+    """A running mean that begins as 0 would stay 0; the leaf is named, and the way out."""
+    averaged = dataclasses.replace(
+        counted(),
+        init_state=lambda instance, key: {"mean": jnp.asarray(start)},
+        loss=lambda x, batch: (x**2, {"mean": 0.5 * batch[1]["mean"] + 0.5 * x}),
+    )
+    words = "dtype float32 at mean, where init_state returns .*; let init_state return float arrays"
+    with pytest.raises(TypeError, match=words):
+        l2ljax.evaluate(averaged, optax.sgd(0.1), KEY, num_tasks=1, num_steps=1)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.int32])
+def test_a_state_keeps_its_own_dtype(dtype):
+    """Floats of another precision and integers of another width are cast back: f_1 = 2 x^2 / 2."""
+    wider = {jnp.float16: jnp.float32, jnp.int32: jnp.int16}[dtype]
+    cast = dataclasses.replace(
+        counted(),
+        init_state=lambda instance, key: jnp.zeros((), dtype),
+        loss=lambda x, batch: ((batch[1] + 1) * x**2 / 2, (batch[1] + 1).astype(wider)),
+    )
+    losses = l2ljax.evaluate(cast, optax.sgd(0.0), KEY, num_tasks=1, num_steps=2)
+    np.testing.assert_allclose(losses, [[0.5, 1.0, 1.5]], rtol=1e-6)
+
+
 def test_data_may_stay_on_the_host():
     """Minibatches by `jax.pure_callback`: the same for equal keys, read in every step."""
     images = np.random.default_rng(0).normal(size=(1000, 3)).astype(np.float32)

@@ -118,12 +118,12 @@ def module_at(place: str, name: str) -> Any:
     """
     try:
         return _module_of_file(place) if place.endswith(".py") else _module(place)
-    except (ImportError, FileNotFoundError) as error:
-        raise ValueError(
-            f"{short(name)} names code of your own that is not at hand ({_reason(error)}); put its "
-            f"module on Python's path, or its file where the name says (from {Path.cwd()})."
-        ) from error
     except Exception as error:  # whatever the user's own code raises
+        if _is_missing(place, error):
+            raise ValueError(
+                f"{short(name)} names code of your own that is not at hand ({_reason(error)}); put "
+                f"its module on Python's path, or its file where the name says (from {Path.cwd()})."
+            ) from error
         raise ValueError(
             f"{short(name)}: running the code of {place} failed ({_reason(error)}); mend it there."
         ) from error
@@ -136,6 +136,18 @@ def is_library_code(function: Any) -> bool:
     top = (getattr(function, "__module__", None) or "builtins").partition(".")[0]
     # the running script is in no library, though Python lists its name among them
     return not callable(function) or (top in sys.stdlib_module_names and top not in _MAIN)
+
+
+def _is_missing(place: str, error: Exception) -> bool:
+    """Whether `place` is not there itself, and not what its code looks for."""
+    if place.endswith(".py"):
+        return isinstance(error, FileNotFoundError) and not _path(place).is_file()
+    missing = error.name if isinstance(error, ModuleNotFoundError) else None
+    return missing is not None and f"{place}.".startswith(f"{missing}.")
+
+
+def _path(place: str) -> Path:
+    return Path(place).expanduser().resolve()
 
 
 def _reason(error: Exception) -> str:
@@ -201,7 +213,7 @@ def _module(name: str) -> Any:
 
 
 def _module_of_file(place: str) -> Any:
-    path = Path(place).expanduser().resolve()
+    path = _path(place)
     for module in list(sys.modules.values()):  # the running script, or one that is there already
         file = getattr(module, "__dict__", {}).get("__file__")
         same_name = isinstance(file, str) and os.path.basename(file) == path.name

@@ -86,7 +86,15 @@ def steps(directory: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def save(directory: Path, step: int, state: PyTree, extra: Mapping, *, keep: int = 2) -> None:
+def save(
+    directory: Path,
+    step: int,
+    state: PyTree,
+    extra: Mapping,
+    *,
+    keep: int = 2,
+    replace: bool = False,
+) -> None:
     """Writes checkpoint `step` and removes all but the newest `keep`.
 
     One array after the other goes through the host's memory. With several processes all must call;
@@ -94,10 +102,11 @@ def save(directory: Path, step: int, state: PyTree, extra: Mapping, *, keep: int
 
     Args:
         directory: made if it is not there.
-        step: its number, meta-updates made; where there is one of that number it stays.
+        step: its number, meta-updates made.
         state: a tree of arrays and random keys.
         extra: JSON values by name.
         keep: checkpoints, at least 1.
+        replace: one of that number that is there, which stays otherwise.
 
     Raises:
         OSError: if it cannot be written; those in the directory stay whole.
@@ -113,14 +122,17 @@ def save(directory: Path, step: int, state: PyTree, extra: Mapping, *, keep: int
     directory, leaves, problem = Path(directory), named_leaves(state), None
     arrays = ((name, on_host(leaf)) for name, leaf in leaves.items())
     with telling(f"Checkpoints cannot be written to {directory}", "those in it are whole"):
-        if jax.process_index() == 0 and step not in steps(directory):
+        if jax.process_index() == 0 and (replace or step not in steps(directory)):
             try:
                 make_directory(directory)
                 with (directory / ".writing").open("wb") as file:  # a killed run's is overwritten
                     write_file(
                         file, arrays, {n: _stored(leaf) for n, leaf in leaves.items()}, extra
                     )
+                before = steps(directory).get(step)
                 os.replace(directory / ".writing", directory / f"{step}.safetensors")
+                if before is not None and before.is_dir():  # of Orbax
+                    shutil.rmtree(before)
                 for old in list(steps(directory).values())[:-keep]:
                     shutil.rmtree(old) if old.is_dir() else old.unlink()
             except OSError as error:

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -44,8 +45,8 @@ def claim(workdir: Path, config: Mapping[str, Any], defaults: Mapping | None = N
     config = json.loads(json.dumps(config))  # tuples become lists, as they will in the file
     if not path.exists():
         make_directory(Path(workdir))
-        write_atomically(path, json.dumps(config, indent=2) + "\n")
-        return
+        if create_atomically(path, json.dumps(config, indent=2) + "\n"):
+            return  # else another process was first, whose configuration counts
     unset: dict[str, Any] = json.loads(json.dumps(defaults or {}))
     if found := list(_differences({**unset, **read_config(workdir)}, {**unset, **config})):
         named = shorten("; ".join(found), 400)
@@ -173,15 +174,55 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         >>> path.read_text(), [other.name for other in path.parent.iterdir()]
         ('new', ['notes.txt'])
     """
-    content = content.encode() if isinstance(content, str) else content
-    temporary = Path(path).with_name(f".{Path(path).name}.{os.getpid()}.tmp")
-    with telling(f"{path} cannot be written"):
+    with telling(f"{path} cannot be written"), _beside(path, content) as temporary:
+        os.replace(temporary, path)
+
+
+def create_atomically(path: Path, content: str | bytes) -> bool:
+    """Makes `path` in one step, unless it is there: of several processes one succeeds.
+
+    On a file system without links a file that appears meanwhile is replaced.
+
+    Args:
+        path: a file, in a directory that is there.
+        content: bytes, or text that is written as UTF-8.
+
+    Returns:
+        whether it has been made.
+
+    Raises:
+        OSError: telling why it cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "notes.txt"
+        >>> create_atomically(path, "mine"), create_atomically(path, "yours"), path.read_text()
+        (True, False, 'mine')
+    """
+    with telling(f"{path} cannot be written"), _beside(path, content) as temporary:
         try:
-            temporary.write_bytes(content)
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        except (OSError, AttributeError):  # no links here
+            if path.exists():
+                return False
             os.replace(temporary, path)
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
+    return True
+
+
+@contextlib.contextmanager
+def _beside(path: Path, content: str | bytes) -> Iterator[Path]:
+    """A whole file beside `path`, for the time of the `with` block."""
+    content = content.encode() if isinstance(content, str) else content
+    name = f".{Path(path).name}.{os.getpid()}.{threading.get_ident()}.tmp"
+    temporary = Path(path).with_name(name)
+    try:
+        temporary.write_bytes(content)
+        yield temporary
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def make_directory(directory: Path) -> None:

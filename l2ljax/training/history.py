@@ -4,6 +4,7 @@ A run that was stopped and resumed has the history of one that was left alone, b
 its records were made is no part of that, and stands beside it in `seconds.jsonl`.
 """
 
+import itertools
 import json
 import math
 import os
@@ -14,15 +15,24 @@ from typing import Any
 
 from l2ljax.storage.workdir import telling
 
+OURS = {"meta_loss", "validation_loss", "seconds"}
+"""Fields of which each record has one."""
+
 
 class MetricsLog:
     """Appends records to `metrics.jsonl`, one JSON object a line, and never rewrites one.
 
     It holds the last few records in memory and no more, however long the run.
 
+    Where a run starts at update 0, a file that is there already is emptied if a run that was killed
+    before its first checkpoint left it: if all its whole lines are records of ours, of updates
+    before that checkpoint. Any other (a foreign file, or the history of a run whose checkpoints are
+    gone) is moved to the next free name, such as `metrics-1.jsonl`, with a warning.
+
     Args:
         path: the file; its folder must exist.
         last_update: records of later updates, left by a run that was cut off, are cut away.
+        first_checkpoint: the update after which a run from 0 makes its first checkpoint.
         write: whether this process writes the file; one of several must.
 
     Attributes:
@@ -31,22 +41,27 @@ class MetricsLog:
 
     RECENT = 20
 
-    def __init__(self, path: Path, last_update: int, *, write: bool = True):
+    def __init__(
+        self, path: Path, last_update: int, *, first_checkpoint: int = 1, write: bool = True
+    ):
         self._path, self._write = Path(path), write
         self.recent: list[dict[str, Any]] = []
-        if write:
-            if not self._path.exists():
-                self._path.touch()
-            end = position = 0
-            for found, line in _read_lines(self._path):
-                position += len(line)
-                if found is None:
-                    continue
-                if found["update"] > last_update:
-                    break
-                end = position
-            if end < self._path.stat().st_size:
-                os.truncate(self._path, end)
+        if not write:
+            return
+        if last_update == 0 and not _is_left_over(self._path, first_checkpoint):
+            _move_aside(self._path)
+        if not self._path.exists():
+            self._path.touch()
+        end = position = 0
+        for found, line in _read_lines(self._path):
+            position += len(line)
+            if found is None:
+                continue
+            if found["update"] > last_update:
+                break
+            end = position
+        if end < self._path.stat().st_size:
+            os.truncate(self._path, end)
 
     def append(self, record: dict[str, Any]) -> None:
         """Writes `record` through to the file."""
@@ -55,6 +70,27 @@ class MetricsLog:
         if self._write:
             with telling(f"{self._path} cannot be written"), self._path.open("a") as file:
                 file.write(json.dumps(record) + "\n")
+
+
+def _is_left_over(path: Path, first_checkpoint: int) -> bool:
+    """Whether there is nothing but what a run from 0 records before its first checkpoint."""
+    return all(
+        record is not None and 0 < record["update"] < first_checkpoint and record.keys() & OURS
+        for record, line in _read_lines(path)
+        if line.endswith(b"\n")
+    )
+
+
+def _move_aside(path: Path) -> None:
+    names = (path.with_name(f"{path.stem}-{n}{path.suffix}") for n in itertools.count(1))
+    aside = next(name for name in names if not name.exists())
+    with telling(f"{path} cannot be moved to {aside.name}"):
+        path.rename(aside)
+    warnings.warn(
+        f"{path} has records that are not of this run, or whose checkpoints are gone; it is kept "
+        f"as {aside.name}, and the run begins a new one.",
+        stacklevel=4,
+    )
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -77,7 +77,8 @@ def meta_train(
         key: randomness of the whole run.
         num_meta_updates: meta-updates in all, those of a resumed run included.
         validation: scores meta-parameters; the best are returned. Default: return the last.
-        validate_every: meta-updates between validations; one more is made at the end.
+        validate_every: meta-updates between validations; one more is made at the end, also where a
+            stopped run is resumed with no update left to make.
         max_consecutive_skips: skipped updates in a row after which training goes back.
         max_restores: times that it goes back; the next row of skipped updates stops it.
         workdir: directory of the run; nothing is written without it.
@@ -165,6 +166,8 @@ def _train(
         if hook is not None and hook(dict(entry)):
             stop.set()
 
+    if parts.validation is not None and update >= counts.num_meta_updates and not stopped:
+        _validate_stopped(run, parts.validation, record)
     while update < counts.num_meta_updates and not stopped and not any_process(stop.is_set()):
         estimator = parts.estimator.at(update)
         run.state, metrics = meta_step(estimator, parts.meta_optimizer, run.state, parts.limits)
@@ -182,6 +185,17 @@ def _train(
         bar(update, run.recent)
     if update < counts.num_meta_updates:
         run.save()
+
+
+def _validate_stopped(run: Run, validation: Validation, record: Hook) -> None:
+    """The last validation of a run that was stopped where it is now to end.
+
+    The checkpoint goes first: without the record this is done again, to the same end.
+    """
+    if any_process(not run.validated_last()):
+        run.state, score = validate(validation, run.state)
+        run.save(replace=True)
+        record({"update": int(run.state.update), "validation_loss": plain(score)})
 
 
 def _check_callables(validation: Any, hook: Any) -> None:

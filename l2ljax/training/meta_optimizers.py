@@ -99,6 +99,12 @@ SCHEDULED = {
 }
 """Fields of Optax's states that say how far a schedule is; they outlast a restart."""
 
+# The state of a scheduled weight decay has no public name, and older Optax knows no such schedule.
+# Its shape alone, as an array would start JAX's devices when this is imported.
+_decay = jax.eval_shape(optax.add_decayed_weights(lambda count: 0.0).init, ())
+if hasattr(_decay, "count"):
+    SCHEDULED[type(_decay)] = ("count",)
+
 
 def restart(
     meta_optimizer: optax.GradientTransformation, meta_params: MetaParams, opt_state: PyTree

@@ -83,10 +83,16 @@ class Run:
         self._log, self._clock = None, None
         self.recent: list[dict[str, Any]] = []
         if workdir is not None:
-            first = jax.process_index() == 0
             update = int(state.update)
-            self._log = MetricsLog(workdir / "metrics.jsonl", update, write=first)
-            self._clock = MetricsLog(workdir / "seconds.jsonl", update, write=first)
+            self._log, self._clock = (
+                MetricsLog(
+                    workdir / name,
+                    update,
+                    first_checkpoint=min(counts.checkpoint_every, counts.num_meta_updates),
+                    write=jax.process_index() == 0,
+                )
+                for name in ("metrics.jsonl", "seconds.jsonl")
+            )
             self.recent = self._log.recent
 
     @property
@@ -103,22 +109,31 @@ class Run:
         if [r["update"] for r in self._clock.recent[-1:]] != [entry["update"]]:
             self._clock.append({"update": entry["update"], "seconds": round(self.seconds, 3)})
 
-    def save(self) -> None:
-        """Writes a checkpoint, where there is a workdir."""
+    def validated_last(self) -> bool:
+        """Whether the history has a validation after the last update."""
+        update = int(self.state.update)
+        return any(r["update"] == update and "validation_loss" in r for r in self.history())
+
+    def history(self) -> list[dict[str, Any]]:
+        """All records."""
+        return read_metrics(self._workdir / "metrics.jsonl") if self._workdir else self.recent
+
+    def save(self, *, replace: bool = False) -> None:
+        """Writes a checkpoint, where there is a workdir; may replace one of the same update."""
         if self._workdir is not None:
             says = {"seconds": self.seconds, **self._says}
             directory = self._workdir / "checkpoints"
-            checkpoint.save(directory, int(self.state.update), self.state, says)
+            update = int(self.state.update)
+            checkpoint.save(directory, update, self.state, says, replace=replace)
 
     def result(self) -> MetaTrainResult:
         """What the run has come to."""
-        workdir = self._workdir
         return result_of(
             self.state,
             validated=self.parts.validation is not None,
             asked_for=self.counts.num_meta_updates,
             seconds=self.seconds,
-            history=read_metrics(workdir / "metrics.jsonl") if workdir else self.recent,
+            history=self.history(),
             optimizer=getattr(self.parts.estimator, "optimizer", None),
         )
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from l2ljax.base import GradientEstimator, Key, MetaParams, PyTree
+from l2ljax.base.words import dtype_of, kind_of
 from l2ljax.estimators.divergence import select
 from l2ljax.estimators.returned import check_returned
 from l2ljax.parallel import replicate
@@ -202,8 +203,12 @@ def meta_step(
 
 @functools.partial(jax.jit, donate_argnames="state")
 def validate(validation: Validation, state: MetaTrainState) -> tuple[MetaTrainState, jax.Array]:
-    """Scores the meta-parameters and keeps the best. `state` is donated: use the one returned."""
-    score = validation.score(state.meta_params)
+    """Scores the meta-parameters and keeps the best. `state` is donated: use the one returned.
+
+    Raises:
+        ValueError: if the score is no real scalar.
+    """
+    score = _as_scalar(validation.score(state.meta_params), state.best_score.dtype)
     better = score < state.best_score
     return (
         state._replace(
@@ -213,3 +218,15 @@ def validate(validation: Validation, state: MetaTrainState) -> tuple[MetaTrainSt
         ),
         score,
     )
+
+
+def _as_scalar(score: Any, dtype: Any) -> jax.Array:
+    """The score in the state's dtype: in another the next step would be compiled anew."""
+    given = dtype_of(score)
+    if given is None or jnp.shape(score) != () or jnp.issubdtype(given, jnp.complexfloating):
+        raise ValueError(
+            f"A validation's score must be a real scalar, but this one {kind_of(score)}"
+            f"{'' if given is None else f' and shape {jnp.shape(score)}'}; return a real number, "
+            "for example by jnp.mean."
+        )
+    return jnp.asarray(score, dtype)

@@ -13,6 +13,7 @@ import optax
 from jax.ad_checkpoint import checkpoint_name
 
 from l2ljax.base import Batch, Instance, Key, Params, PyTree, Task
+from l2ljax.base.words import dtype_of, path_name
 from l2ljax.checks import (
     assert_shapes,
     check_key,
@@ -87,7 +88,8 @@ def unroll(
 
     Raises:
         ValueError: if `num_steps` is no positive integer, or the task's loss is not a scalar.
-        TypeError: for a `task`, `tx`, `state` or `key` that is none.
+        TypeError: for a `task`, `tx`, `state` or `key` that is none, and a task's state that begins
+            as integers where the loss returns floats.
 
     Example:
         >>> parabola = Task(init=lambda _, key: jnp.ones(()), loss=lambda x, _: x**2)
@@ -222,6 +224,7 @@ def _loss_and_state(task: Task, params: Params, batch: Batch) -> tuple[jax.Array
         loss, state = loss
         _, before = batch
         check_like(before, state, "the state that the task's loss returns", "keep its shapes")
+        _refuse_truncation(before, state)
         state = jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), state, before)
     if not isinstance(loss, jax.Array | np.ndarray | np.generic | float):
         raise ValueError(
@@ -235,6 +238,20 @@ def _loss_and_state(task: Task, params: Params, batch: Batch) -> tuple[jax.Array
             f"{dtype}; reduce it, for example with jnp.mean."
         )
     return jnp.asarray(loss), state
+
+
+def _refuse_truncation(before: PyTree, state: PyTree) -> None:
+    """Refuses a state that begins with integers or bools where the loss returns floats."""
+    pairs = jax.tree_util.tree_leaves_with_path(before)
+    for (path, old), new in zip(pairs, jax.tree.leaves(state), strict=True):
+        old, new = dtype_of(old), dtype_of(new)
+        if new is None or not jnp.issubdtype(new, jnp.inexact):
+            continue
+        if jnp.issubdtype(old, jnp.integer) or jnp.issubdtype(old, jnp.bool_):
+            raise TypeError(
+                f"The state that the task's loss returns has dtype {new} at {path_name(path)}, "
+                f"where init_state returns {old}; let init_state return float arrays."
+            )
 
 
 @jax.custom_jvp

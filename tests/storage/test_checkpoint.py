@@ -205,3 +205,20 @@ def test_a_run_whose_newest_checkpoint_is_damaged_ends_as_if_it_were_not(tmp_pat
         *map(jax.tree.leaves, (whole.last_meta_params, resumed.last_meta_params)), strict=True
     )
     assert all(a.tobytes() == b.tobytes() for a, b in weights)
+
+
+@pytest.mark.parametrize("orbax", [True, False])
+def test_one_of_the_same_number_stays_or_is_replaced(tmp_path, orbax):
+    """Whichever format it has, one is left."""
+    checkpoint.save(tmp_path, 4, make_state(4), {"seconds": 1.0})
+    if orbax:
+        (tmp_path / "4.safetensors").unlink()
+        (tmp_path / "4").mkdir()
+    before = list(tmp_path.iterdir())
+    checkpoint.save(tmp_path, 4, make_state(5), {"seconds": 2.0})
+    assert list(tmp_path.iterdir()) == before
+    checkpoint.save(tmp_path, 4, make_state(5), {"seconds": 2.0}, replace=True)
+    (state, extra), _ = restore(tmp_path)
+    assert same(state, make_state(5))
+    assert extra == {"seconds": 2.0}
+    assert [path.name for path in tmp_path.iterdir()] == ["4.safetensors"]

@@ -99,13 +99,16 @@ def scheduled():
         "masked": optax.masked(inject(optax.sgd)(learning_rate=rate), True),
         "multi_steps": optax.MultiSteps(optax.sgd(rate), 1).gradient_transformation(),
         "partition": optax.partition({"a": inject(optax.sgd)(learning_rate=rate)}, "a"),
+        "decay": optax.chain(
+            optax.scale(0.0), optax.add_decayed_weights(rate), optax.scale(-1.0)
+        ),  # of parameters of 1, with nothing of the gradient
     }
 
 
 @pytest.mark.parametrize("name", scheduled())
 def test_schedules_go_on_after_a_restart(name):
     """The step after 25 steps and a restart is of the rate of step 25, as without it."""
-    tx, params, grads = scheduled()[name], jnp.zeros(1), jnp.ones(1)
+    tx, params, grads = scheduled()[name], jnp.ones(1), jnp.ones(1)
     state = tx.init(params)
     for _ in range(25):
         _, state = tx.update(grads, state, params)
