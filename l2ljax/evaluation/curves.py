@@ -113,7 +113,7 @@ def compare(
         draw = jax.jit(lambda data, keys: jax.vmap(lambda k: cluster(data, k))(keys))
         clusters = np.asarray(draw(task.data, optimizee_keys(report_key, num_tasks)))
     measured = functools.partial(_measured, task, report_key, sizes, accuracy, clusters)
-    num_tuned = sum(not isinstance(rates.get(name), float) for name in baselines)
+    num_tuned = sum(isinstance(rates.get(name, LEARNING_RATES), tuple) for name in baselines)
     do = _Doing(around, task, len(learned) + len(baselines) + num_tuned)
     curves = {}
     for name, tx in learned.items():
@@ -121,7 +121,7 @@ def compare(
         on_done(name)
     for name, make_tx in baselines.items():
         rate, tuning = rates.get(name, LEARNING_RATES), None
-        if not isinstance(rate, float):
+        if isinstance(rate, tuple):
             find = functools.partial(search, task, make_tx, tune_key, tuning_sizes, rate)
             tuning = do("tuning", name, make_tx, tuning_sizes, list(rate), find)
             rate = tuning.learning_rate
@@ -198,8 +198,7 @@ def _given(name: str, rate: Any) -> float | tuple[float, ...]:
         Traceback (most recent call last):
         ValueError: learning_rates.sgd must be a number or a list of at least one, got [].
     """
-    several = isinstance(rate, Sequence) and not isinstance(rate, str)
-    if not (several or np.ndim(rate) == 1):
+    if isinstance(rate, str) or np.ndim(rate) == 0:
         check_number(f"learning_rates.{name}", rate, above=0)
         return float(rate)
     if not len(rate):

@@ -118,23 +118,22 @@ def evaluate_weights(
     settings = _settings(config["evaluation"], overrides)
     check_json("evaluation", settings)
     check_part("evaluation", settings)
-    changes, beside = settings.get("task", {}), settings.get("beside", {})
+    beside = settings.get("beside", {})
     check_beside(beside, first, baselines)
     seed = check_positive_int("seed", settings.get("seed", config["seed"]), minimum=0)
-    specification = {**config["task"], **changes}
+    specification = {**config["task"], **settings.get("task", {})}
     task = build_task(specification, data_dir)
     learned: dict[str, Any] = {first: (optimizer, meta_params)}
     learned |= {name: load_optimizer(weights_path(source))[:2] for name, source in beside.items()}
     learned |= _scaled(learned, settings.get("gradient_scales", {}))
     key = jax.random.fold_in(jax.random.key(seed), 3)
-    num_steps = settings["num_steps"]
-    tuned_at = settings.get("num_tuning_steps", num_steps)
+    tuned_at = settings.get("num_tuning_steps", settings["num_steps"])
     curves = compare(
         task,
         learned,
         key,
         num_tasks=settings["num_tasks"],
-        num_steps=num_steps,
+        num_steps=settings["num_steps"],
         num_tuning_tasks=settings["num_tuning_tasks"],
         num_tuning_steps=tuned_at,
         baselines=baselines,
@@ -150,7 +149,7 @@ def evaluate_weights(
         "task": specification["name"],
         "task_arguments": json.loads(json.dumps(specification)),
         "num_tasks": settings["num_tasks"],
-        "num_steps": num_steps,
+        "num_steps": settings["num_steps"],
         "num_tuning_steps": tuned_at,
         "seed": seed,
         "hardware": hardware(),
