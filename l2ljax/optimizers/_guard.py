@@ -33,7 +33,8 @@ class GuardCounts(NamedTuple):
         norm: further steps at which its norm exceeded the bound.
         slope: further steps at which the gradients said that it climbs.
         loss: times that the average loss rose too far, each of which begins a hold.
-        fallback: steps in all at which the fallback's update was used.
+        fallback: steps in all at which the learned update was not used and the fallback's was
+            finite: it was used, but for those that went back to the anchor.
         skipped: steps at which the fallback's update was to be made and was not finite either.
     """
 
@@ -157,6 +158,7 @@ def guard(
     check_transform("learned", learned)
     check_transform("fallback", fallback)
     _check_numbers(max_ratio, decay, tolerance, hold)
+    decay = float(decay)  # NumPy's would make float64 of the averages
     learned = optax.with_extra_args_support(learned)
     fallback = optax.with_extra_args_support(fallback)
 
@@ -225,7 +227,7 @@ def _check_numbers(max_ratio: Any, decay: Any, tolerance: Any, hold: Any) -> Non
     check_number("tolerance", tolerance, above=0)
     check_positive_int("hold", hold)
     check_number("decay", decay)
-    if not 0 <= decay < 1:
+    if not 0 <= float(decay) < 1:
         raise ValueError(f"decay must be a number from 0 to below 1, got {short(decay)}.")
 
 
