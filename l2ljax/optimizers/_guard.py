@@ -33,9 +33,10 @@ class GuardCounts(NamedTuple):
         norm: further steps at which its norm exceeded the bound.
         slope: further steps at which the gradients said that it climbs.
         loss: times that the average loss rose too far, each of which begins a hold.
-        fallback: steps in all at which the learned update was not used and the fallback's was
-            finite: it was used, but for those that went back to the anchor.
-        skipped: steps at which the fallback's update was to be made and was not finite either.
+        fallback: steps in all at which the fallback's update was used; a step that went back to
+            the anchor in its place counts too.
+        skipped: steps at which the fallback's update was to be made and was not finite either,
+            likewise.
     """
 
     nonfinite: jax.Array
