@@ -158,8 +158,7 @@ def guard(
     """
     check_transform("learned", learned)
     check_transform("fallback", fallback)
-    _check_numbers(max_ratio, decay, tolerance, hold)
-    decay = float(decay)  # NumPy's would make float64 of the averages
+    decay = _checked_decay(max_ratio, decay, tolerance, hold)
     learned = optax.with_extra_args_support(learned)
     fallback = optax.with_extra_args_support(fallback)
 
@@ -223,13 +222,15 @@ def _init(learned: Any, fallback: Any, go_back: bool, params: PyTree) -> GuardSt
     )
 
 
-def _check_numbers(max_ratio: Any, decay: Any, tolerance: Any, hold: Any) -> None:
+def _checked_decay(max_ratio: Any, decay: Any, tolerance: Any, hold: Any) -> float:
+    """As Python's float, since NumPy's would make float64 of the averages; others are refused."""
     check_number("max_ratio", max_ratio, above=0)
     check_number("tolerance", tolerance, above=0)
     check_positive_int("hold", hold)
     check_number("decay", decay)
     if not 0 <= float(decay) < 1:
         raise ValueError(f"decay must be a number from 0 to below 1, got {short(decay)}.")
+    return float(decay)
 
 
 def _slopes(slopes: Slopes, decay: float, learned: jax.Array, fallback: jax.Array) -> Slopes:
