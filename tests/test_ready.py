@@ -130,6 +130,10 @@ def test_a_guard_counts_beside_it():
         ({"name": "lstm-mnst"}, "lstm-mnist"),
         ({"name": "lstm-mnist", "labels": {"w": "a"}}, "takes no labels"),
         ({"name": "lstm-mnist", "weight_decay": -1.0}, "weight_decay"),
+        (
+            {"name": "lstm-mnist", "weight_decay": jnp.float32(-1.0)},
+            "weight_decay must be at least 0",
+        ),
         ({"name": "lstm-mnist", "learning_rate": "fast"}, "learning_rate"),
         ({"name": "lstm-mnist", "hidden": 3}, "hidden"),
     ],

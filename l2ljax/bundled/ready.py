@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.core import Tracer
 from rich.box import SIMPLE
 from rich.table import Table
 
@@ -78,7 +79,7 @@ def pretrained(
     if not callable(learning_rate):
         check_number("learning_rate", learning_rate)
     check_number("weight_decay", weight_decay, what="a number of at least 0")
-    if not isinstance(weight_decay, jax.Array) and weight_decay < 0:
+    if not isinstance(weight_decay, Tracer) and float(weight_decay) < 0:
         raise ValueError(f"weight_decay must be at least 0, got {short(weight_decay)}.")
     if isinstance(options.get("options"), dict):  # how optax.inject_hyperparams passes them on
         options |= options.pop("options")

@@ -16,6 +16,7 @@ import optax
 from l2ljax.base import Key, LearnedOptimizer, MetaParams, PyTree
 from l2ljax.checks import check_like, check_number, check_positive_int, check_real_floating
 from l2ljax.optimizers.networks import LSTMCarry
+from l2ljax.optimizers.scalars import in_float32
 from l2ljax.optimizers.scheduler import (
     NUM_FEATURES,
     LossBuffer,
@@ -105,21 +106,21 @@ def celo(
 
 
 def scale_by_celo(
-    meta_params: MetaParams, *, num_steps: int, step_scale: float = 0.001
+    meta_params: MetaParams, *, num_steps: int, step_scale: float | jax.Array = 0.001
 ) -> optax.GradientTransformationExtraArgs:
     """Replaces gradients by Celo's steps, in Optax's sign: `scale_by_learning_rate(1.0)` follows.
 
     Args:
         meta_params: what `celo(...).init` or `from_published("celo", ...)` gives.
         num_steps: length of training, at least 2.
-        step_scale: factor on every step.
+        step_scale: factor on every step, a number or a scalar array (`optax.inject_hyperparams`).
 
     Returns:
         an Optax transformation with a `CeloState`; `update` needs `value=` and `params`.
 
     Raises:
-        ValueError: for another `num_steps`; if `meta_params` are not of the shapes that `celo` has;
-            from `update`, without `value=` or `params`.
+        ValueError: for another `num_steps` or `step_scale`; if `meta_params` are not of the shapes
+            that `celo` has; from `update`, without `value=` or `params`.
         TypeError: from `init` and `update`, if a leaf is not of a real floating dtype.
 
     Example:
@@ -130,6 +131,10 @@ def scale_by_celo(
     """
     _check_meta_params(meta_params)
     num_steps = checked_num_steps(num_steps)
+    check_number("step_scale", step_scale)
+    step_scale = in_float32(step_scale)
+    # The carry begins with some of them, and goes on in float32.
+    meta_params = optax.tree.cast(meta_params, jnp.float32)
 
     def init(params: PyTree) -> CeloState:
         check_real_floating(params, "parameter")

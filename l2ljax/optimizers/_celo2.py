@@ -113,6 +113,7 @@ def celo2(
     Raises:
         ValueError: for an argument that is not of these kinds, naming it; from `update`, if it is
             given no `params`.
+        TypeError: if `orthogonalize` is no bool.
 
     Example:
         >>> optimizer = celo2(learning_rate=0.01)
@@ -176,7 +177,8 @@ def scale_by_celo2(
 
     Raises:
         ValueError: if `meta_params` does not fit, or for an argument of another kind.
-        TypeError: from `init` and `update`, if a leaf is not of a real floating dtype.
+        TypeError: if `orthogonalize` is no bool; from `init` and `update`, if a leaf is not of a
+            real floating dtype.
 
     Example:
         >>> meta_params = celo2().init(jax.random.key(0))

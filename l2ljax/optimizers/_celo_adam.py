@@ -17,6 +17,7 @@ from l2ljax.base import Key, LearnedOptimizer, MetaParams, PyTree
 from l2ljax.checks import check_like, check_number, check_positive_int, check_real_floating
 from l2ljax.optimizers._celo import map_to_trees, scheduled_size, scheduler_arrays
 from l2ljax.optimizers.networks import LSTMCarry
+from l2ljax.optimizers.scalars import in_float32
 from l2ljax.optimizers.scheduler import (
     NUM_FEATURES,
     LossBuffer,
@@ -91,21 +92,21 @@ def celo_adam(
 
 
 def scale_by_celo_adam(
-    meta_params: MetaParams, *, num_steps: int, step_scale: float = 0.001
+    meta_params: MetaParams, *, num_steps: int, step_scale: float | jax.Array = 0.001
 ) -> optax.GradientTransformationExtraArgs:
     """Replaces gradients by Celo-Adam's steps, in Optax's sign: a learning rate of 1 follows.
 
     Args:
         meta_params: what `celo_adam(...).init` or `from_published("celo-adam", ...)` gives.
         num_steps: length of training, at least 2.
-        step_scale: factor on every step.
+        step_scale: factor on every step, a number or a scalar array (`optax.inject_hyperparams`).
 
     Returns:
         an Optax transformation with a `CeloAdamState`; `update` needs `value=`.
 
     Raises:
-        ValueError: for another `num_steps`; if `meta_params` are not of the shapes that
-            `celo_adam` has; from `update`, without `value=`.
+        ValueError: for another `num_steps` or `step_scale`; if `meta_params` are not of the shapes
+            that `celo_adam` has; from `update`, without `value=`.
         TypeError: from `init` and `update`, if a leaf is not of a real floating dtype.
 
     Example:
@@ -116,6 +117,10 @@ def scale_by_celo_adam(
     """
     _check_meta_params(meta_params)
     num_steps = checked_num_steps(num_steps)
+    check_number("step_scale", step_scale)
+    step_scale = in_float32(step_scale)
+    # The carry begins with some of them, and goes on in float32.
+    meta_params = optax.tree.cast(meta_params, jnp.float32)
 
     def zeros(params: PyTree) -> PyTree:
         return jax.tree.map(lambda p: jnp.zeros_like(p, dtype=jnp.float32), params)

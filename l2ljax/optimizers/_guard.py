@@ -33,8 +33,10 @@ class GuardCounts(NamedTuple):
         norm: further steps at which its norm exceeded the bound.
         slope: further steps at which the gradients said that it climbs.
         loss: times that the average loss rose too far, each of which begins a hold.
-        fallback: steps in all at which the fallback's update was used.
-        skipped: steps at which the fallback's update was to be made and was not finite either.
+        fallback: steps in all at which the fallback's update was used; a step that went back to
+            the anchor in its place counts too.
+        skipped: steps at which the fallback's update was to be made and was not finite either,
+            likewise.
     """
 
     nonfinite: jax.Array
@@ -156,7 +158,7 @@ def guard(
     """
     check_transform("learned", learned)
     check_transform("fallback", fallback)
-    _check_numbers(max_ratio, decay, tolerance, hold)
+    decay = _checked_decay(max_ratio, decay, tolerance, hold)
     learned = optax.with_extra_args_support(learned)
     fallback = optax.with_extra_args_support(fallback)
 
@@ -220,13 +222,15 @@ def _init(learned: Any, fallback: Any, go_back: bool, params: PyTree) -> GuardSt
     )
 
 
-def _check_numbers(max_ratio: Any, decay: Any, tolerance: Any, hold: Any) -> None:
+def _checked_decay(max_ratio: Any, decay: Any, tolerance: Any, hold: Any) -> float:
+    """As Python's float, since NumPy's would make float64 of the averages; others are refused."""
     check_number("max_ratio", max_ratio, above=0)
     check_number("tolerance", tolerance, above=0)
     check_positive_int("hold", hold)
     check_number("decay", decay)
-    if not 0 <= decay < 1:
+    if not 0 <= float(decay) < 1:
         raise ValueError(f"decay must be a number from 0 to below 1, got {short(decay)}.")
+    return float(decay)
 
 
 def _slopes(slopes: Slopes, decay: float, learned: jax.Array, fallback: jax.Array) -> Slopes:

@@ -39,6 +39,7 @@ from l2ljax.optimizers.nominal_options import checked, layer_sizes
 from l2ljax.optimizers.nominal_skip import skipping_nonfinite
 from l2ljax.optimizers.nominal_state import ScaleByNominalState, fresh_state
 from l2ljax.optimizers.nominal_statistics import tensor_table
+from l2ljax.optimizers.scalars import in_float32
 from l2ljax.optimizers.signs import negated
 from l2ljax.optimizers.transform import NonFinite
 from l2ljax.optimizers.update_inputs import check_update_inputs
@@ -82,8 +83,10 @@ def scale_by_nominal(
         are ignored.
 
     Raises:
-        ValueError: if `meta_params` do not fit, or `update` gets no `params`.
-        TypeError: from `init` and `update`, for leaves that are not of a real floating dtype.
+        ValueError: if `meta_params` do not fit, for numbers and names that are not of these kinds,
+            or if `update` gets no `params`.
+        TypeError: if `averaged`, `from_start` or `alone` is no bool; from `init` and `update`, for
+            leaves that are not of a real floating dtype.
 
     Example:
         >>> meta_params = nominal().init(jax.random.key(0))
@@ -94,7 +97,7 @@ def scale_by_nominal(
         True
     """
     further = rate, span, limit, directions, averaged, from_start, alone, noise_limit, nonfinite
-    options = checked(num_steps, rest_after, *further)
+    options = _in_float32(checked(num_steps, rest_after, *further))
     meta_params = _checked_meta_params(options, meta_params)
 
     def init(params: PyTree) -> ScaleByNominalState:
@@ -153,7 +156,14 @@ def _told(options, extra_args):
     """With what an estimator tells of the episode's length."""
     if options.num_steps is None:
         return options
-    return options._replace(num_steps=extra_args.get("num_steps", options.num_steps))
+    told = extra_args.get("num_steps")
+    return options if told is None else options._replace(num_steps=in_float32(told))
+
+
+def _in_float32(options):
+    numbers = {name: getattr(options, name) for name in ("rate", "span", "limit", "noise_limit")}
+    given = {name: in_float32(number) for name, number in numbers.items() if number is not None}
+    return options._replace(**given)
 
 
 def _step(meta_params, options, count, gradients, params, second, momenta, state):
@@ -257,7 +267,8 @@ def nominal(
         `{"layers": [{"kernel": [in, out], "bias": [out]}, ...]}`.
 
     Raises:
-        ValueError: for arguments that are not of these kinds.
+        ValueError: for numbers and names that are not of these kinds.
+        TypeError: if `averaged`, `from_start` or `alone` is no bool.
 
     Example:
         >>> optimizer = nominal((8,))

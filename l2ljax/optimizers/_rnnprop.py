@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.core import Tracer
 
 from l2ljax.base import CoordinateGroup, LearnedOptimizer, MetaParams, Params, PyTree
 from l2ljax.checks import (
@@ -31,6 +32,7 @@ from l2ljax.optimizers.rnnprop_step import (
     init_state,
     step_coordinates,
 )
+from l2ljax.optimizers.scalars import in_float32
 from l2ljax.optimizers.signs import negated
 from l2ljax.optimizers.transform import BLOCK_SIZES
 from l2ljax.specification import specified
@@ -182,11 +184,12 @@ def scale_by_rnnprop(
     )
 
     init = functools.partial(init_state, network)
+    constants = (in_float32(b1), in_float32(b2), in_float32(eps))
     step = functools.partial(
         step_coordinates,
         functools.partial(network.apply, meta_params),
         jnp.asarray(output_scale, dtype),
-        (b1, b2, eps),
+        constants,
     )
 
     def update(
@@ -201,7 +204,7 @@ def scale_by_rnnprop(
             "give update() gradients like the parameters that init() was given",
         )
         count = jnp.asarray(optax.safe_increment(state.count))
-        corrections = corrections_at(count, b1, b2, bias_correction)
+        corrections = corrections_at(count, *constants[:2], bias_correction)
         one = (jnp.float32(0), jnp.float32(0), network.initial_carry())
         size = chosen_block_size(block_size, BLOCK_SIZES)
         outputs, inner = step_leaves(
@@ -233,7 +236,8 @@ def _check_options(output_scale: Any, b1: Any, b2: Any, bias_correction: Any, ep
     check_number("output_scale", output_scale)
     for name, decay in (("b1", b1), ("b2", b2)):
         check_number(name, decay, what="a number of at least 0 and below 1")
-        if not isinstance(decay, jax.Array) and not 0 <= decay < 1:
+        # float(), as a comparison of arrays would be traced inside jit
+        if not isinstance(decay, Tracer) and not 0 <= float(decay) < 1:
             raise ValueError(f"{name} must be a number of at least 0 and below 1, got {decay}.")
     if not isinstance(bias_correction, bool) and bias_correction != "constant":
         raise ValueError(

@@ -17,6 +17,7 @@ from l2ljax.checks import check_like, check_number, check_sizes
 from l2ljax.optimizers.alone import tensors_alone
 from l2ljax.optimizers.block_size import BlockSize, checked_block_size
 from l2ljax.optimizers.features import TIME_SCALES, time_features
+from l2ljax.optimizers.scalars import in_float32
 from l2ljax.optimizers.signs import negated
 from l2ljax.optimizers.tensor_network import (
     Network,
@@ -146,6 +147,7 @@ def scale_by_small_fc(
         "meta_params",
         f"they must come from init of small_fc(hidden_sizes={sizes})",
     )
+    step_scale, exp_scale = in_float32(step_scale), in_float32(exp_scale)
     momentum, second, factored = (
         1
         - jnp.exp(

@@ -18,6 +18,7 @@ from l2ljax.checks import check_like, check_number, check_positive_int, check_re
 from l2ljax.optimizers._celo import map_to_trees, network_arrays, scheduler_arrays
 from l2ljax.optimizers.features import mean_over
 from l2ljax.optimizers.networks import LSTMCarry
+from l2ljax.optimizers.scalars import in_float32
 from l2ljax.optimizers.scheduler import (
     NUM_FEATURES,
     LossBuffer,
@@ -126,21 +127,21 @@ def velo(
 
 
 def scale_by_velo(
-    meta_params: MetaParams, *, num_steps: int, step_scale: float = 0.001
+    meta_params: MetaParams, *, num_steps: int, step_scale: float | jax.Array = 0.001
 ) -> optax.GradientTransformationExtraArgs:
     """Replaces gradients by VeLO's steps, in Optax's sign: `scale_by_learning_rate(1.0)` follows.
 
     Args:
         meta_params: what `velo(...).init` gives.
         num_steps: length of training, at least 2.
-        step_scale: factor on every step.
+        step_scale: factor on every step, a number or a scalar array (`optax.inject_hyperparams`).
 
     Returns:
         an Optax transformation with a `VeLOState`; `update` needs `value=` and `params`.
 
     Raises:
-        ValueError: for another `num_steps`; if `meta_params` are not of the shapes that `velo` has;
-            from `update`, without `value=` or `params`.
+        ValueError: for another `num_steps` or `step_scale`; if `meta_params` are not of the shapes
+            that `velo` has; from `update`, without `value=` or `params`.
         TypeError: from `init` and `update`, if a leaf is not of a real floating dtype.
 
     Example:
@@ -151,6 +152,10 @@ def scale_by_velo(
     """
     _check_meta_params(meta_params)
     num_steps = checked_num_steps(num_steps)
+    check_number("step_scale", step_scale)
+    step_scale = in_float32(step_scale)
+    # The carry begins with some of them, and goes on in float32.
+    meta_params = optax.tree.cast(meta_params, jnp.float32)
 
     def init(params: PyTree) -> VeLOState:
         check_real_floating(params, "parameter")

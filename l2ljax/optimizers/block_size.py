@@ -2,9 +2,7 @@
 
 from typing import Any, Literal, NamedTuple
 
-import jax
-
-from l2ljax.checks import check_positive_int
+from l2ljax.optimizers.lengths import checked_length, refuse_array
 from l2ljax.parallel.platform import platform_of
 
 BlockSize = int | None | Literal["default"]
@@ -29,13 +27,9 @@ def checked_block_size(block_size: Any) -> BlockSize:
     Raises:
         ValueError: for anything but a positive integer, `None` and "default".
     """
-    if isinstance(block_size, jax.Array):
-        raise ValueError(
-            "block_size must be an integer that is known when the step is compiled, got "
-            'an array; for optax.inject_hyperparams add static_args="block_size".'
-        )
+    refuse_array("block_size", block_size)
     if block_size is not None and block_size != "default":
-        check_positive_int("block_size", block_size)
+        checked_length("block_size", block_size)
     return block_size
 
 

@@ -90,7 +90,7 @@ def named_partition(optimizers: Mapping[str, LearnedOptimizer], labels: PyTree) 
     """
     if isinstance(labels, str):
         labels = _labels_called(labels)
-    elif not (callable(labels) or isinstance(labels, Mapping | list)):
+    elif not callable(labels) and (labels is None or jax.tree_util.all_leaves([labels])):
         raise ValueError(
             f"labels must be a name, a function or a tree of labels, got {short(labels)}."
         )

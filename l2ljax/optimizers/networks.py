@@ -185,7 +185,8 @@ class CoordinatewiseLSTM(nn.Module):
                 (4 * size, fan_in),
             )
             bias = self.param(f"bias_{layer}", nn.initializers.zeros, (4 * size,))
-            bias = bias.at[size : 2 * size].add(self.forget_bias)
+            forget = jnp.asarray(self.forget_bias, bias.dtype)  # which may be a float64 array
+            bias = bias.at[size : 2 * size].add(forget)
             # The bias as one more column: the matrix product adds it, in no pass of its own.
             weights = jnp.concatenate([kernel, bias[:, None]], axis=1).astype(self.dtype)
             if self.kernel == "plain":

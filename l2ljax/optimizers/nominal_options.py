@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple, get_args
 
-from l2ljax.checks import check_choice, check_kind, check_number, check_positive_int
+from l2ljax.checks import check_choice, check_kind, check_number
+from l2ljax.optimizers.lengths import checked_length
 from l2ljax.optimizers.nominal_directions import DECAYS, OTHERS
 from l2ljax.optimizers.nominal_network import num_outputs
 from l2ljax.optimizers.nominal_statistics import num_features
@@ -35,7 +36,7 @@ def checked(*given: Any) -> Options:
     options = Options(*given)
     for name in ("num_steps", "rest_after"):
         if getattr(options, name) is not None:
-            check_positive_int(name, getattr(options, name))
+            checked_length(name, getattr(options, name))
     check_number("rate", options.rate)
     for name in ("span", "limit"):
         check_number(name, getattr(options, name), above=0)

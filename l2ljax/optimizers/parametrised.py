@@ -51,7 +51,14 @@ class Parametrised:
 
     def of(self, raw: jax.Array) -> jax.Array:
         """The number that a meta-parameter stands for."""
-        return {"plain": jnp.asarray, "log": jnp.exp, "logit": jax.nn.sigmoid}[self.kind](raw)
+        return {"plain": jnp.asarray, "log": jnp.exp, "logit": _below_one}[self.kind](raw)
+
+
+def _below_one(raw: jax.Array) -> jax.Array:
+    """The sigmoid, which rounding would make 1 from about 17 on."""
+    share = jax.nn.sigmoid(raw)
+    largest = 1 - jnp.finfo(share.dtype).epsneg
+    return jnp.where(share > largest, largest, share)
 
 
 def log(value: float) -> Parametrised:

@@ -21,7 +21,8 @@ class ScaleByRNNPropState(NamedTuple):
         count: int32 scalar, updates made so far (it stops at the largest int32).
         momentum: tree like the parameters, float32: the moving average of g.
         second_moment: likewise, of g^2.
-        carry: one `LSTMCarry` a layer, leaves `[hidden_size, *param.shape]` in the network's dtype.
+        carry: one `LSTMCarry` a layer, leaves `[hidden_size, *param.shape]` in the network's
+            `state_dtype`, or in its dtype where none is given.
     """
 
     count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -52,7 +53,7 @@ def init_state(network: CoordinatewiseLSTM, params: PyTree) -> ScaleByRNNPropSta
 def step_coordinates(
     apply: Any,
     output_scale: jax.Array,
-    constants: tuple[float, float, float],
+    constants: tuple[float | jax.Array, float | jax.Array, float | jax.Array],
     corrections: tuple[jax.Array | float, jax.Array | float],
     state: Any,
     gradient: jax.Array,
@@ -70,7 +71,10 @@ def step_coordinates(
 
 
 def corrections_at(
-    count: jax.Array, b1: float, b2: float, bias_correction: BiasCorrection
+    count: jax.Array,
+    b1: float | jax.Array,
+    b2: float | jax.Array,
+    bias_correction: BiasCorrection,
 ) -> tuple[jax.Array | float, jax.Array | float]:
     """Factors on m and v at step `count`."""
     if bias_correction == "constant":

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from l2ljax.base import Key
-from l2ljax.checks import check_positive_int
+from l2ljax.optimizers.lengths import checked_length
 from l2ljax.optimizers.networks import LSTMCarry
 
 Arrays = dict[str, Any]
@@ -52,7 +53,8 @@ def update_losses(
         num_steps: length of training.
     """
     decays = _decays(num_steps)
-    correction = 1 - decays ** (count + 1).astype(jnp.float32)
+    seen = jnp.asarray(optax.safe_increment(count))
+    correction = 1 - decays ** seen.astype(jnp.float32)
     largest = jnp.where(count == 0, value, jnp.max(losses.means / correction))
     value = jnp.minimum(jnp.abs(largest) * 2, value)
     means = losses.means * decays + value * (1 - decays)
@@ -145,15 +147,12 @@ def checked_num_steps(num_steps: Any) -> int:
     Raises:
         ValueError: unless it is an integer of at least 2.
     """
-    if isinstance(num_steps, jax.Array):
-        raise ValueError(
-            "num_steps must be an integer that is known when the step is compiled, got an array; "
-            'for optax.inject_hyperparams add static_args="num_steps".'
-        )
-    return check_positive_int("num_steps", num_steps, minimum=2)
+    return checked_length("num_steps", num_steps, minimum=2)
 
 
 def _decays(num_steps: int) -> np.ndarray:
     # Rounded once to float32, in which the rest is computed as the published code does: at a
     # thousand steps 1 - decay^n cancels, so one more bit in a decay is 1e-3 in the first features.
-    return np.exp(-1 / np.logspace(1, np.log10(num_steps), NUM_LOSSES)).astype(np.float32)
+    decays = np.exp(-1 / np.logspace(1, np.log10(num_steps), NUM_LOSSES)).astype(np.float32)
+    # From 2^25 steps on the slowest would be rounded to 1, and its average be 0 / 0.
+    return np.minimum(decays, np.nextafter(np.float32(1), np.float32(0)))

@@ -43,7 +43,8 @@ class ScaleByLSTMState(NamedTuple):
     Attributes:
         count: int32 scalar, updates made so far (it stops at the largest int32).
         carry: one `LSTMCarry` a layer; its `hidden` and `cell` are trees like the parameters with
-            leaves `[hidden_size, *param.shape]` in the network's dtype.
+            leaves `[hidden_size, *param.shape]` in the network's `state_dtype`, or in its dtype
+            where none is given.
 
     Example:
         >>> network = CoordinatewiseLSTM(hidden_sizes=(3,))
@@ -74,12 +75,12 @@ def scale_by_lstm(
     `chain(scale_by_lstm(...), add_decayed_weights(1e-2), scale_by_learning_rate(1.0))`. (What
     `l2ljax.lstm(...).transform(meta_params)` gives is complete already, with nothing to follow.)
 
-    Updates keep each gradient's dtype; the network computes, and its state is held, in
-    `network.dtype`. A parameter's own axes are never reshaped, so a sharded parameter keeps its
-    sharding and its state has the same, with the hidden axis in front and never split: that goes
-    for `flax.linen.Partitioned` boxes and `flax.nnx.Param`'s metadata too, and
-    `l2ljax.optimizers.state_shardings` makes the tree of shardings that `optax.tree.map_params`,
-    which knows no axes in front, makes for Adam.
+    Updates keep each gradient's dtype; the network computes in `network.dtype`, in which its state
+    is held too, unless `network.state_dtype` is given. A parameter's own axes are never reshaped,
+    so a sharded parameter keeps its sharding and its state has the same, with the hidden axis in
+    front and never split: that goes for `flax.linen.Partitioned` boxes and `flax.nnx.Param`'s
+    metadata too, and `l2ljax.optimizers.state_shardings` makes the tree of shardings that
+    `optax.tree.map_params`, which knows no axes in front, makes for Adam.
 
     Each parameter is a network of its own in the compiled program: where there are many small ones,
     not sharded, `optax.flatten` around the transform compiles faster.

@@ -11,6 +11,7 @@ import pytest
 from l2ljax.bundled import load_optimizer, save_optimizer
 from l2ljax.estimators import truncated_bptt
 from l2ljax.optimizers import build, conv_fc_labels, lstm, partition
+from l2ljax.optimizers.labels import named_partition
 from l2ljax.optimizers.preprocess import identity
 from l2ljax.tasks import convnet
 
@@ -64,6 +65,20 @@ def test_a_specification_builds_the_partition_it_describes():
     assert json.dumps(SPECIFICATION) == text
 
 
+def test_a_tuple_of_labels_is_a_tree_of_them():
+    """As `l2ljax.partition` takes it: each parameter has its member's update."""
+    members = {"conv": lstm((3,), identity()), "fc": lstm((2,))}
+    optimizer = named_partition(members, ("conv", "fc"))
+    meta_params, gradient = optimizer.init(jax.random.key(1)), (jnp.ones(2), jnp.ones(3))
+    tx = optimizer.transform(meta_params)
+    updates, _ = tx.update(gradient, tx.init(gradient))
+    for name, update, ones in zip(members, updates, gradient, strict=True):
+        alone = members[name].transform(meta_params[name])
+        np.testing.assert_allclose(update, alone.update(ones, alone.init(ones))[0], rtol=1e-6)
+    with pytest.raises(ValueError, match="labels has 'dense', which is no member"):
+        named_partition(members, ("conv", "dense"))
+
+
 def test_partitions_nest():
     nested = build(SPECIFICATION | {"optimizers": MEMBERS | {"fc": SPECIFICATION}})
     meta_params = jax.eval_shape(nested.init, jax.random.key(0))
@@ -100,6 +115,7 @@ def test_a_partition_is_meta_trained_on_a_convnet():
     [
         ({"labels": "by_rank"}, "Unknown labels 'by_rank'; there are conv_fc"),
         ({"labels": 3}, "labels must be a name, a function or a tree of labels, got 3"),
+        ({"labels": None}, "labels must be a name, a function or a tree of labels, got None"),
         ({"labels": ["dense"]}, "labels has 'dense', which is no member of the partition"),
         ({"labels": "math:pi"}, "labels 'math:pi' must be a function params -> labels"),
         ({"optimizers": {}}, "at least one learned optimizer"),

@@ -79,6 +79,8 @@ def test_steps_are_bounded_and_do_not_change_with_the_loss_times_a_number():
     ("arguments", "message"),
     [
         ({"b1": 1.0}, "b1 must be a number of at least 0 and below 1, got 1.0"),
+        ({"b1": jnp.float32(1.0)}, "b1 must be a number of at least 0 and below 1, got 1.0"),
+        ({"b2": jnp.float32(1.5)}, "b2 must be a number of at least 0 and below 1, got 1.5"),
         ({"b2": -0.1}, "b2 must be a number of at least 0 and below 1, got -0.1"),
         ({"bias_correction": "powers"}, 'bias_correction must be True, False or "constant"'),
         ({"eps": 0.0}, "eps must be a finite number above 0, got 0.0"),
@@ -91,6 +93,18 @@ def test_arguments_are_refused_at_the_door(arguments, message):
     """By the builder, with what was given."""
     with pytest.raises(ValueError, match=message):
         rnnprop(**arguments)
+
+
+def test_decays_may_be_arrays_also_inside_jit():
+    """Traced ones, whose value is not known, and those that are known."""
+    meta_params = rnnprop((3,)).init(jax.random.key(0))
+    gradient = jnp.arange(-2.0, 3.0)
+
+    def update(b1):
+        tx = scale_by_rnnprop(meta_params, (3,), b1=b1, b2=jnp.float32(0.75))
+        return tx.update(gradient, tx.init(gradient))[0]
+
+    np.testing.assert_allclose(jax.jit(update)(0.5), update(0.5), rtol=1e-5)
 
 
 @needs_zoo

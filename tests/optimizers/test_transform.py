@@ -229,6 +229,19 @@ def test_every_rule_is_injected(name):
     np.testing.assert_allclose(updates["w"], expected["w"], rtol=1e-5)
 
 
+@pytest.mark.parametrize("length", ["num_steps", "rest_after"])
+def test_an_injected_length_says_what_to_do_and_that_works(length):
+    meta_params = optimizers.nominal(**{length: 50}).init(jax.random.key(0))
+    make, params = optimizers.scale_by_nominal, jnp.ones(3)
+    with pytest.raises(ValueError, match=f'{length} must .* add static_args="{length}"'):
+        optax.inject_hyperparams(make)(meta_params, **{length: 50}).init(params)
+    tx = optax.inject_hyperparams(make, static_args=length)(meta_params, **{length: 50})
+    plain = make(meta_params, **{length: 50})
+    updates, _ = jax.jit(tx.update)(params, tx.init(params), params)
+    expected, _ = plain.update(params, plain.init(params), params)
+    np.testing.assert_allclose(updates, expected, rtol=1e-5)
+
+
 def test_an_injected_block_size_says_what_to_do_and_that_works():
     arguments = (linear_meta_params(-1.0, 0.0), LINEAR)
     with pytest.raises(ValueError, match='add static_args="block_size"'):
