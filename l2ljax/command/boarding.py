@@ -4,12 +4,13 @@ import argparse
 import json
 import os
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from l2ljax.base.words import hint
 from l2ljax.bundled import pretrained_names
-from l2ljax.checks import short
+from l2ljax.checks import is_number, short
 from l2ljax.command.arguments import Parser, UsageError, add_quiet, integer, sayer
 from l2ljax.command.process import set_up
 from l2ljax.experiments import board, board_page, board_pictures, contestants
@@ -57,7 +58,7 @@ def parser() -> Parser:
     made.add_argument(
         "--envelopes",
         metavar="FILE",
-        help='published curves, JSON: {task: {"steps": [...], "loss": [...]}}',
+        help='published curves by their names, JSON: {name: {"steps": [...], "loss": [...]}}',
     )
     made.add_argument("--published", metavar="DIR", help="other people's weights")
     made.add_argument("--num_tasks", type=integer(1), help=f"optimizees a cell; {board.NUM_TASKS}")
@@ -149,13 +150,27 @@ def _envelopes(given: argparse.Namespace) -> Any:
         found = json.loads(Path(given.envelopes).read_text())
     except ValueError as error:
         raise ValueError(f"--envelopes={given.envelopes} is no JSON file ({error}).") from error
-    curves = list(found.values()) if isinstance(found, dict) else [found]
-    if not all(isinstance(curve, dict) and {"steps", "loss"} <= curve.keys() for curve in curves):
+    if not (isinstance(found, dict) and all(map(_is_curve, found.values()))):
         raise ValueError(
-            f"--envelopes={given.envelopes} must hold an object with a member a task, each "
-            '{"steps": [...], "loss": [...]}.'
+            f"--envelopes={given.envelopes} must hold an object with a member a published curve, "
+            'each {"steps": [...], "loss": [...]} of as many numbers, steps ascending.'
+        )
+    if not any(entry.envelope in found for entry in ENTRIES.values()):
+        known = sorted({entry.envelope for entry in ENTRIES.values() if entry.envelope})
+        raise ValueError(
+            f"--envelopes={given.envelopes} has no curve of a task of the suite; their names are "
+            f"{', '.join(known)}."
         )
     return found
+
+
+def _is_curve(given: Any) -> bool:
+    if not isinstance(given, dict):
+        return False
+    steps, loss = given.get("steps"), given.get("loss")
+    if not (isinstance(steps, list) and isinstance(loss, list) and len(steps) == len(loss) > 0):
+        return False
+    return all(map(is_number, [*steps, *loss])) and all(a < b for a, b in pairwise(steps))
 
 
 def _write(cells: Path, out: Path) -> str:
@@ -179,6 +194,9 @@ def _listed(kind: Any) -> Any:
     """A kind of argument: several, with commas between."""
 
     def convert(text: str) -> list[Any]:
-        return [kind(word.strip()) for word in text.split(",") if word.strip()]
+        found = [kind(word.strip()) for word in text.split(",") if word.strip()]
+        if not found:
+            raise argparse.ArgumentTypeError("names none; give one or several, or leave it out")
+        return list(dict.fromkeys(found))
 
     return convert

@@ -90,6 +90,7 @@ def run(words: Sequence[str], typed: str) -> int:
             if not arguments.quiet:
                 print(stopped(bar.finished, bar.total, unfinished), file=sys.stderr)
             raise
+    (directory / "curves.png").unlink(missing_ok=True)  # of other numbers
     comparison.write_results(directory, *found)
     forget(unfinished)
     Console(quiet=arguments.quiet).print(report.table(found[0]))

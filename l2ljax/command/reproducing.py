@@ -9,9 +9,10 @@ import jax
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from l2ljax.base.words import hint
-from l2ljax.checks import short
+from l2ljax.checks import short, shorten
 from l2ljax.command.arguments import Parser, UsageError, add_quiet, sayer
 from l2ljax.command.process import set_up
+from l2ljax.evaluation._drawing import matplotlib_pyplot
 from l2ljax.experiments.machine import hardware
 from l2ljax.paper import reproduction as paper
 from l2ljax.paper import web
@@ -62,20 +63,30 @@ def run(words: Sequence[str], typed: str) -> int:
     names = list(FIGURES) if given.all else _checked(given.figure)
     set_up()
     output = Path(given.output)
+    matplotlib_pyplot()  # before hours of work, not after
+    missed: dict[str, Exception] = {}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), disable=given.quiet) as bar:
         task = bar.add_task("figures", total=len(names))
         for name in names:
             bar.update(task, description=name)
             figure = paper.shrink(FIGURES[name], QUICK) if given.quick else FIGURES[name]
-            if not given.redraw:
-                _compute(figure, output / name, given.data_dir, typed, given.quick)
-            paper.draw(figure, output / name)
+            try:
+                if not given.redraw:
+                    _compute(figure, output / name, given.data_dir, typed, given.quick)
+                paper.draw(figure, output / name)
+            except (ImportError, OSError, ValueError) as error:  # a data set that is not there
+                if not given.all:
+                    raise
+                missed[name] = error
             # Compiled programs hold memory maps, of which Linux allows a process 65,530.
             jax.clear_caches()
             bar.update(task, advance=1)
     report = output / "report.html"
     write_atomically(report, web.report(FIGURES, DEVIATIONS, output, _measured(output)))
+    if missed:
+        why = "; ".join(f"{name} ({shorten(str(error), 200)})" for name, error in missed.items())
+        raise ValueError(f"{report} is without {len(missed)} of {len(names)} figures: {why}.")
     sayer(given.quiet)(f"Figures in {output}/, all of them in {report}")
     return 0
 

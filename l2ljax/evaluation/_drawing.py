@@ -129,7 +129,8 @@ def shared_legend(figure: Any, axes: Any, columns: int = 3, title: str | None = 
     )
 
 
-def _pyplot() -> Any:
+def matplotlib_pyplot() -> Any:
+    """Without a window; a ModuleNotFoundError says how to install it."""
     try:
         import matplotlib
     except ModuleNotFoundError as error:
@@ -146,7 +147,7 @@ def new_figure(
     rows: int = 1, columns: int = 1, *, size: tuple[float, float], **options: Any
 ) -> Any:
     """A figure and its panels, `[rows, columns]`."""
-    return _pyplot().subplots(
+    return matplotlib_pyplot().subplots(
         rows, columns, figsize=size, layout="constrained", squeeze=False, **options
     )
 
@@ -154,4 +155,4 @@ def new_figure(
 def save_figure(figure: Any, path: str | Path, dpi: int = 150) -> None:
     """Writes `figure` as a PNG and forgets it."""
     figure.savefig(path, dpi=dpi)
-    _pyplot().close(figure)
+    matplotlib_pyplot().close(figure)

@@ -239,7 +239,7 @@ def _mark_horizon(axes: Any, summary: Mapping[str, Any], from_step: int) -> None
         axes.axvline(tuned_at, color="0.5", linewidth=1.0)
         early = tuned_at < 0.25 * summary["num_steps"]  # left of it is no room
         axes.annotate(
-            "trained and tuned for", (tuned_at, 0.02 if early else 0.98), rotation=90,
+            "rates tuned for", (tuned_at, 0.02 if early else 0.98), rotation=90,
             xycoords=("data", "axes fraction"), va="bottom" if early else "top",
             ha="left" if early else "right", fontsize=8, color="0.35",
         )  # fmt: skip

@@ -137,6 +137,8 @@ def test_the_page_has_every_command_and_only_command_lines():
         ("board --steps=0", "at least 1, got '0'"),
         ("board --draw_only", "There are no cells in runs/board"),
         ("board --draw_only --tasks=poisson", "so --tasks would be without effect"),
+        ("board --tasks= --steps=100", "argument --tasks: names none"),
+        ("board --steps=,", "argument --steps: names none"),
         ("board --draw_only --seed=0", "so --seed would be without effect"),
         ("board --draw_only --num_tasks=8", "so --num_tasks would be without effect"),
         ("board --draw_only --quick", "so --quick would be without effect"),

@@ -33,6 +33,7 @@ def test_evaluate_tells_of_each_stage_and_of_what_is_kept(stop_at, capsys, monke
     """In a log a line where a stage begins, one with its seconds where it ends; --quiet: none."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "out" / "unfinished").mkdir(parents=True)
+    (tmp_path / "out" / "curves.png").write_text("of an evaluation before")
 
     def stand_in(weights, overrides, *, keep, tell, data_dir):
         assert keep == Path("out/unfinished")
@@ -62,7 +63,8 @@ def test_evaluate_tells_of_each_stage_and_of_what_is_kept(stop_at, capsys, monke
         assert lines[4] == (
             "Stopped. 2 of 3 stages are in out/unfinished; the same command goes on from there."
         )
-    assert (tmp_path / "out" / "unfinished").exists() == (stop_at is not None)
+    for name in ("unfinished", "curves.png"):  # an old figure does not stand beside new numbers
+        assert (tmp_path / "out" / name).exists() == (stop_at is not None)
     assert main((*words, "--quiet")) == code
     assert capsys.readouterr() == ("", "")
 

@@ -205,6 +205,12 @@ def test_what_fits_of_a_given_number_is_scored_before_the_time_is_up(number, sec
     assert planned.log_every <= planned.validate_every
 
 
+def test_a_given_number_that_fits_is_scored_alike_on_every_machine():
+    """Or the weights with the best score would be others where validations take longer."""
+    plans = {pace.plan(pace.Pace(0.1, seconds, 1.0), 100.0, 50)[:2] for seconds in (0.1, 1.0, 5.0)}
+    assert plans == {(50, 2)}
+
+
 def test_ctrl_c_keeps_the_best_so_far(monkeypatch):
     """The comparison is made all the same."""
     monkeypatch.setattr(pace, "VALIDATIONS", 10**6)  # the first one long before the signal

@@ -100,8 +100,15 @@ def details(summary: str, content: str) -> str:
 
 
 def whole_flags(text: str) -> str:
-    """Escaped, with flags that lines are not broken in where there is room for them."""
-    return re.sub(r"\(?--[^\s);]+", r'<span class="word">\g<0></span>', escape(text))
+    """Escaped, with flags that lines are not broken in where there is room for them.
+
+    Example:
+        >>> whole_flags("python mine.py --name=a&b")
+        'python mine.py <span class="word">--name=a&amp;b</span>'
+    """
+    parts = [escape(part) for part in re.split(r"(\(?--[^\s);]+)", text)]
+    parts[1::2] = [f'<span class="word">{flag}</span>' for flag in parts[1::2]]
+    return "".join(parts)
 
 
 def number(value: Any, digits: int = 4) -> str:

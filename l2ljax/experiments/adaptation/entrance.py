@@ -67,7 +67,8 @@ def adapt(
             or of a function without arguments that returns one.
         minutes: the budget.
         key: randomness of it all; default: `jax.random.key(0)`. How many meta-updates fit into the
-            time is the machine's: with `num_meta_updates` the same key gives the same weights.
+            time is the machine's: with `num_meta_updates` that fit the same key gives the same
+            weights.
         num_steps: inner steps of an episode, in training and in the comparison.
         num_tasks: optimizees a meta-update; default: 16 small ones, fewer of large ones.
         num_validation_tasks: optimizees that choose the best meta-parameters.

@@ -89,7 +89,7 @@ class Plan(NamedTuple):
 def plan(pace: Pace, seconds: float, num_meta_updates: int | None = None) -> Plan:
     """What fits into `seconds`, validations included; or a given number of meta-updates.
 
-    Of a given number validations and records are spread over those that fit.
+    Of a given number that does not fit, validations and records are spread over those that do.
 
     Example:
         >>> plan(Pace(update=0.1, validation=0.2, start_score=1.0), 100.0)
@@ -106,6 +106,8 @@ def plan(pace: Pace, seconds: float, num_meta_updates: int | None = None) -> Pla
     fitting = int(left / max(pace.update, 1e-6))
     if num_meta_updates is None:
         num_meta_updates = fitting
+    elif num_meta_updates <= fitting:
+        validations = VALIDATIONS  # whatever the machine: the same weights are scored
     # More than fit are cut when the time is up: what was made until then must have been scored.
     made = min(num_meta_updates, max(1, fitting))
     every = max(1, math.ceil(made / validations))

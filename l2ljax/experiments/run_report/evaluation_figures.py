@@ -57,7 +57,8 @@ def _beside(index: int, groups: Sequence[Group], tasks: Sequence[Mapping[str, An
     sentence += (
         "Bands are 95 % confidence intervals of the mean."
         if len(runs) == 1
-        else "Of several runs, the median of their means, in a band from the lowest to the highest."
+        else "A line that sums up several runs is the median of their means, in a band from the "
+        "lowest to the highest; the band of any other is its 95 % confidence interval."
     )
     if len(runs) == 1:
         sentence += f" {_verdict(_of(runs[0]))}"
