@@ -17,6 +17,7 @@ from jax.sharding import AxisType
 
 from l2ljax import parallel
 from l2ljax.estimators import truncated_bptt
+from l2ljax.optimizers import small_fc
 from l2ljax.tasks import quadratic
 
 
@@ -158,6 +159,8 @@ def test_shared_coordinates_need_the_recorded_pass():
     mesh = jax.make_mesh((1, 1), ("tasks", "coordinates"), axis_types=(AxisType.Auto,) * 2)
     with pytest.raises(ValueError, match="'coordinates' needs the recorded backward pass"):
         truncated_bptt(quadratic(3), OPTIMIZER, mesh=mesh, backward="scan", **WINDOWS)
+    with pytest.raises(ValueError, match=r'cannot share whole tensors; give .* "tasks" alone'):
+        truncated_bptt(quadratic(3), small_fc((2,)), mesh=mesh, backward="recorded", **WINDOWS)
     with pytest.raises(ValueError, match="coordinate_devices=2 does not divide num_devices=1"):
         parallel.task_mesh(1, 1, coordinate_devices=2)
 

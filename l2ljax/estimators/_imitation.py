@@ -120,7 +120,8 @@ def imitation(
     other estimators go on from.
 
     Args:
-        task, optimizer, num_tasks, mesh, shard_data: as `truncated_bptt` takes them.
+        task, optimizer, num_tasks, mesh, shard_data: as `truncated_bptt` takes them; devices along
+            an axis "coordinates" all do the same.
         teacher: an Optax transformation with its learning rate, such as `optax.adam(1e-3)`, or
             plain data that names one, such as `{"name": "optax:adam", "learning_rate": 1e-3}`.
         episode_length, unroll_length, stagger: as in `truncated_bptt`; the optimizers' states are

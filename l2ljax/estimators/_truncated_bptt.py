@@ -73,7 +73,8 @@ def truncated_bptt(
             has a whole one. A meta-gradient then sees early and late steps at once.
         second_derivatives: differentiate through the optimizee's gradients too (needs "scan").
         backward: "scan" differentiates the rollout step by step; "recorded" the optimizer alone,
-            over the gradients recorded on the way: the same meta-gradient for optimizers that
+            over the gradients recorded on the way: the same meta-gradient, until an optimizee
+            diverges, whose successor goes on with the count of steps. It is for optimizers that
             declare `coordinate_groups`, in less memory and time ("auto"), or `tensor_groups`, in
             less memory (a share of these is one of the tensors of a shape).
         coordinate_share: share of the coordinates, in (0, 1], that the recorded backward pass

@@ -173,7 +173,10 @@ class TruncatedBPTT(GradientEstimator):
         )
 
     def _renewed(self, task, meta_params, keys, fine, optimizees):
-        """New optimizees in place of those that diverged, with the states of their theta_0."""
+        """New optimizees in place of those that diverged, with the states of their theta_0.
+
+        In the recorded pass what all tasks share, such as a count, goes on: `keep_group_states`.
+        """
         optimizees = renewed(task, keys, fine, optimizees)
         fresh = self._init_opt_state(meta_params, optimizees.params)
         if self.backward == "recorded":

@@ -1,5 +1,6 @@
 """Does a learned optimizer keep what estimators take it at its word for?"""
 
+import functools
 from typing import Any
 
 import jax
@@ -15,6 +16,9 @@ from l2ljax.optimizers import partition
 NUM_STEPS, NUM_TASKS = 4, 2
 TOLERANCE = 1e-4
 """Of float32 sums in another order, relative to the largest entry of a meta-gradient."""
+
+EPSILONS = 8
+"""In parameters of half precision one pass sums in their dtype: so many of its epsilons."""
 
 
 def check_learned_optimizer(optimizer: LearnedOptimizer, params: Params) -> None:
@@ -43,6 +47,7 @@ def check_learned_optimizer(optimizer: LearnedOptimizer, params: Params) -> None
     if not jax.tree.leaves(meta_params):
         raise ValueError("init of this learned optimizer gives no meta-parameters to train.")
     task, sick = _parabolas(params), _parabolas(params, nan=True)
+    compare = functools.partial(_compare, _tolerance(params))
     by_scan = _estimate(task, optimizer, meta_params, backward="scan")
     if all(not np.any(np.asarray(leaf)) for leaf in jax.tree.leaves(by_scan[1])):
         raise ValueError(
@@ -50,7 +55,7 @@ def check_learned_optimizer(optimizer: LearnedOptimizer, params: Params) -> None
             "be learned; let the updates of transform(meta_params) depend on meta_params."
         )
     again = _estimate(task, optimizer, meta_params, backward="scan")
-    _compare(by_scan, again, "two calls with the same arguments", "make its functions pure")
+    compare(by_scan, again, "two calls with the same arguments", "make its functions pure")
     if optimizer.groups is None:
         return
     batch = jax.tree.map(lambda p: jnp.stack([p] * NUM_TASKS), params)
@@ -58,10 +63,10 @@ def check_learned_optimizer(optimizer: LearnedOptimizer, params: Params) -> None
     remedy, declared, chunks = _DECLARED[optimizer.coordinate_groups is None]
     for what, chunk in (("the recorded backward pass", None), (chunks, 3)):
         found = _estimate(task, optimizer, meta_params, backward="recorded", chunk_size=chunk)
-        _compare(by_scan, found, f"backpropagation through the rollout and {what}", remedy)
+        compare(by_scan, found, f"backpropagation through the rollout and {what}", remedy)
     nested, inside = _nested(optimizer, meta_params)
     found = _estimate(task, nested, inside, backward="recorded")
-    _compare(
+    compare(
         by_scan,
         (found[0], found[1]["outer"]["inner"]),
         "the rule alone and in partitions",
@@ -69,7 +74,7 @@ def check_learned_optimizer(optimizer: LearnedOptimizer, params: Params) -> None
     )
     healthy = _estimate(sick, optimizer, meta_params, backward="scan")
     found = _estimate(sick, optimizer, meta_params, backward="recorded")
-    _compare(healthy, found, "the two passes where a gradient is NaN", remedy)
+    compare(healthy, found, "the two passes where a gradient is NaN", remedy)
 
 
 _DECLARED = {
@@ -187,13 +192,18 @@ def _backward(sick, cotangent):
 _with_nan_gradient.defvjp(_forward, _backward)
 
 
-def _compare(one: Any, other: Any, what: str, remedy: str) -> None:
+def _tolerance(params: Params) -> float:
+    dtypes = {jnp.result_type(leaf) for leaf in jax.tree.leaves(params)}
+    return max(TOLERANCE, *(EPSILONS * float(jnp.finfo(dtype).eps) for dtype in dtypes))
+
+
+def _compare(tolerance: float, one: Any, other: Any, what: str, remedy: str) -> None:
     ours = jax.tree_util.tree_leaves_with_path({"meta-loss": one[0], "meta-gradient": one[1]})
     theirs = jax.tree.leaves({"meta-loss": other[0], "meta-gradient": other[1]})
     for (path, a), b in zip(ours, theirs, strict=True):
         a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
         scale = max(np.abs(a[np.isfinite(a)]).max(initial=0), 1e-6)
-        if not np.allclose(a, b, rtol=0, atol=TOLERANCE * scale, equal_nan=True):
+        if not np.allclose(a, b, rtol=0, atol=tolerance * scale, equal_nan=True):
             worst = np.abs(a - b).max(initial=0)
             raise ValueError(
                 f"This learned optimizer gives different results by {what}: {path_name(path)} "

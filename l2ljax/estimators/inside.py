@@ -179,5 +179,6 @@ def unroll_inside(
 
 
 def begun(task: Task, key: Key, number: jax.Array) -> tuple[PyTree, PyTree]:
-    """The instance and theta_0 of an episode that begins before step `number` of a window."""
-    return sample_optimizee(task, jax.random.fold_in(key, number))
+    """The instance and theta_0 of an episode that begins before step `number` >= 1 of a window."""
+    # 2 and on, as the window's first episode may have split the key, as folding in 0 and 1 does
+    return sample_optimizee(task, jax.random.fold_in(key, number + 1))

@@ -14,6 +14,7 @@ def sample_batch(task: Task, keys: Key) -> tuple[PyTree, PyTree]:
 
 def renewed(task: Task, keys: Key, fine: jax.Array, optimizees: OptimizeeState) -> OptimizeeState:
     """New optimizees in place of those that are not `fine`, with the optimizer states they had."""
-    new = sample_batch(task, jax.vmap(lambda k: jax.random.fold_in(k, 1))(keys))
+    # 2, as drawing the lost one has split its key, which is as folding in 0 and 1
+    new = sample_batch(task, jax.vmap(lambda k: jax.random.fold_in(k, 2))(keys))
     instances, params = keep_tasks(fine, (optimizees.instance, optimizees.params), new)
     return OptimizeeState(instances, params, optimizees.opt_state)

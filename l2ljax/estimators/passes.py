@@ -53,13 +53,19 @@ def choose_pass(
     recordable = declared is not None and stateless and not second_derivatives
     follows = recordable and _rule_follows(task, optimizer, strict=backward == "recorded")
     if (backward == "recorded" or coordinate_share < 1) and not recordable:
-        reason = (
-            "second_derivatives=True makes coordinates influence one another"
-            if second_derivatives
-            else "this learned optimizer declares no coordinate_groups or tensor_groups"
-            if stateless
-            else "this task has state"
-        )
+        if second_derivatives:
+            reason = "second_derivatives=True makes coordinates influence one another"
+        elif not stateless:
+            reason = "this task has state"
+        elif optimizer.groups is not None:
+            reason = f"devices along the mesh axis {COORDINATES!r} cannot share whole tensors"
+        else:
+            reason = "this learned optimizer declares no coordinate_groups or tensor_groups"
+        if shared:
+            raise ValueError(
+                f"A mesh with the axis {COORDINATES!r} needs the recorded backward pass of "
+                f'independent coordinates, but {reason}; give a mesh with the axis "tasks" alone.'
+            )
         raise ValueError(
             "The recorded backward pass and coordinate_share < 1 need independent coordinates or "
             f'tensors, but {reason}; use backward="scan" and coordinate_share=1.'

@@ -54,8 +54,8 @@ def recorded_meta_gradient(
     Returns:
         the meta-gradient of the mean over tasks of sum_t w_t f(theta_t), to which diverged tasks
         add 0; the optimizees after the window, whose optimizer states are fresh where the task
-        diverged; float32 losses `[num_tasks, num_steps + 1]`; and bool `[num_tasks]`, which tasks
-        did not diverge.
+        diverged (but for what all tasks share, see `keep_group_states`); float32 losses
+        `[num_tasks, num_steps + 1]`; and bool `[num_tasks]`, which tasks did not diverge.
     """
     groups = coordinate_groups(optimizer, window.optimizees.params)
     fresh = init_group_states(optimizer, meta_params, window.optimizees.params)

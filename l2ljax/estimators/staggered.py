@@ -183,7 +183,7 @@ class Staggered(GradientEstimator):
 
         if self._ends_inside:
             return course_of(position, length, self.unroll_length, draw)
-        steps = position[:, None] + jnp.arange(1, self.unroll_length + 1)
+        steps = position[:, None] + jnp.arange(1, self.unroll_length + 1, dtype=position.dtype)
         return Course(
             steps, jnp.broadcast_to(length[:, None], steps.shape), jnp.zeros(steps.shape, bool)
         )

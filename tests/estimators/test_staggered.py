@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,11 +18,13 @@ from window_cases import (
     make,
 )
 
-from l2ljax import rnnprop
+from l2ljax import lstm, rnnprop
 from l2ljax.base import CoordinateGroup, LearnedOptimizer, Task
-from l2ljax.estimators import truncated_bptt
-from l2ljax.estimators.optimizees import sample_batch
+from l2ljax.estimators import imitation, truncated_bptt
+from l2ljax.estimators.inside import begun
+from l2ljax.estimators.optimizees import renewed, sample_batch
 from l2ljax.estimators.weights import stretched
+from l2ljax.tasks import quadratic
 from l2ljax.unrolling import OptimizeeState
 
 APART = {
@@ -213,3 +216,35 @@ def test_stagger_is_a_boolean():
         truncated_bptt(
             NOISY_BOWL, LEARNED_SGD, num_tasks=1, episode_length=2, unroll_length=1, stagger="yes"
         )
+
+
+@pytest.mark.parametrize("make", ["imitation", "staggered"])
+def test_in_x64_mode_positions_stay_int32(make):
+    """A state that changes its dtype is refused by `meta_train`."""
+    with jax.enable_x64(True):
+        task, optimizer = quadratic(2), lstm((2,))
+        sizes = {"num_tasks": 2, "episode_length": 4, "unroll_length": 2}
+        estimator = (
+            imitation(task, optimizer, optax.sgd(0.1), **sizes)
+            if make == "imitation"
+            else truncated_bptt(task, optimizer, stagger=True, **sizes)
+        )
+        meta_params = optimizer.init(jax.random.key(0))
+        state = estimator.init(jax.random.key(1), meta_params)
+        _, _, after, _ = estimator.estimate(meta_params, state, jax.random.key(2))
+        chex.assert_trees_all_equal_shapes_and_dtypes(state, after)
+
+
+def test_the_successor_of_a_lost_optimizee_is_no_function_of_its_start():
+    """Its instance and that one's theta_0, which a task draws with a key that it splits."""
+    task = Task(
+        init=lambda _, key: jax.random.normal(jax.random.split(key)[0]),
+        sample=lambda _, key: jax.random.normal(key),
+        loss=lambda p, _: p**2,
+    )
+    keys = jax.random.split(jax.random.key(0), 2000)
+    instances, params = sample_batch(task, keys)
+    lost = renewed(task, keys, jnp.zeros(2000, bool), OptimizeeState(instances, params, ()))
+    assert abs(np.corrcoef(params, lost.instance)[0, 1]) < 0.09
+    begun_later, _ = jax.vmap(lambda key: begun(task, key, jnp.int32(1)))(keys)
+    assert abs(np.corrcoef(params, begun_later)[0, 1]) < 0.09
