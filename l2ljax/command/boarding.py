@@ -14,7 +14,7 @@ from l2ljax.checks import is_number, short
 from l2ljax.command.arguments import Parser, UsageError, add_quiet, integer, sayer
 from l2ljax.command.process import set_up
 from l2ljax.experiments import board, board_page, board_pictures, contestants
-from l2ljax.storage.workdir import make_directory, write_atomically
+from l2ljax.storage.workdir import check_writable, make_directory, write_atomically
 from l2ljax.tasks.suite import ENTRIES
 
 HELP = """\
@@ -78,6 +78,9 @@ def run(words: Sequence[str], typed: str) -> int:
         os.environ["TFDS_DATA_DIR"] = given.data_dir
     say = sayer(given.quiet)
     cells = Path(given.cells)
+    out = Path(given.out) if given.out else cells / "results"
+    for folder in (cells, out):
+        check_writable(folder)
     if given.draw_only:
         _check_alone(given)
     else:
@@ -85,7 +88,6 @@ def run(words: Sequence[str], typed: str) -> int:
         asked = _cells(given, everyone)
         board_page.check_folder(cells, *_draws(given))
         board.run_board(asked, ENTRIES, everyone, cells, envelopes=envelopes, say=say)
-    out = Path(given.out) if given.out else cells / "results"
     say(_write(cells, out))
     return 0
 

@@ -15,6 +15,7 @@ from l2ljax.command.stages import stage_bar
 from l2ljax.evaluation import report
 from l2ljax.experiments import comparison
 from l2ljax.experiments.kept import forget
+from l2ljax.storage.workdir import check_writable
 
 HELP = """\
 Evaluates a finished run beside tuned baselines: a table, a figure and the numbers.
@@ -77,6 +78,7 @@ def run(words: Sequence[str], typed: str) -> int:
     if arguments.weights and not arguments.output:
         raise ValueError("--weights needs --output=DIRECTORY for what is written.")
     directory = Path(arguments.output or Path(arguments.workdir) / "evaluation")
+    check_writable(directory)
     set_up()
     unfinished = directory / UNFINISHED
     with stage_bar(not arguments.quiet) as bar:

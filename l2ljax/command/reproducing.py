@@ -18,7 +18,7 @@ from l2ljax.paper import reproduction as paper
 from l2ljax.paper import web
 from l2ljax.paper.deviation_list import DEVIATIONS
 from l2ljax.paper.figure_list import FIGURES, QUICK
-from l2ljax.storage.workdir import write_atomically
+from l2ljax.storage.workdir import check_writable, write_atomically
 
 HELP = """\
 Makes the paper's figures from the bundled weights, and one HTML page of them all.
@@ -63,6 +63,7 @@ def run(words: Sequence[str], typed: str) -> int:
     names = list(FIGURES) if given.all else _checked(given.figure)
     set_up()
     output = Path(given.output)
+    check_writable(output)
     matplotlib_pyplot()  # before hours of work, not after
     missed: dict[str, Exception] = {}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())

@@ -225,6 +225,26 @@ def _beside(path: Path, content: str | bytes) -> Iterator[Path]:
             temporary.unlink()
 
 
+def check_writable(directory: Path) -> None:
+    """Refuses, before hours of work, a directory that cannot be made or written; makes nothing.
+
+    Raises:
+        OSError: naming what is in the way.
+
+    Example:
+        >>> import tempfile
+        >>> check_writable(Path(tempfile.mkdtemp()) / "not" / "there" / "yet")
+    """
+    path = Path(directory).absolute()
+    there = next(place for place in (path, *path.parents) if place.exists())
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        return
+    why = "is a file" if not there.is_dir() else "may not be written by this user"
+    raise OSError(
+        f"Nothing can be written to {directory}, as {there} {why}; give another directory."
+    )
+
+
 def make_directory(directory: Path) -> None:
     """Makes `directory` where it is not there yet; an OSError tells why it cannot be made."""
     with telling(f"The directory {directory} cannot be made"):

@@ -155,6 +155,23 @@ def test_what_is_mistyped_ends_with_one_sentence(words, said, run, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "board --cells=taken/cells",
+        "board --out=taken",
+        "reproduce --all --output=taken",
+        "evaluate --weights=lstm-mnist --output=taken/x",
+    ],
+)
+def test_where_nothing_can_be_written_nothing_is_begun(words, run, tmp_path):
+    (tmp_path / "taken").write_text("a file")
+    code, out, err = run(*shlex.split(words))
+    assert (code, out) == (2, "")
+    assert "taken is a file; give another directory." in err
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
 def test_a_board_is_written_as_a_page_with_a_title(run, tmp_path):
     """One task, two optimizers: tables, figures and pictures, and again from the cells alone."""
     asked = ("--tasks=wine-softmax", "--optimizers=adam,adam-1e-3", "--steps=20", "--num_tasks=2")
