@@ -270,11 +270,9 @@ def test_a_transform_of_a_transform_can_be_configured():
     }
     task = build_task({"name": inner["name"], "low": 2.0, "task": inner}, None)
     plain, key = l2ljax.tasks.quadratic(), jax.random.key(0)
-    found, expected = (
-        t.loss(theta, t.batch(t.data, t.sample(t.data, key), key))
-        for t in (task, plain)
-        for theta in [jax.numpy.ones(10)]
-    )
+    instance, theta = task.sample(task.data, key), jnp.ones(10)
+    found = task.loss(theta, task.batch(task.data, instance, key))
+    expected = plain.loss(theta, plain.batch(plain.data, instance.inner.inner, key))
     np.testing.assert_allclose(found, 4 * expected, rtol=1e-6)
 
 
