@@ -180,6 +180,14 @@ SLOW = (
     "tests/training/test_meta_train.py::test_updates_are_the_meta_optimizers",
     "tests/training/test_same_run.py::test_a_digest_does_not_depend_on_the_process",
     "tests/training/test_same_run.py::test_another_run_is_refused",
+    "tests/benchmarks/test_recipes_in_make.py::test_flags_are_those_of_the_script",
+    "tests/estimators/test_checking.py::test_rules_are_right_in_half_precision_too",
+    "tests/estimators/test_staggered.py::test_in_x64_mode_positions_stay_int32",
+    "tests/optimizers/test_float64_hyperparameters.py::test_a_length_that_is_told",
+    "tests/optimizers/test_float64_hyperparameters.py::test_injected_float64",
+    "tests/optimizers/test_float64_hyperparameters.py::test_numpys_float64",
+    "tests/optimizers/test_scheduler.py::test_a_very_long_training",
+    "tests/optimizers/test_scheduler.py::test_meta_parameters_of_half_precision",
 )
 
 LONG = (  # minutes: many random optimizers, whole episodes, and every kind of figure of the paper

@@ -52,7 +52,7 @@ def test_a_rule_that_ignores_its_meta_parameters_is_refused():
         l2ljax.check_learned_optimizer(idle, PARAMS)
 
 
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, pytest.param(jnp.float16, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_rules_are_right_in_half_precision_too(dtype):
     """The scan sums a parameter's slope in its dtype, the recorded pass in float32."""
     l2ljax.check_learned_optimizer(l2ljax.lstm((4,)), jax.tree.map(dtype, PARAMS))

@@ -112,7 +112,7 @@ def test_windows_of_an_episode_equal_the_scans():
             TRUST, task, num_tasks=6, episode_length=6, unroll_length=2, backward=backward
         )
         state = estimator.init(jax.random.key(1), jnp.float32(0.5))
-        for key in jax.random.split(jax.random.key(2), 3):
+        for key in jax.random.split(jax.random.key(4), 3):
             loss_value, grads, state, metrics = ESTIMATE(estimator, jnp.float32(0.5), state, key)
             results.append((backward, loss_value, grads, state.optimizees.params, metrics))
     diverged = [int((metrics["diverged_at"] >= 0).sum()) for *_, metrics in results[:3]]

@@ -218,7 +218,7 @@ def test_stagger_is_a_boolean():
         )
 
 
-@pytest.mark.parametrize("make", ["staggered", pytest.param("imitation", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("make", ["staggered", "imitation"])
 def test_in_x64_mode_positions_stay_int32(make):
     """A state that changes its dtype is refused by `meta_train`."""
     with jax.enable_x64(True):

@@ -77,7 +77,6 @@ def test_numpys_float64_is_pythons_float(case):
     jax.tree.map(np.testing.assert_array_equal, updates, expected)
 
 
-@pytest.mark.slow
 def test_a_length_that_is_told_in_float64_leaves_the_state_in_float32():
     """`nominal`'s steps are those of the same length as an int."""
     meta_params = optimizers.nominal(num_steps=50, averaged=True).init(jax.random.key(0))

@@ -11,6 +11,7 @@ from l2ljax.tasks.transforms.carried import (
     With,
     around,
     batch_with,
+    drawing,
     init_state_inner,
     own_and_inner,
 )
@@ -46,9 +47,8 @@ def convex_helper(task: Task, dim: int = 20) -> Task:
     def uniform(key: Key) -> jax.Array:
         return jax.random.uniform(key, (dim,), minval=-1.0)
 
-    def sample(data: PyTree, key: Key) -> With:
-        own, inner_key = own_and_inner(key)
-        return With(task.sample(data, inner_key), uniform(own))
+    def sample(data: PyTree, key: Key, own: Key) -> With:
+        return With(task.sample(data, key), uniform(own))
 
     def init(instance: With, key: Key) -> Params:
         own, inner_key = own_and_inner(key)
@@ -62,7 +62,7 @@ def convex_helper(task: Task, dim: int = 20) -> Task:
     return Task(
         init=init,
         loss=around(task, added),
-        sample=sample,
+        sample=drawing(task.sample, sample),
         batch=batch_with(task),
         data=task.data,
         init_state=init_state_inner(task),

@@ -11,10 +11,10 @@ from l2ljax.tasks.transforms.carried import (
     around,
     batch_with,
     check_bounds,
+    drawing,
     init_inner,
     init_state_inner,
     log_uniform,
-    own_and_inner,
 )
 
 
@@ -45,14 +45,13 @@ def random_scale(task: Task, low: float, high: float, *, per_tensor: bool = Fals
     check_task(task)
     check_bounds(low, high)
 
-    def sample(data: PyTree, key: Key) -> With:
-        scale_key, inner_key = own_and_inner(key)
-        inner = task.sample(data, inner_key)
+    def sample(data: PyTree, key: Key, own: Key) -> With:
+        inner = task.sample(data, key)
         if not per_tensor:
-            return With(inner, log_uniform(scale_key, low, high))
+            return With(inner, log_uniform(own, low, high))
         params = jax.eval_shape(task.init, inner, key)
         leaves, treedef = jax.tree.flatten(params)
-        keys = jax.random.split(scale_key, len(leaves))
+        keys = jax.random.split(own, len(leaves))
         return With(inner, treedef.unflatten([log_uniform(k, low, high) for k in keys]))
 
     def times(scale: PyTree, params: Params) -> Params:
@@ -67,7 +66,7 @@ def random_scale(task: Task, low: float, high: float, *, per_tensor: bool = Fals
     return Task(
         init=init,
         loss=around(task, lambda inner, params, scale: inner(times(scale, params))),
-        sample=sample,
+        sample=drawing(task.sample, sample),
         batch=batch_with(task),
         data=task.data,
         init_state=init_state_inner(task),
@@ -100,9 +99,8 @@ def scale_loss(task: Task, low: float, high: float | None = None) -> Task:
     high = low if high is None else high
     check_bounds(low, high)
 
-    def sample(data: PyTree, key: Key) -> With:
-        own, inner_key = own_and_inner(key)
-        return With(task.sample(data, inner_key), log_uniform(own, low, high))
+    def sample(data: PyTree, key: Key, own: Key) -> With:
+        return With(task.sample(data, key), log_uniform(own, low, high))
 
     def scaled(inner: Callable[[Params], jax.Array], params: Params, factor: jax.Array):
         value = inner(params)
@@ -111,7 +109,7 @@ def scale_loss(task: Task, low: float, high: float | None = None) -> Task:
     return Task(
         init=init_inner(task),
         loss=around(task, scaled),
-        sample=sample,
+        sample=drawing(task.sample, sample),
         batch=batch_with(task),
         data=task.data,
         init_state=init_state_inner(task),

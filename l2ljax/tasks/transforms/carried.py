@@ -1,5 +1,6 @@
 """What the transforms share: instances and batches that carry what a transform drew."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -20,12 +21,37 @@ class With(NamedTuple):
 
 
 def own_and_inner(key: Key) -> tuple[Key, Key]:
-    """Of one key, that of a transform's own draw and that which the inner task draws with.
+    """Of a key of `init`, that of a transform's own draw and that which the inner task draws with.
 
     The inner task may split its key or fold numbers into it, whose first results are the same keys
     as the own one would be, if it had the outer key.
     """
     return jax.random.fold_in(key, 1), jax.random.fold_in(key, 2)
+
+
+Sampling = Callable[[PyTree, Key], Any]
+"""(data, key) -> an instance."""
+
+DRAWS_NONE = {field.name: field.default for field in dataclasses.fields(Task)}["sample"]
+"""The `sample` of a task that has none."""
+
+BEYOND = 2**16
+"""More than any task splits its key into: which are the keys of folding in 0, 1, ... up to that."""
+
+
+def drawing(inner: Sampling, sample: Callable[[PyTree, Key, Key], With]) -> Sampling:
+    """(data, key, the key of its own draw) -> an instance, as (data, key) -> an instance.
+
+    The inner task draws with the outer key, by which `cluster_of` tells its draws. The own key is
+    none that it or a transform within has: of a task that draws none the number 1 is folded in.
+    """
+    within = getattr(inner, "draws", 0 if inner is DRAWS_NONE else BEYOND)
+
+    def draw(data: PyTree, key: Key) -> With:
+        return sample(data, key, jax.random.fold_in(key, within + 1))
+
+    draw.draws = within + 1  # pyright: ignore[reportFunctionMemberAccess]
+    return draw
 
 
 def own_key(inner: Batching, key: Key) -> Key:
