@@ -47,8 +47,8 @@ def check_learned_optimizer(optimizer: LearnedOptimizer, params: Params) -> None
     if not jax.tree.leaves(meta_params):
         raise ValueError("init of this learned optimizer gives no meta-parameters to train.")
     task, sick = _parabolas(params), _parabolas(params, nan=True)
-    compare = functools.partial(_compare, _tolerance(params))
     by_scan = _estimate(task, optimizer, meta_params, backward="scan")
+    compare = functools.partial(_compare, _tolerance(params))
     if all(not np.any(np.asarray(leaf)) for leaf in jax.tree.leaves(by_scan[1])):
         raise ValueError(
             "The meta-gradient of this learned optimizer is 0 in every entry, so that nothing can "
@@ -194,7 +194,7 @@ _with_nan_gradient.defvjp(_forward, _backward)
 
 def _tolerance(params: Params) -> float:
     dtypes = {jnp.result_type(leaf) for leaf in jax.tree.leaves(params)}
-    return max(TOLERANCE, *(EPSILONS * float(jnp.finfo(dtype).eps) for dtype in dtypes))
+    return max([TOLERANCE, *(EPSILONS * float(jnp.finfo(dtype).eps) for dtype in dtypes)])
 
 
 def _compare(tolerance: float, one: Any, other: Any, what: str, remedy: str) -> None:

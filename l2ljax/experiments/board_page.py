@@ -1,7 +1,7 @@
 """The board's cells -> tables and one file of figures."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,24 +55,20 @@ def check_folder(folder: Path, num_tasks: int, seed: int) -> None:
 
 
 def one_file(cells: Cells) -> str:
-    """All cells as one JSON list, curves to three digits, bands to two: as much as pictures show.
+    """All cells as one JSON list, curves' medians to three digits: as much as pictures show.
 
     Example:
-        >>> curve = {"steps": [1.0, 2.0], "median": [0.123456, None]}
+        >>> curve = {"steps": [1.0, 2.0], "median": [0.123456, None], "low": [0.1, None]}
         >>> one_file({(9, "t", "o"): {"task": "t", "curve": curve}})
         '[{"task":"t","curve":{"steps":[1,2],"median":[0.123,null]}}]\\n'
     """
 
-    def short(name: str, values: list[float | None]) -> list[float | None]:
-        if name == "steps":
-            return [None if x is None else int(x) if x == int(x) else float(x) for x in values]
-        digits = 3 if name == "median" else 2
-        return [None if x is None else float(f"{x:.{digits}g}") for x in values]
+    def short(curve: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+        steps = [int(x) if x == int(x) else float(x) for x in curve["steps"]]
+        middle = [None if x is None else float(f"{x:.3g}") for x in curve["median"]]
+        return {"steps": steps, "median": middle}
 
-    brief = [
-        {**cell, "curve": {name: short(name, each) for name, each in cell["curve"].items()}}
-        for cell in cells.values()
-    ]
+    brief = [{**cell, "curve": short(cell["curve"])} for cell in cells.values()]
     return json.dumps(brief, separators=(",", ":")) + "\n"
 
 

@@ -1,5 +1,6 @@
 """Groups of parameters that serve each parameter once."""
 
+import collections
 from collections.abc import Sequence
 
 import jax
@@ -28,7 +29,7 @@ def check_cover(groups: Sequence[Group], params: Params) -> None:
         ValueError: coordinate_groups must name parameters by their place among the 1 leaves, 0 to \
 0, got 1.
     """
-    served = [i for group in groups for i in group.leaves]
+    served = collections.Counter(i for group in groups for i in group.leaves)
     leaves = jax.tree_util.tree_leaves_with_path(params)
     for i in served:
         if i not in range(len(leaves)):
@@ -37,7 +38,7 @@ def check_cover(groups: Sequence[Group], params: Params) -> None:
                 f"leaves, 0 to {len(leaves) - 1}, got {short(i)}."
             )
     for i, (path, _) in enumerate(leaves):
-        if (count := served.count(i)) != 1:
+        if (count := served[i]) != 1:
             raise ValueError(
                 f"coordinate_groups must serve each parameter once, but {path_name(path)} is in "
                 f"{count} groups; put it in exactly one (a frozen one in a group of its own, with "

@@ -13,7 +13,6 @@ from l2ljax.tasks.transforms.carried import (
     batch_with,
     drawing,
     init_state_inner,
-    own_and_inner,
 )
 
 
@@ -51,8 +50,9 @@ def convex_helper(task: Task, dim: int = 20) -> Task:
         return With(task.sample(data, key), uniform(own))
 
     def init(instance: With, key: Key) -> Params:
-        own, inner_key = own_and_inner(key)
-        return {"task": task.init(instance.inner, inner_key), "helper": uniform(own)}
+        # Another key than the task's, whose own keys would be those of folding 0, 1, ... into it.
+        start = task.init(instance.inner, jax.random.fold_in(key, 2))
+        return {"task": start, "helper": uniform(jax.random.fold_in(key, 1))}
 
     def added(inner: Callable[[Params], jax.Array], params: Params, target: jax.Array) -> jax.Array:
         helper = jnp.mean(jnp.square(params["helper"] - target))

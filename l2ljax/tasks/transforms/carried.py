@@ -20,15 +20,6 @@ class With(NamedTuple):
     extra: Any
 
 
-def own_and_inner(key: Key) -> tuple[Key, Key]:
-    """Of a key of `init`, that of a transform's own draw and that which the inner task draws with.
-
-    The inner task may split its key or fold numbers into it, whose first results are the same keys
-    as the own one would be, if it had the outer key.
-    """
-    return jax.random.fold_in(key, 1), jax.random.fold_in(key, 2)
-
-
 Sampling = Callable[[PyTree, Key], Any]
 """(data, key) -> an instance."""
 
